@@ -1,0 +1,72 @@
+# `make` alone lists every target. Each does all its own set-up and says what it does.
+SHELL      := /bin/bash
+PYTHON     ?= python3
+VENV       := .venv
+BIN        := $(VENV)/bin
+PROGRAMS   := src/wiremeter/programs
+BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h)
+C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h benchmarks/*.c) src/wiremeter/libbpf/shim.c
+# The newest clang there is; 14 suffices.
+CLANG      ?= $(firstword $(foreach v,clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang,$(shell command -v $(v) 2>/dev/null)))
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
+
+.PHONY: help run test build lint format bench accuracy setup setup-test clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:9477 (root)
+	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }
+	$(BIN)/wiremeter live --listen 127.0.0.1:9477
+
+test: setup-test build $(VENV)/.dev  ## everything that must hold: lint, types, unit, kernel, hosts (root for the last two)
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+build: setup $(PROGRAMS)/wiremeter.bpf.o $(VENV)/.installed  ## compile the programs and the binding; leaves $(BIN)/wiremeter
+
+bench: setup build/bench.bpf.o build $(VENV)/.dev  ## measure ns per packet, drain and agent cost (root); figures to the terminal
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.dev  ## formatting, lint, types, layering
+	$(BIN)/ruff check src tests benchmarks setup.py
+	$(BIN)/ruff format --check src tests benchmarks setup.py
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
+
+format: $(VENV)/.dev  ## rewrite the sources in house style
+	$(BIN)/ruff check --fix-only src tests benchmarks setup.py
+	$(BIN)/ruff format src tests benchmarks setup.py
+	$(BIN)/clang-format -i $(C_SOURCES)
+
+setup:  ## install the system packages that building needs (root), if any is missing
+	@scripts/setup build
+
+setup-test:
+	@scripts/setup test
+
+$(PROGRAMS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) | setup
+	@mkdir -p $(@D)
+	@test -n "$(CLANG)" || { echo "no clang found after setup; install clang 14 or newer" >&2; exit 1; }
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+build/bench.bpf.o: benchmarks/bench.bpf.c bpf/wiremeter.bpf.c $(BPF_HEADERS) | setup
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+$(VENV)/bin/python: | setup
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wiremeter needs Python 3.11; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip setuptools wheel cffi
+
+$(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wiremeter/libbpf/shim.c | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.*

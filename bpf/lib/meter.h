@@ -1,0 +1,84 @@
+/* The datapath that every engine shares: parsed headers and a size in, one counter and one flow updated. */
+#ifndef WM_METER_H
+#define WM_METER_H
+
+#include "flow_table.h"
+#include "packet.h"
+#include "wire_size.h"
+
+/* A counter that one CPU writes takes plain adds; the region that CPUs without one share takes atomic ones. */
+static __always_inline void tally_add(struct wm_tally *tally, const struct wm_tally *size, int shared)
+{
+	if (wm_unlikely(shared)) {
+		__sync_fetch_and_add(&tally->packets, size->packets);
+		__sync_fetch_and_add(&tally->bytes, size->bytes);
+		__sync_fetch_and_add(&tally->skbs, size->skbs);
+	} else {
+		tally->packets += size->packets;
+		tally->bytes += size->bytes;
+		tally->skbs += size->skbs;
+	}
+}
+
+static __always_inline struct wm_counters *region_counters(struct wm_region_header *region, __u32 attachment)
+{
+	return (struct wm_counters *)((char *)region + sizeof(*region)) + attachment;
+}
+
+/* The flow, or for non-IP frames the ethertype, that the headers name. */
+static __always_inline int flow_of_headers(struct wm_region_header *region, const volatile struct wm_table_shape *shape,
+					   const struct headers *h, __u32 attachment, const struct wm_tally *size,
+					   __u64 now)
+{
+	__u32 context = h->protocol << WM_CONTEXT_PROTOCOL_SHIFT | h->vlan << WM_CONTEXT_VLAN_SHIFT |
+			attachment << WM_CONTEXT_ATTACHMENT_SHIFT;
+	struct wm_flow_rest rest = {h->ports.src_be, h->ports.dst_be, context};
+	__u64 key[WM_KEY6_WORDS];
+
+	if (wm_likely(h->family == 4)) {
+		__builtin_memcpy(&key[0], h->addr_be.v4, sizeof(__u64));
+		__builtin_memcpy(&key[1], &rest, sizeof(__u64));
+		return flow_add(region, shape, key, WM_KEY4_WORDS, size, h->tcp_flags, now);
+	}
+	if (h->family == 6) {
+		__builtin_memcpy(key, h->addr_be.words, sizeof(h->addr_be.words));
+		__builtin_memcpy(&key[4], &rest, sizeof(__u64));
+		return flow_add(region, shape, key, WM_KEY6_WORDS, size, h->tcp_flags, now);
+	}
+	struct wm_flow4 frames = {
+		.src_addr_be = h->ethertype,
+		.rest.context = 1U << WM_CONTEXT_NON_IP_SHIFT | attachment << WM_CONTEXT_ATTACHMENT_SHIFT,
+	};
+	__builtin_memcpy(key, &frames, WM_KEY4_WORDS * sizeof(__u64));
+	return flow_add(region, shape, key, WM_KEY4_WORDS, size, 0, now);
+}
+
+/* Counts one buffer. `shared` says that `region` is the one, of counters only, for all CPUs without a region. */
+static __always_inline void meter_count(struct wm_region_header *region, const volatile struct wm_table_shape *shape,
+					const struct headers *h, __u32 attachment, const struct wm_tally *size,
+					__u64 now, int shared)
+{
+	struct wm_counters *counters = region_counters(region, attachment);
+	__u32 row = h->row, reason = h->reason;
+
+	if (row >= WM_ROWS || reason > WM_REASONS)
+		return; /* cannot be; the verifier wants to see it */
+	/* WM_TRUNCATED_L2 has its reason's row only. */
+	tally_add(&counters->rows[row], size, shared);
+	if (wm_unlikely(reason == WM_TRUNCATED_L2))
+		return;
+	if (wm_likely(reason == WM_REASONS)) {
+		if (wm_unlikely(shared))
+			reason = WM_NO_REGION;
+		else if (wm_likely(!flow_of_headers(region, shape, h, attachment, size, now)))
+			return;
+		else
+			reason = WM_TABLE_FULL;
+		/* Non-IP frames are attributed by their row; only their ethertype is lost. */
+		if (!h->family)
+			return;
+	}
+	tally_add(&counters->rows[WM_ROW_UNATTRIBUTED + reason], size, shared);
+}
+
+#endif

@@ -1,0 +1,280 @@
+/* From bytes to headers: Ethernet, VLAN tags, IPv4, IPv6 with its extension headers, ports.
+ *
+ * Every engine parses with this file. Bytes are reached through packet_header(), which takes them from where they
+ * lie if they lie in one piece and copies them otherwise, so nothing depends on what an skb keeps linear.
+ */
+#ifndef WM_PACKET_H
+#define WM_PACKET_H
+
+#include "../records.h"
+#include "headers.h"
+
+#define WM_VLAN_TAGS_MAX       4
+#define WM_IPV6_EXTENSIONS_MAX 10
+/* Eleven headers of at most 2,048 bytes end below 32 KiB, which is what the verifier lets a packet offset be. */
+#define WM_HEADERS_END_MASK 0x7fff
+
+/* PACKET_LINEAR is the kernel's first try: only what lies in one piece, no copies, no calls. Where that does not do
+ * the same parser runs again as PACKET_SKB or PACKET_XDP, which reach every byte. */
+enum packet_kind {
+	PACKET_LINEAR,
+	PACKET_SKB,
+	PACKET_XDP,
+	PACKET_HOST
+};
+
+/* One buffer of the engine. `data`..`end` is its linear part, `len` all of it. */
+struct packet {
+	enum packet_kind kind;
+	void *ctx;
+	const void *data;
+	const void *end;
+	__u32 len;
+};
+
+/* Copies len bytes at off out of the whole buffer, linear or not; 0 on success. Each engine defines its own. */
+static __always_inline int packet_load(const struct packet *packet, __u32 off, void *to, __u32 len);
+
+/* What the headers say. Where `reason` is not WM_REASONS the packet can be in no flow, and `row` counts it as far
+ * as its family and protocol could be read. */
+struct headers {
+	__u32 row;
+	__u32 reason;
+	__u32 family; /* 4, 6, or 0: not IP */
+	__u32 ethertype;
+	__u32 vlan; /* outermost tag: WM_VLAN_TAGGED | id, or 0 */
+	__u32 protocol;
+	__u32 l4_offset;   /* from `data`; 0 where the L4 header was not reached */
+	__u32 l4_length;   /* bytes of the L4 header; 0 where not known */
+	__u32 jumbo_bytes; /* hop-by-hop header that Linux puts in front of BIG TCP and takes away before the wire */
+	struct wm_ports ports;
+	__u16 tcp_flags;
+	union {
+		__u64 words[4]; /* IPv6: source, destination */
+		__u32 v4[2];
+	} addr_be;
+};
+
+static __always_inline const void *packet_header(const struct packet *packet, __u32 off, void *scratch, __u32 len)
+{
+	const void *at = (const char *)packet->data + off;
+
+	if (wm_likely((const char *)at + len <= (const char *)packet->end))
+		return at;
+	if (off + len > packet->len || packet_load(packet, off, scratch, len))
+		return NULL;
+	return scratch;
+}
+
+static __always_inline void headers_refuse(struct headers *h, __u32 reason)
+{
+	h->reason = reason;
+}
+
+/* Ports, TCP flags and the header's length. `ip_end` bounds what belongs to the IP packet: what is behind it is
+ * padding, and must not be read as ports. */
+static __always_inline void parse_l4(const struct packet *packet, struct headers *h, __u32 ip_end)
+{
+	struct wm_tcp_flags flags_copy;
+	struct wm_ports ports_copy;
+	const struct wm_tcp_flags *flags;
+	const struct wm_ports *ports;
+	__u32 off = h->l4_offset;
+
+	switch (h->protocol) {
+	case WM_TCP:
+	case WM_UDP:
+	case WM_UDPLITE:
+	case WM_DCCP:
+	case WM_SCTP:
+		break;
+	default:
+		return;
+	}
+	if (wm_unlikely(off + sizeof(*ports) > ip_end))
+		return headers_refuse(h, WM_TRUNCATED_L4);
+	ports = packet_header(packet, off, &ports_copy, sizeof(*ports));
+	if (wm_unlikely(!ports))
+		return headers_refuse(h, WM_TRUNCATED_L4);
+	h->ports = *ports;
+
+	if (h->protocol == WM_TCP) {
+		flags = packet_header(packet, off + WM_TCP_FLAGS_OFFSET, &flags_copy, sizeof(*flags));
+		if (flags && off + WM_TCP_FLAGS_OFFSET + sizeof(*flags) <= ip_end) {
+			h->tcp_flags = wm_be16(flags->offset_flags_be) & WM_TCP_FLAGS_MASK;
+			h->l4_length = (wm_be16(flags->offset_flags_be) >> 12) * 4;
+		}
+	} else {
+		h->l4_length = h->protocol == WM_SCTP ? WM_SCTP_HEADER : WM_UDP_HEADER;
+	}
+}
+
+static __always_inline void parse_ipv4(const struct packet *packet, struct headers *h, __u32 off)
+{
+	struct wm_ipv4 copy;
+	const struct wm_ipv4 *ip = packet_header(packet, off, &copy, sizeof(*ip));
+	__u32 header_bytes, total_bytes;
+
+	h->family = 4;
+	h->row = WM_ROW_IPV4 + WM_PROTOCOL_UNKNOWN;
+	if (wm_unlikely(!ip))
+		return headers_refuse(h, WM_TRUNCATED_IP);
+	header_bytes = (ip->version_ihl & 0x0f) * 4;
+	if (wm_unlikely(ip->version_ihl >> 4 != 4))
+		return headers_refuse(h, WM_MALFORMED_IP);
+	h->protocol = ip->protocol;
+	h->row = WM_ROW_IPV4 + ip->protocol;
+	if (wm_unlikely(header_bytes < sizeof(*ip)))
+		return headers_refuse(h, WM_MALFORMED_IP);
+	if (wm_unlikely(off + header_bytes > packet->len))
+		return headers_refuse(h, WM_TRUNCATED_IP);
+	h->addr_be.v4[0] = ip->src_addr_be;
+	h->addr_be.v4[1] = ip->dst_addr_be;
+
+	/* Only the first fragment carries ports (RFC 791, section 3.2). */
+	if (ip->fragment_be & wm_be16(WM_IPV4_FRAGMENT_OFFSET))
+		return;
+	h->l4_offset = off + header_bytes;
+	/* A total length of 0 stands in super-packets over 64 KiB and in captures of offloaded ones. */
+	total_bytes = wm_be16(ip->total_length_be);
+	parse_l4(packet, h, total_bytes ? off + total_bytes : packet->len);
+}
+
+/* Where a walk along IPv6 extension headers stands. */
+struct ipv6_chain {
+	__u32 protocol; /* in: the first header's number; out: the last one's that could be named */
+	__u32 offset;	/* in: of the first header; out: behind the chain, 0 where there is no L4 header to look for */
+	__u32 reason;	/* out: WM_REASONS, or why the chain could not be walked to its end */
+};
+
+static __always_inline int is_ipv6_extension(__u32 protocol)
+{
+	return protocol == WM_HOPOPTS || protocol == WM_ROUTING || protocol == WM_FRAGMENT || protocol == WM_AH ||
+	       protocol == WM_DSTOPTS;
+}
+
+/* Walks the chain as Linux's ipv6_skip_exthdr() does. */
+static __always_inline void ipv6_chain_walk(const struct packet *packet, struct ipv6_chain *chain)
+{
+	struct wm_ipv6_extension extension;
+	__u32 off = chain->offset, next = chain->protocol;
+
+	chain->offset = 0;
+	chain->reason = WM_REASONS;
+	wm_loop for (int i = 0; i <= WM_IPV6_EXTENSIONS_MAX; i++)
+	{
+		chain->protocol = next;
+		if (!is_ipv6_extension(next)) {
+			chain->offset = off;
+			return;
+		}
+		if (off + sizeof(extension) > packet->len || packet_load(packet, off, &extension, sizeof(extension))) {
+			chain->reason = WM_TRUNCATED_IP;
+			return;
+		}
+		if (next == WM_FRAGMENT && (extension.fragment_be & wm_be16(WM_IPV6_FRAGMENT_OFFSET))) {
+			chain->protocol = extension.next_header;
+			return;
+		}
+		if (next == WM_FRAGMENT)
+			off += 8;
+		else if (next == WM_AH)
+			off += (extension.length + 2) * 4;
+		else
+			off += (extension.length + 1) * 8;
+		next = extension.next_header;
+	}
+	chain->reason = WM_IP_EXTENSION_LIMIT;
+}
+
+/* The engine's way to call ipv6_chain_walk(): in the kernel a function that the verifier checks by itself, or each
+ * path through the chain would be one through all that follows. */
+static __always_inline void engine_walk(const struct packet *packet, struct ipv6_chain *chain);
+
+static __always_inline void parse_ipv6(const struct packet *packet, struct headers *h, __u32 off)
+{
+	struct wm_ipv6 copy;
+	const struct wm_ipv6 *ip = packet_header(packet, off, &copy, sizeof(*ip));
+	__u32 payload_bytes, end;
+
+	h->family = 6;
+	h->row = WM_ROW_IPV6 + WM_PROTOCOL_UNKNOWN;
+	if (wm_unlikely(!ip))
+		return headers_refuse(h, WM_TRUNCATED_IP);
+	if (wm_unlikely(ip->version_class >> 4 != 6))
+		return headers_refuse(h, WM_MALFORMED_IP);
+	h->protocol = ip->next_header;
+	h->row = WM_ROW_IPV6 + ip->next_header;
+	__builtin_memcpy(h->addr_be.words, ip->src_addr_be, sizeof(h->addr_be.words));
+	payload_bytes = wm_be16(ip->payload_length_be);
+	off += sizeof(*ip);
+	/* A payload length of 0 is a jumbogram's (RFC 2675), Linux's BIG TCP, or none. */
+	end = payload_bytes ? off + payload_bytes : packet->len;
+
+	h->l4_offset = off;
+	if (wm_unlikely(is_ipv6_extension(h->protocol))) {
+		struct ipv6_chain chain = {.protocol = h->protocol, .offset = off};
+
+		if (h->protocol == WM_HOPOPTS && !payload_bytes)
+			h->jumbo_bytes = 8;
+		engine_walk(packet, &chain);
+		h->protocol = chain.protocol & 0xff;
+		h->row = WM_ROW_IPV6 + h->protocol;
+		h->reason = chain.reason < WM_REASONS ? chain.reason : WM_REASONS; /* bounded, for the verifier */
+		h->l4_offset = chain.offset & WM_HEADERS_END_MASK;
+		if (!h->l4_offset)
+			return;
+	}
+	parse_l4(packet, h, end);
+}
+
+/* From the network header on. */
+static __always_inline void parse_l3(const struct packet *packet, struct headers *h, __u32 ethertype, __u32 off)
+{
+	h->ethertype = ethertype;
+	if (wm_likely(ethertype == WM_ETHERTYPE_IPV4)) {
+		parse_ipv4(packet, h, off);
+	} else if (ethertype == WM_ETHERTYPE_IPV6) {
+		parse_ipv6(packet, h, off);
+	} else {
+		h->row = WM_ROW_NON_IP;
+		if (ethertype < WM_ETHERTYPE_MIN)
+			h->ethertype = WM_ETHERTYPE_LLC;
+	}
+}
+
+static __always_inline int is_vlan(__u32 ethertype)
+{
+	return ethertype == WM_ETHERTYPE_VLAN || ethertype == WM_ETHERTYPE_QINQ || ethertype == WM_ETHERTYPE_QINQ_OLD;
+}
+
+/* From the Ethernet header on. A tag that is already in `h` came from the skb's metadata and is the outermost. */
+static __always_inline void parse_l2(const struct packet *packet, struct headers *h)
+{
+	struct wm_eth eth_copy;
+	struct wm_vlan vlan_copy;
+	const struct wm_eth *eth = packet_header(packet, 0, &eth_copy, sizeof(*eth));
+	const struct wm_vlan *vlan;
+	__u32 ethertype, off = sizeof(*eth);
+
+	if (wm_unlikely(!eth)) {
+		h->row = WM_ROW_UNATTRIBUTED + WM_TRUNCATED_L2;
+		return headers_refuse(h, WM_TRUNCATED_L2);
+	}
+	ethertype = wm_be16(eth->ethertype_be);
+	wm_loop for (int i = 0; i < WM_VLAN_TAGS_MAX && wm_unlikely(is_vlan(ethertype)); i++)
+	{
+		vlan = packet_header(packet, off, &vlan_copy, sizeof(*vlan));
+		if (!vlan) {
+			h->row = WM_ROW_UNATTRIBUTED + WM_TRUNCATED_L2;
+			return headers_refuse(h, WM_TRUNCATED_L2);
+		}
+		if (!h->vlan)
+			h->vlan = WM_VLAN_TAGGED | (wm_be16(vlan->tci_be) & WM_VLAN_ID_MASK);
+		ethertype = wm_be16(vlan->ethertype_be);
+		off += sizeof(*vlan);
+	}
+	parse_l3(packet, h, ethertype, off);
+}
+
+#endif

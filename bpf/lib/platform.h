@@ -1,0 +1,35 @@
+/* The few things that differ between a BPF program and a plain C build of the same sources. */
+#ifndef WM_PLATFORM_H
+#define WM_PLATFORM_H
+
+#if defined(__bpf__)
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#else
+#include <stdint.h>
+#include <stddef.h>
+typedef uint8_t __u8;
+typedef uint16_t __u16;
+typedef uint32_t __u32;
+typedef uint64_t __u64;
+#define __always_inline inline __attribute__((always_inline))
+#endif
+
+/* Unrolled, the loops of the rare paths would push the common one out of the instruction cache. */
+#if defined(__clang__)
+#define wm_loop _Pragma("clang loop unroll(disable)")
+#else
+#define wm_loop
+#endif
+
+#define wm_likely(x)   __builtin_expect(!!(x), 1)
+#define wm_unlikely(x) __builtin_expect(!!(x), 0)
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define wm_be16(x) __builtin_bswap16(x) /* host to network order, and back */
+#else
+#define wm_be16(x) ((__u16)(x))
+#endif
+
+#endif

@@ -1,0 +1,136 @@
+/* What the kernel half and its readers share: the records in a region of the flow table.
+ *
+ * Python's dtypes in datapath/records.py mirror these structs and are checked against the compiled object's BTF
+ * at every load. Integers are in host byte order except addresses and ports (`_be`), which are as on the wire.
+ */
+#ifndef WM_RECORDS_H
+#define WM_RECORDS_H
+
+#include "lib/platform.h"
+
+/* Wire packets, wire bytes, and the kernel buffers (skbs) that carried them. */
+struct wm_tally {
+	__u64 packets;
+	__u64 bytes;
+	__u64 skbs;
+};
+_Static_assert(sizeof(struct wm_tally) == 24, "mirrored in records.py");
+
+/* Why a packet is in no flow. The order is an interface: records.py names them. */
+enum wm_reason {
+	WM_TRUNCATED_L2,       /* ends within the Ethernet header or a VLAN tag */
+	WM_TRUNCATED_IP,       /* ends within the IP header, its options or an extension header */
+	WM_MALFORMED_IP,       /* the version or header length contradicts the ethertype or itself */
+	WM_IP_EXTENSION_LIMIT, /* more IPv6 extension headers than WM_IPV6_EXTENSIONS_MAX */
+	WM_TRUNCATED_L4,       /* ends before the ports of a protocol that has them */
+	WM_TABLE_FULL,	       /* no free line, or no free place near its hash, in this CPU's region */
+	WM_NO_REGION,	       /* this CPU came online after the tables were made */
+	WM_REASONS,
+};
+
+/* The rows of one attachment's counters. Every packet adds to exactly one row below WM_ROW_UNATTRIBUTED, or to
+ * WM_TRUNCATED_L2, which has no family; packets in no flow add to their reason's row besides. */
+#define WM_PROTOCOL_UNKNOWN 256 /* the IP header is cut before the protocol could be read */
+#define WM_PROTOCOLS	    257
+enum wm_row {
+	WM_ROW_IPV4 = 0,			  /* + protocol */
+	WM_ROW_IPV6 = WM_ROW_IPV4 + WM_PROTOCOLS, /* + protocol */
+	WM_ROW_NON_IP = WM_ROW_IPV6 + WM_PROTOCOLS,
+	WM_ROW_UNATTRIBUTED, /* + reason */
+	WM_ROWS = WM_ROW_UNATTRIBUTED + WM_REASONS,
+};
+
+struct wm_counters {
+	struct wm_tally rows[WM_ROWS];
+} __attribute__((aligned(64)));
+
+/* The fixed part at the start of a region. A region is
+ *
+ *   header | counters[attachments] | index[2 × lines] | lines[lines]
+ *
+ * and belongs to one CPU and one epoch. Lines are 64 bytes: an IPv4 flow takes one, from the bottom up, an IPv6
+ * flow two, from the top down, so both kinds are dense arrays and no reader scans free space. The index holds the
+ * places by hash: open addressing, linear probing, one 32-bit entry each. */
+struct wm_region_header {
+	__u32 lines_v4;	  /* lines in use from the bottom */
+	__u32 lines_v6;	  /* lines in use from the top */
+	__u32 flip_asked; /* an early flip has been asked for in this epoch */
+	__u32 pad[13];
+};
+_Static_assert(sizeof(struct wm_region_header) == 64, "mirrored in records.py");
+
+#define WM_LINE_BYTES	  64
+#define WM_INDEX_PER_LINE 2
+
+/* What makes a flow besides its addresses, packed so that two words compare it. */
+struct wm_flow_rest {
+	__u16 src_port_be;
+	__u16 dst_port_be;
+	__u32 context; /* WM_CONTEXT_*: protocol, VLAN, kind, attachment */
+};
+
+#define WM_CONTEXT_PROTOCOL_SHIFT   0  /* 8 bits: IP protocol */
+#define WM_CONTEXT_VLAN_SHIFT	    8  /* 13 bits: outermost tag's id, WM_VLAN_TAGGED set where there is one */
+#define WM_CONTEXT_NON_IP_SHIFT	    21 /* 1 bit: not a flow but a count of non-IP frames by ethertype */
+#define WM_CONTEXT_ATTACHMENT_SHIFT 22 /* 10 bits */
+#define WM_ATTACHMENTS_MAX	    1024
+#define WM_VLAN_TAGGED		    0x1000
+
+/* Ethertypes of frames that have none; above any number that fits a frame. */
+#define WM_ETHERTYPE_LLC  0x10000 /* IEEE 802.3 length field */
+#define WM_ETHERTYPE_NONE 0x10001 /* a device without Ethernet header */
+
+/* What a flow's packets add up to. The first three are all that a further packet of an ordinary flow needs. */
+struct wm_flow_state {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last; /* by the engine's clock: ticks (jiffies) in the kernel, nanoseconds elsewhere */
+	__u64 skbs;
+	__u64 first;
+	__u32 hash;
+	__u16 tcp_flags; /* all flags seen, RFC 9293 section 3.1 */
+	__u8 probe;	 /* its place in the index is hash + probe */
+	__u8 pad;
+};
+
+/* A line in use: an IPv4 flow, or the frames of one ethertype. All that a packet touches is one cache line. */
+struct wm_flow4 {
+	__u32 src_addr_be; /* the ethertype, in host order, where context says WM_CONTEXT_NON_IP */
+	__u32 dst_addr_be;
+	struct wm_flow_rest rest;
+	struct wm_flow_state state;
+};
+_Static_assert(sizeof(struct wm_flow4) == WM_LINE_BYTES, "one cache line");
+
+/* Two lines in use: an IPv6 flow. */
+struct wm_flow6 {
+	__u64 src_addr_be[2];
+	__u64 dst_addr_be[2];
+	struct wm_flow_rest rest;
+	struct wm_flow_state state;
+	__u64 pad[5];
+};
+_Static_assert(sizeof(struct wm_flow6) == 2 * WM_LINE_BYTES, "two cache lines");
+
+/* An index entry: 0, or WM_ENTRY_USED | kind | tag of the hash | number of the flow's first line. */
+#define WM_ENTRY_USED	   0x80000000U
+#define WM_ENTRY_V6	   0x40000000U
+#define WM_ENTRY_TAG_MASK  0x3f000000U
+#define WM_ENTRY_LINE_MASK 0x00ffffffU
+#define WM_LINES_MAX	   (WM_ENTRY_LINE_MASK + 1)
+
+/* What the kernel's tick was at a time, so that user space can turn ticks into time. */
+struct wm_clock_reading {
+	__u64 ticks;
+	__u64 monotonic_ns; /* CLOCK_MONOTONIC */
+};
+_Static_assert(sizeof(struct wm_clock_reading) == 16, "mirrored in records.py");
+
+/* A program's note to user space: this region is filling, flip before the interval ends. */
+struct wm_flip_request {
+	__u32 cpu;
+	__u32 epoch;
+};
+_Static_assert(sizeof(struct wm_flip_request) == 8, "mirrored in records.py");
+
+#endif

@@ -1,0 +1,379 @@
+/* The programs on a device: XDP ingress, tc ingress, tc egress. They count and pass every packet.
+ *
+ * Each attachment (one device, one direction) is a load of its own with its identity as constants, so no packet
+ * pays for finding out where it is, and a device keeps its counts when it is renamed or moved.
+ */
+#include "lib/kernel.h"
+#include "lib/meter.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Set before load. */
+const volatile struct wm_table_shape wm_shape;
+const volatile __u32 wm_attachment;  /* WM_CONTEXT_ATTACHMENT_SHIFT bits */
+const volatile __u32 wm_regions = 1; /* CPUs with a region; one more region is shared by all others */
+const volatile __u32 wm_has_ethernet = 1;
+const volatile __u32 wm_kernel_skb;    /* bpf_cast_to_kern_ctx() and bpf_rdonly_cast() exist */
+const volatile __u32 wm_xdp_frags;     /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
+const volatile __u32 wm_time_from_skb; /* test runs: the packet's time is skb->tstamp, nanoseconds */
+
+/* 0 or 1: which half of the regions is being written. User space sets it. */
+volatile __u32 wm_epoch SEC(".data.control");
+
+/* Regions: [epoch][CPU]. Sized before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct wm_region_header));
+	__uint(max_entries, 1);
+} wm_tables SEC(".maps");
+
+/* For CPUs without a region: [epoch], header and counters only. Sized before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct wm_region_header));
+	__uint(max_entries, 1);
+} wm_overflow SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} wm_events SEC(".maps");
+
+/* Keeps the shared records in the object's BTF, where Python checks its dtypes against them. */
+union {
+	struct wm_counters counters;
+	struct wm_region_header header;
+	struct wm_flow4 flow4;
+	struct wm_flow6 flow6;
+	struct wm_table_shape shape;
+	struct wm_flip_request flip_request;
+	enum wm_reason reason;
+	enum wm_row row;
+} *wm_records;
+
+static __always_inline void ask_for_flip(struct wm_region_header *region, __u32 cpu, __u32 epoch)
+{
+	struct wm_flip_request request = {cpu, epoch};
+
+	region->flip_asked = 1;
+	bpf_ringbuf_output(&wm_events, &request, sizeof(request), 0);
+}
+
+static __always_inline void count(const struct headers *h, const struct wm_tally *size, __u64 now)
+{
+	const volatile struct wm_table_shape *shape = &wm_shape;
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 epoch = wm_epoch & 1;
+	struct wm_region_header *region;
+	__u32 at;
+
+	if (wm_unlikely(cpu >= wm_regions)) {
+		at = epoch;
+		region = bpf_map_lookup_elem(&wm_overflow, &at);
+		if (region)
+			meter_count(region, shape, h, wm_attachment, size, now, 1);
+		return;
+	}
+	at = epoch * wm_regions + cpu;
+	region = bpf_map_lookup_elem(&wm_tables, &at);
+	if (!region)
+		return; /* cannot be: `at` is below max_entries */
+	meter_count(region, shape, h, wm_attachment, size, now, 0);
+	if (wm_unlikely(flip_due(region, shape)))
+		ask_for_flip(region, cpu, epoch);
+}
+
+static __always_inline int packet_load(const struct packet *packet, __u32 off, void *to, __u32 len)
+{
+	switch (packet->kind) {
+	case PACKET_SKB:
+		return bpf_skb_load_bytes(packet->ctx, off, to, len);
+	case PACKET_XDP:
+		return wm_xdp_frags ? bpf_xdp_load_bytes(packet->ctx, off, to, len) : -1;
+	default:
+		return -1;
+	}
+}
+
+__noinline int wm_walk_skb(struct __sk_buff *skb, struct ipv6_chain *chain)
+{
+	struct packet packet = {.kind = PACKET_SKB, .ctx = skb, .len = skb->len};
+
+	if (!chain)
+		return -1;
+	ipv6_chain_walk(&packet, chain);
+	return 0;
+}
+
+__noinline int wm_walk_xdp(struct xdp_md *xdp, __u32 len, struct ipv6_chain *chain)
+{
+	struct packet packet = {.kind = PACKET_XDP, .ctx = xdp, .len = len};
+
+	if (!chain)
+		return -1;
+	ipv6_chain_walk(&packet, chain);
+	return 0;
+}
+
+static __always_inline void engine_walk(const struct packet *packet, struct ipv6_chain *chain)
+{
+	switch (packet->kind) {
+	case PACKET_SKB:
+		wm_walk_skb(packet->ctx, chain);
+		break;
+	case PACKET_XDP:
+		wm_walk_xdp(packet->ctx, packet->len, chain);
+		break;
+	default:
+		chain->reason = WM_TRUNCATED_IP;
+	}
+}
+
+/* The tick: as fine as the coarse clock, and inlined by the verifier where that would be two calls. */
+static __always_inline __u64 now(struct __sk_buff *skb)
+{
+	return wm_time_from_skb && skb ? skb->tstamp : bpf_jiffies64();
+}
+
+/* The common packet: Ethernet, IPv4 or IPv6 without extension headers, all of it linear, no super-packet. Returns 1
+ * if it was counted; 0 leaves it to the general way. */
+static __always_inline int meter_common(struct packet *packet, __u32 vlan, __u64 when)
+{
+	struct headers h = {.reason = WM_REASONS, .vlan = vlan};
+	const struct wm_eth *eth = packet->data;
+	struct wm_tally size;
+
+	packet->kind = PACKET_LINEAR;
+	if ((const void *)(eth + 1) > packet->end)
+		return 0;
+	if (eth->ethertype_be == wm_be16(WM_ETHERTYPE_IPV4))
+		parse_ipv4(packet, &h, sizeof(*eth));
+	else if (eth->ethertype_be == wm_be16(WM_ETHERTYPE_IPV6))
+		parse_ipv6(packet, &h, sizeof(*eth));
+	else
+		return 0;
+	if (h.reason != WM_REASONS)
+		return 0;
+	size = wire_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
+	count(&h, &size, when);
+	return 1;
+}
+
+/* Where `data` is in the skb's head. In 64 bits: the verifier takes the difference of two kernel pointers only whole.
+ */
+static __always_inline __u32 data_offset(const struct sk_buff___wm *kernel_skb)
+{
+	__u64 offset = kernel_skb->data - kernel_skb->head;
+
+	asm volatile("" : "+r"(offset));
+	return offset;
+}
+
+/* After generic XDP with frags, `data` at tc ingress may begin behind the Ethernet header. How many bytes behind. */
+static __always_inline __u32 l2_bytes_skipped(struct __sk_buff *skb)
+{
+	struct sk_buff___wm *kernel_skb;
+
+	if (!wm_kernel_skb)
+		return 0;
+	kernel_skb = bpf_cast_to_kern_ctx(skb);
+	return (__u16)(data_offset(kernel_skb) - kernel_skb->mac_header);
+}
+
+/* For super-packets whose segments repeat more headers than parse_l4() saw: tunnels, and UDP in IP fragments.
+ * Returns the bytes from `data` up to and including the header that each segment repeats last. */
+static __always_inline __u32 gso_header_end(struct __sk_buff *skb, const struct headers *h)
+{
+	struct skb_shared_info___wm *info;
+	struct sk_buff___wm *kernel_skb;
+	struct wm_tcp_flags tcp;
+	__u32 type, offset;
+
+	if (wm_kernel_skb) {
+		kernel_skb = bpf_cast_to_kern_ctx(skb);
+		info = bpf_rdonly_cast(kernel_skb->head + kernel_skb->end,
+				       bpf_core_type_id_kernel(struct skb_shared_info___wm));
+		type = info->gso_type;
+		if (type & SKB_GSO_UDP)
+			return h->l4_offset + (h->family == 6 ? sizeof(__u64) : 0);
+		if (type & SKB_GSO_ENCAPSULATED) {
+			offset = kernel_skb->inner_transport_header - (__u16)(kernel_skb->data - kernel_skb->head);
+			if (!(type & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)))
+				return offset + WM_UDP_HEADER;
+			if (!bpf_skb_load_bytes(skb, offset + WM_TCP_FLAGS_OFFSET, &tcp, sizeof(tcp)))
+				return offset + (wm_be16(tcp.offset_flags_be) >> 12) * 4;
+		}
+	}
+	return h->l4_offset + h->l4_length;
+}
+
+static __always_inline struct wm_tally skb_size(struct __sk_buff *skb, const struct headers *h, __u32 l2_extra)
+{
+	__u32 gso_size = skb->gso_size;
+	__u32 len = skb->len + l2_extra;
+	struct wm_tally size;
+
+	if (wm_likely(!gso_size))
+		return wire_packet(len);
+	if (gso_size == GSO_BY_FRAGS) {
+		size = wire_packet(len);
+		size.packets = skb->gso_segs ? skb->gso_segs : 1;
+		size.bytes += (size.packets - 1) * (h->l4_offset + WM_SCTP_HEADER + l2_extra);
+		return size;
+	}
+	return wire_segments(len - h->jumbo_bytes, gso_header_end(skb, h) + l2_extra - h->jumbo_bytes, gso_size);
+}
+
+/* count() for the general ways: a function that the verifier checks once, not once for each path through a parser. */
+__noinline int wm_count(const struct headers *h, const struct wm_tally *size, __u64 when)
+{
+	if (!h || !size)
+		return -1;
+	count(h, size, when);
+	return 0;
+}
+
+static __always_inline struct packet packet_of_skb(struct __sk_buff *skb)
+{
+	return (struct packet){
+		.kind = PACKET_SKB,
+		.ctx = skb,
+		.data = (void *)(long)skb->data,
+		.end = (void *)(long)skb->data_end,
+		.len = skb->len,
+	};
+}
+
+static __always_inline __u32 vlan_of_skb(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? WM_VLAN_TAGGED | (skb->vlan_tci & WM_VLAN_ID_MASK) : 0;
+}
+
+/* Any skb at all. A function of its own: the verifier checks it once, and the common way stays short. */
+__noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
+{
+	struct packet packet = packet_of_skb(skb);
+	struct headers h = {.reason = WM_REASONS, .vlan = vlan_of_skb(skb)};
+	__u32 tag_bytes = h.vlan ? sizeof(struct wm_vlan) : 0;
+	struct wm_tally size;
+
+	if (wm_has_ethernet && !skipped) {
+		parse_l2(&packet, &h);
+	} else {
+		parse_l3(&packet, &h, wm_be16(skb->protocol), 0);
+		if (!wm_has_ethernet && h.ethertype == WM_ETHERTYPE_LLC)
+			h.ethertype = WM_ETHERTYPE_NONE;
+	}
+	size = skb_size(skb, &h, tag_bytes + skipped);
+	return wm_count(&h, &size, now(skb));
+}
+
+static __always_inline void meter_skb(struct __sk_buff *skb, __u32 skipped)
+{
+	struct packet packet = packet_of_skb(skb);
+
+	if (wm_has_ethernet && wm_likely(!skipped && !skb->gso_size) &&
+	    meter_common(&packet, vlan_of_skb(skb), now(skb)))
+		return;
+	wm_meter_skb(skb, skipped);
+}
+
+/* TCX_NEXT and, under clsact, TC_ACT_UNSPEC: whoever comes next decides. */
+#define PASS_ON (-1)
+
+SEC("tc")
+int wm_tc_ingress(struct __sk_buff *skb)
+{
+	meter_skb(skb, wm_has_ethernet ? l2_bytes_skipped(skb) : 0);
+	return PASS_ON;
+}
+
+SEC("tc")
+int wm_tc_egress(struct __sk_buff *skb)
+{
+	meter_skb(skb, 0);
+	return PASS_ON;
+}
+
+/* Run by user space at each flip. */
+struct wm_clock_reading wm_clock SEC(".data.control");
+
+SEC("tc")
+int wm_read_clock(struct __sk_buff *skb)
+{
+	wm_clock.ticks = bpf_jiffies64();
+	wm_clock.monotonic_ns = bpf_ktime_get_ns();
+	return skb ? PASS_ON : 0;
+}
+
+static __always_inline struct packet packet_of_xdp(struct xdp_md *xdp, __u32 len)
+{
+	return (struct packet){
+		.kind = PACKET_XDP,
+		.ctx = xdp,
+		.data = (void *)(long)xdp->data,
+		.end = (void *)(long)xdp->data_end,
+		.len = len,
+	};
+}
+
+/* Any XDP buffer at all. */
+__noinline int wm_meter_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
+{
+	struct packet packet = packet_of_xdp(xdp, len);
+	struct headers h = {.reason = WM_REASONS, .vlan = vlan & (WM_VLAN_TAGGED | WM_VLAN_ID_MASK)};
+	struct wm_tally size;
+
+	parse_l2(&packet, &h);
+	size = wire_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
+	return wm_count(&h, &size, now(NULL));
+}
+
+static __always_inline __u32 xdp_length(struct xdp_md *xdp)
+{
+	__u32 linear = xdp->data_end - xdp->data;
+
+	if (wm_kernel_skb) {
+		const struct xdp_buff___wm *buff = bpf_cast_to_kern_ctx(xdp);
+
+		if (!(buff->flags & XDP_FLAGS_HAS_FRAGS))
+			return linear;
+	}
+	return wm_xdp_frags ? bpf_xdp_get_buff_len(xdp) : linear;
+}
+
+static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 vlan)
+{
+	__u32 len = xdp_length(xdp);
+	struct packet packet = packet_of_xdp(xdp, len);
+
+	if (!meter_common(&packet, vlan, now(NULL)))
+		wm_meter_xdp(xdp, len, vlan);
+}
+
+SEC("xdp.frags")
+int wm_xdp(struct xdp_md *xdp)
+{
+	meter_xdp(xdp, 0);
+	return XDP_PASS;
+}
+
+/* For drivers that strip VLAN tags into the descriptor and hand them out there: loaded bound to its device
+ * (Linux 6.8, e6795330f88b). */
+extern int bpf_xdp_metadata_rx_vlan_tag(const struct xdp_md *xdp, __u16 *tpid_be, __u16 *tci) __ksym __weak;
+
+SEC("xdp.frags")
+int wm_xdp_vlan(struct xdp_md *xdp)
+{
+	__u16 tpid_be = 0, tci = 0;
+	__u32 vlan = 0;
+
+	if (!bpf_xdp_metadata_rx_vlan_tag(xdp, &tpid_be, &tci))
+		vlan = WM_VLAN_TAGGED | (tci & WM_VLAN_ID_MASK);
+	meter_xdp(xdp, vlan);
+	return XDP_PASS;
+}

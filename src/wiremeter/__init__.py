@@ -1,0 +1,38 @@
+"""wiremeter: a meter on the wire. The public names, nothing else."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
+    from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
+    from wiremeter.sources.live import Monitor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attachment",
+    "Audit",
+    "FlowBatch",
+    "Health",
+    "InputError",
+    "KernelCounters",
+    "KernelError",
+    "Monitor",
+    "PermissionNeeded",
+    "Tally",
+    "VerifierError",
+    "WiremeterError",
+    "address_text",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # At first use: `wiremeter --help` needs no NumPy, and all but Monitor works where there is no libbpf.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Monitor":
+        home = "wiremeter.sources.live"
+    else:
+        home = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"
+    return getattr(importlib.import_module(home), name)

@@ -1,0 +1,132 @@
+"""One interval in the making: what the flips of an interval bring is added up here, within bounds, then closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.datapath import records
+from wiremeter.datapath.drain import Drain
+from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER, FLOW, Tally
+from wiremeter.flows.merge import merge_flows
+
+#: A reason of user space's own: more flows in one interval than a batch may hold.
+BATCH_FULL = "batch_full"
+#: Rows of one batch; 2^20 are some 100 MiB.
+MAX_FLOWS = 1 << 20
+
+
+class Interval:
+    """Adds up drains. Attachments are named by positions in the batch to be, which its owner hands out."""
+
+    def __init__(self, max_flows: int = MAX_FLOWS) -> None:
+        self._max_flows = max_flows
+        self._parts: list[NDArray[np.void]] = []
+        self._ethertypes: list[NDArray[np.void]] = []
+        self._counters: dict[int, NDArray[np.uint64]] = {}
+        self._overflow: dict[int, Tally] = {}
+        self.peak_lines = 0
+        self.grace_seconds = 0.0
+        self.drain_seconds = 0.0
+
+    def add(self, drain: Drain, positions: Mapping[int, int]) -> None:
+        """Takes what one flip brought. positions: place in the batch for each slot of the engine that was in use."""
+        self.peak_lines = max(self.peak_lines, drain.peak_lines)
+        self.grace_seconds += drain.grace_seconds
+        self.drain_seconds += drain.drain_seconds
+        for slot, position in positions.items():
+            if position in self._counters:
+                self._counters[position] += drain.counters[slot]
+            else:
+                self._counters[position] = drain.counters[slot].copy()
+        lookup = np.zeros(max(positions, default=0) + 1, np.uint16)
+        for slot, position in positions.items():
+            lookup[slot] = position
+        moved = any(slot != position for slot, position in positions.items())
+        for rows in (*drain.flows, drain.ethertypes):
+            if moved and len(rows):
+                rows["attachment"] = lookup[rows["attachment"]]
+        self._parts.extend(rows for rows in drain.flows if len(rows))
+        self._ethertypes.append(drain.ethertypes)
+        if sum(map(len, self._parts)) > self._max_flows:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Merges what there is; rows beyond the bound go to BATCH_FULL, so that memory ends but no count is lost."""
+        rows = merge_flows(self._parts)
+        kept, rest = rows[: self._max_flows], rows[self._max_flows :]
+        for position in np.unique(rest["attachment"]):
+            mine = rest[rest["attachment"] == position]
+            lost = Tally(int(mine["packets"].sum()), int(mine["bytes"].sum()), int(mine["skbs"].sum()))
+            self._overflow[int(position)] = self._overflow.get(int(position), Tally()).plus(lost)
+        self._parts = [kept.copy() if len(rest) else kept]
+
+    def flows(self) -> NDArray[np.void]:
+        """All flows so far, dtype FLOW, one row a flow."""
+        return merge_flows(self._parts) if self._parts else np.zeros(0, FLOW)
+
+    def counters(self) -> NDArray[np.void]:
+        """Rows of dtype COUNTER for every family and protocol that was seen."""
+        rows = []
+        for position, counts in sorted(self._counters.items()):
+            for first, family in ((records.ROW_IPV4, 4), (records.ROW_IPV6, 6)):
+                of_family = counts[first : first + records.PROTOCOLS]
+                rows += [
+                    (position, family, protocol, *of_family[protocol]) for protocol in np.flatnonzero(of_family[:, 2])
+                ]
+            if counts[records.ROW_NON_IP, 2]:
+                rows.append((position, 0, 0, *counts[records.ROW_NON_IP]))
+        return np.array(rows, COUNTER)
+
+    def ethertypes(self) -> NDArray[np.void]:
+        """Rows of dtype ETHERTYPE_COUNTER. Together they are the non-IP counters: the rest is ETHERTYPE_OTHER."""
+        sums: dict[tuple[int, int], Tally] = {}
+        for row in np.concatenate(self._ethertypes) if self._ethertypes else ():
+            key = int(row["attachment"]), int(row["ethertype"])
+            sums[key] = sums.get(key, Tally()).plus(Tally(int(row["packets"]), int(row["bytes"]), int(row["skbs"])))
+        for position in self._counters:
+            named = [tally for (at, _), tally in sums.items() if at == position]
+            rest = [n - sum(tally[i] for tally in named) for i, n in enumerate(self.non_ip(position))]
+            if any(rest):
+                sums[position, ETHERTYPE_OTHER] = Tally(*rest)
+        return np.array([(*key, *tally) for key, tally in sorted(sums.items())], ETHERTYPE_COUNTER)
+
+    def seen(self, position: int) -> Tally:
+        """All that one attachment counted: by family and protocol, and what had not even a family."""
+        counts = self._counters.get(position)
+        if counts is None:
+            return Tally()
+        truncated = records.ROW_UNATTRIBUTED + records.REASONS.index("truncated_l2")
+        total = counts[: records.ROW_UNATTRIBUTED].sum(axis=0) + counts[truncated]
+        return Tally(*map(int, total))
+
+    def non_ip(self, position: int) -> Tally:
+        """Frames that are not IP."""
+        counts = self._counters.get(position)
+        return Tally() if counts is None else Tally(*map(int, counts[records.ROW_NON_IP]))
+
+    def unattributed(self, position: int) -> dict[str, Tally]:
+        """By reason, only what was seen."""
+        found: dict[str, Tally] = {}
+        counts = self._counters.get(position)
+        if counts is not None:
+            for number, reason in enumerate(records.REASONS):
+                tally = Tally(*map(int, counts[records.ROW_UNATTRIBUTED + number]))
+                if tally.skbs:
+                    found[reason] = tally
+        if position in self._overflow:
+            found[BATCH_FULL] = self._overflow[position]
+        return found
+
+
+def tallies_by_attachment(flows: NDArray[np.void], attachments: int) -> Sequence[Tally]:
+    """Sums of packets, bytes and skbs of the flows of each attachment; flows of dtype FLOW."""
+    if attachments == 1:
+        return [Tally(*(int(flows[name].sum()) for name in ("packets", "bytes", "skbs")))]
+    sums = np.zeros((attachments, 3), np.uint64)
+    for at, name in enumerate(("packets", "bytes", "skbs")):
+        for position in range(attachments):
+            sums[position, at] = flows[name].sum(where=flows["attachment"] == position, dtype=np.uint64)
+    return [Tally(*map(int, row)) for row in sums]

@@ -1,0 +1,330 @@
+"""The kernel engine: tables shared with the programs, one load per attachment, and the flip of the epoch."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.datapath import records
+from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.layout import TablePlan
+from wiremeter.datapath.regions import Region
+from wiremeter.errors import InputError, KernelError
+from wiremeter.flows.batch import ETHERTYPE_COUNTER, AttachMode, Direction
+from wiremeter.libbpf.attach import (
+    BEFORE,
+    TCX_EGRESS,
+    TCX_INGRESS,
+    XDP,
+    XDP_FLAGS_DRIVER,
+    XDP_FLAGS_SKB,
+    Filter,
+    Link,
+    ProgramInfo,
+    filter_program,
+    program_info,
+    tcx_programs,
+    xdp_programs,
+)
+from wiremeter.libbpf.btf import KIND_DATASEC, kernel_has_function
+from wiremeter.libbpf.maps import GracePeriod, map_memory
+from wiremeter.libbpf.objects import BpfObject
+from wiremeter.libbpf.rings import RingBuffer
+from wiremeter.libbpf.testrun import ProgramRun, run_program
+
+CLOCK_MONOTONIC_COARSE = 6  # its resolution is the kernel's tick
+SHARED_MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control")
+
+
+def default_program() -> Path:
+    """The object that was built with this package."""
+    return Path(__file__).parents[1] / "programs" / "wiremeter.bpf.o"
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where to attach: one device in one direction.
+
+    l2_bytes: 14 with an Ethernet header, else 0. vlan_from_driver: at XDP, ask the driver for the tag it has stripped.
+    load_only: load the program of this mode without attaching it, for test runs.
+    """
+
+    device: str
+    ifindex: int
+    direction: Direction
+    mode: AttachMode
+    l2_bytes: int = 14
+    vlan_from_driver: bool = False
+    load_only: bool = False
+
+
+class KernelAttachment:
+    """One program on one hook. Its id names it in the tables until the engine has taken its last counts."""
+
+    def __init__(self, id: int, hook: Hook, program_fd: int, held_by: Link | Filter | None) -> None:
+        self.id = id
+        self.hook = hook
+        self.program_fd = program_fd
+        self._held_by = held_by
+        self._program_id = self.info().id
+
+    def info(self) -> ProgramInfo:
+        """The program's name, run time and count."""
+        return program_info(self.program_fd)
+
+    def is_first(self) -> bool:
+        """Whether no other program comes before ours; only at tcx can one."""
+        if self.hook.mode != "tcx":
+            return True
+        chain = tcx_programs(self.hook.ifindex, TCX_INGRESS if self.hook.direction == "rx" else TCX_EGRESS)
+        return chain[:1] == [self._program_id]
+
+    def is_attached(self) -> bool:
+        """Whether our program is still on the device that bears the ifindex we attached to, in our own namespace."""
+        hook = self.hook
+        try:
+            match hook.mode:
+                case "xdp" | "xdp-generic":
+                    return self._program_id in xdp_programs(hook.ifindex)
+                case "tcx":
+                    side = TCX_INGRESS if hook.direction == "rx" else TCX_EGRESS
+                    return self._program_id in tcx_programs(hook.ifindex, side)
+                case "clsact":
+                    return filter_program(hook.ifindex, hook.direction == "tx") == self._program_id
+                case _:
+                    return True
+        except KernelError:
+            return False
+
+    def run(
+        self, packet: bytes, *, repeat: int = 1, gso_size: int = 0, gso_segs: int = 0, time_ns: int = 0
+    ) -> ProgramRun:
+        """Runs the program on a packet that no device ever saw; its counts land in the tables like any other's."""
+        skb = not self.hook.mode.startswith("xdp")
+        return run_program(
+            self.program_fd, packet, repeat=repeat, gso_size=gso_size, gso_segs=gso_segs, time_ns=time_ns, skb=skb
+        )
+
+    def detach(self) -> None:
+        """Takes the program off its hook; it stays loaded until `close`. A second call does nothing."""
+        if self._held_by:
+            self._held_by.close()
+            self._held_by = None
+
+    def close(self) -> None:
+        """Detaches and frees the program. A second call does nothing."""
+        self.detach()
+        if self.program_fd >= 0:
+            os.close(self.program_fd)
+            self.program_fd = -1
+
+
+class KernelEngine:
+    """The tables in the kernel and the programs that fill them."""
+
+    def __init__(self, plan: TablePlan, program: Path | None = None, *, time_from_skb: bool = False) -> None:
+        """Makes the tables; all their memory is taken now.
+
+        Raises InputError, PermissionNeeded or KernelError, naming what is in the way.
+        """
+        self.plan = plan
+        self.program = program or default_program()
+        self._frags = kernel_has_function("bpf_xdp_load_bytes") or kernel_has_function("bpf_xdp_get_buff_len")
+        self._constants: dict[str, int | np.void] = {
+            "wm_shape": plan.shape(secrets.randbits(64)),
+            "wm_regions": plan.regions,
+            "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
+            "wm_time_from_skb": int(time_from_skb),
+            "wm_xdp_frags": int(self._frags),
+        }
+        self._tick_ns = 1 if time_from_skb else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
+        self._clock_fd = -1
+        self._attachments: dict[int, KernelAttachment] = {}
+        self._closing: set[int] = set()
+        self._map_fds: dict[str, int] = {}
+        self.flips = 0
+        try:
+            self._make_tables()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_tables(self) -> None:
+        plan = self.plan
+        with BpfObject(self.program) as base:
+            records.check_against_btf(base.btf, str(self.program))
+            base.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2 * plan.regions)
+            base.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
+            base.load()
+            for name in SHARED_MAPS:
+                self._map_fds[name] = base.map_fd(name)
+            variables = {m.name: m.offset for m in base.btf.members(base.btf.find(".data.control", KIND_DATASEC))}
+        control = map_memory(self._map_fds[".data.control"], mmap.PAGESIZE)
+        self._epoch = np.frombuffer(control, "u4", 1, variables["wm_epoch"])
+        self._clock_reading = np.frombuffer(control, records.CLOCK_READING, 1, variables["wm_clock"])
+        self._clock_fd = self._load_named("wm_read_clock", {})
+        tables = map_memory(self._map_fds["wm_tables"], 2 * plan.regions * plan.region_bytes)
+        overflow = map_memory(self._map_fds["wm_overflow"], 2 * plan.overflow_bytes)
+        self._regions = [
+            [Region(plan, tables, (epoch * plan.regions + cpu) * plan.region_bytes) for cpu in range(plan.regions)]
+            for epoch in (0, 1)
+        ]
+        self._overflow = [Region(plan, overflow, e * plan.overflow_bytes, counters_only=True) for e in (0, 1)]
+        self._grace = GracePeriod()
+        self.flip_requests = RingBuffer(self._map_fds["wm_events"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def attachments(self) -> Sequence[KernelAttachment]:
+        """Those that are attached now."""
+        return [a for a in self._attachments.values() if a.id not in self._closing]
+
+    def attach(self, hook: Hook) -> KernelAttachment:
+        """Loads a program for `hook` and attaches it; at tcx before all others.
+
+        Mode "none" loads without attaching, for test runs. Raises KernelError, PermissionNeeded or VerifierError;
+        InputError when all attachments the tables have room for are in use.
+        """
+        free = sorted(set(range(self.plan.attachments)) - self._attachments.keys())
+        if not free:
+            raise InputError(
+                f"no room to meter {hook.device} {hook.direction}: the tables were made for "
+                f"{self.plan.attachments // 2} devices; ask for more with --max-devices"
+            )
+        program_fd = self._load(hook, free[0])
+        try:
+            held_by = self._hold(hook, program_fd)
+        except BaseException:
+            os.close(program_fd)
+            raise
+        attachment = self._attachments[free[0]] = KernelAttachment(free[0], hook, program_fd, held_by)
+        return attachment
+
+    def _load(self, hook: Hook, attachment_id: int) -> int:
+        bound = hook.mode == "xdp" and hook.vlan_from_driver
+        if hook.mode.startswith("xdp"):
+            name = "wm_xdp_vlan" if bound else "wm_xdp"
+        else:
+            name = "wm_tc_ingress" if hook.direction == "rx" else "wm_tc_egress"
+        return self._load_named(
+            name,
+            {"wm_attachment": attachment_id, "wm_has_ethernet": int(hook.l2_bytes > 0)},
+            bound_to=hook.ifindex if bound else 0,
+        )
+
+    def _load_named(self, name: str, constants: dict[str, int], *, bound_to: int = 0) -> int:
+        """Loads one program over the shared tables; returns its file descriptor."""
+        with BpfObject(self.program) as program:
+            program.set_constants({**self._constants, **constants})
+            for map_name, fd in self._map_fds.items():
+                program.reuse_map(map_name, fd)
+            program.load(name, bound_to=bound_to, without_frags=not self._frags)
+            return program.program_fd(name)
+
+    @staticmethod
+    def _hold(hook: Hook, program_fd: int) -> Link | Filter | None:
+        what = f"attaching to {hook.device} ({hook.mode}, {hook.direction})"
+        egress = hook.direction == "tx"
+        if hook.load_only:
+            return None
+        match hook.mode:
+            case "xdp":
+                return Link(program_fd, hook.ifindex, XDP, XDP_FLAGS_DRIVER, what)
+            case "xdp-generic":
+                return Link(program_fd, hook.ifindex, XDP, XDP_FLAGS_SKB, what)
+            case "tcx":
+                return Link(program_fd, hook.ifindex, TCX_EGRESS if egress else TCX_INGRESS, BEFORE, what)
+            case "clsact":
+                return Filter(program_fd, hook.ifindex, egress, what)
+            case "none":
+                return None
+
+    def release(self, attachment: KernelAttachment) -> None:
+        """Detaches; the id stays taken until the second flip from now has read what the program still counted."""
+        attachment.detach()
+        self._closing.add(attachment.id)
+
+    def flip(self) -> Drain:
+        """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it."""
+        started = time.monotonic()
+        epoch = int(self._epoch[0]) & 1
+        leaving = set(self._closing)
+        self._epoch[0] = epoch ^ 1
+        self._grace.wait()
+        read_from = time.monotonic()
+        drain = self._read(epoch)
+        drain.grace_seconds = read_from - started
+        drain.drain_seconds = time.monotonic() - read_from
+        self.flips += 1
+        # Detached before this flip: the grace period has ended their last run, so nothing can count for them again.
+        for at in leaving:
+            self._attachments.pop(at).close()
+            self._closing.discard(at)
+        return drain
+
+    def _read(self, epoch: int) -> Drain:
+        counters = np.zeros((self.plan.attachments, records.ROWS, 3), np.uint64)
+        in_use = np.fromiter(self._attachments, np.intp)
+        origin_ns = self._clock_origin_ns()
+        flows: list[NDArray[np.void]] = []
+        ethertypes: list[NDArray[np.void]] = []
+        peak_lines = 0
+        for region in self._regions[epoch]:
+            region.add_counters(counters, in_use)
+            peak_lines = max(peak_lines, region.lines_used)
+            if not region.lines_used:
+                continue
+            rows, kinds = region.take_lines()
+            for name in ("first_ns", "last_ns"):
+                rows[name] *= np.uint64(self._tick_ns)
+                rows[name] += origin_ns
+            flows.append(rows)
+            ethertypes.append(kinds)
+        self._overflow[epoch].add_counters(counters, in_use)
+        return Drain(
+            counters=counters,
+            flows=flows,
+            ethertypes=np.concatenate(ethertypes) if ethertypes else np.zeros(0, ETHERTYPE_COUNTER),
+            peak_lines=peak_lines,
+        )
+
+    def _clock_origin_ns(self) -> np.uint64:
+        """When the engine's clock stood at 0, in nanoseconds since the Unix epoch, modulo 2^64; good to one tick."""
+        if self._tick_ns == 1:
+            return np.uint64(0)
+        run_program(self._clock_fd, bytes(64))
+        read_ns = int(self._clock_reading["monotonic_ns"][0]) + time.time_ns() - time.monotonic_ns()
+        return np.uint64((read_ns - int(self._clock_reading["ticks"][0]) * self._tick_ns) % (1 << 64))
+
+    def close(self) -> None:
+        """Detaches everything and frees the tables. A second call does nothing."""
+        for attachment in self._attachments.values():
+            attachment.close()
+        self._attachments.clear()
+        self._closing.clear()
+        for name in ("flip_requests", "_grace"):
+            if hasattr(self, name):
+                getattr(self, name).close()
+                delattr(self, name)
+        # The views hold the mappings; without them the memory goes back when the descriptors are closed.
+        self._regions, self._overflow = [], []
+        self._epoch, self._clock_reading = np.zeros(1, "u4"), np.zeros(1, records.CLOCK_READING)
+        for fd in (*self._map_fds.values(), self._clock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._map_fds.clear()
+        self._clock_fd = -1

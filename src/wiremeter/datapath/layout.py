@@ -1,0 +1,92 @@
+"""How large the tables are, and where the parts of a region lie. Pure arithmetic, so `doctor` can predict it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wiremeter.datapath import records
+from wiremeter.errors import InputError
+
+#: Lines of one CPU's region unless memory is short. An early flip is asked for at half of them; the other half must
+#: hold the new flows of some 30 ms (wake-up, grace period, drain): 65,536 lines are 2 million new flows a second.
+DEFAULT_LINES = 1 << 17
+MIN_LINES = 1 << 8
+#: The tables take at most this part of the memory that the process may use, unless a size is asked for.
+MEMORY_SHARE = 1 / 32
+DEFAULT_ATTACHMENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """Sizes of the flow tables. Two epochs of `regions` regions of `lines` lines; sizes in bytes."""
+
+    lines: int
+    regions: int
+    attachments: int
+
+    @property
+    def index_offset(self) -> int:
+        """Where the index begins in a region."""
+        return records.REGION_HEADER.itemsize + self.attachments * records.COUNTERS.itemsize
+
+    @property
+    def lines_offset(self) -> int:
+        """Where the lines begin in a region; a multiple of 128, so that no IPv6 flow straddles a third line."""
+        return -(-(self.index_offset + self.lines * records.INDEX_PER_LINE * 4) // 128) * 128
+
+    @property
+    def region_bytes(self) -> int:
+        """One region, in whole pages."""
+        return -(-(self.lines_offset + self.lines * records.LINE_BYTES) // 4096) * 4096
+
+    @property
+    def overflow_bytes(self) -> int:
+        """The counters of CPUs without a region, one epoch."""
+        return self.index_offset
+
+    @property
+    def bytes(self) -> int:
+        """All tables together. The kernel takes this at once when they are made."""
+        return 2 * (self.regions * self.region_bytes + self.overflow_bytes)
+
+    def shape(self, seed: int) -> np.void:
+        """The constants that programs need, as scalar of records.TABLE_SHAPE."""
+        shape: np.void = np.zeros(1, records.TABLE_SHAPE)[0]
+        shape["index_offset"] = self.index_offset
+        shape["lines_offset"] = self.lines_offset
+        shape["index_mask"] = self.lines * records.INDEX_PER_LINE - 1
+        shape["lines_mask"] = self.lines - 1
+        shape["flip_threshold"] = self.lines // 2
+        shape["seed"] = seed
+        return shape
+
+
+def plan_tables(
+    cpus: int, lines: int | None = None, memory_limit_bytes: int | None = None, attachments: int = DEFAULT_ATTACHMENTS
+) -> TablePlan:
+    """Sizes for `cpus` CPUs.
+
+    lines: lines of one region, a power of two from 256 to 2^22; None takes DEFAULT_LINES or as many as fit
+    MEMORY_SHARE of memory_limit_bytes. attachments: devices × directions that can be metered at once.
+    Raises InputError for a size that is no power of two, out of range, or more than the memory there is.
+    """
+    if not 2 <= attachments <= records.ATTACHMENTS_MAX:
+        most = records.ATTACHMENTS_MAX // 2
+        raise InputError(f"{attachments // 2} devices asked for; from 1 to {most} can be metered")
+    if lines is None:
+        plan = TablePlan(DEFAULT_LINES, cpus, attachments)
+        while memory_limit_bytes and plan.bytes > memory_limit_bytes * MEMORY_SHARE and plan.lines > MIN_LINES:
+            plan = TablePlan(plan.lines // 2, cpus, attachments)
+        return plan
+    if lines & (lines - 1) or not MIN_LINES <= lines <= 1 << 22:
+        near = 1 << max(8, min(22, round(np.log2(max(lines, 1)))))
+        raise InputError(f"flow table of {lines} lines: it must be a power of two from 256 to 4194304; nearest: {near}")
+    plan = TablePlan(lines, cpus, attachments)
+    if memory_limit_bytes and plan.bytes > memory_limit_bytes // 2:
+        raise InputError(
+            f"flow tables of {lines} lines on {cpus} CPUs take {plan.bytes >> 20} MiB, more than half of the "
+            f"{memory_limit_bytes >> 20} MiB that this process may use: choose a smaller --flow-table"
+        )
+    return plan

@@ -1,0 +1,114 @@
+"""The records of a region as dtypes: the mirror of bpf/records.h, checked against every object that is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wiremeter.errors import InputError
+
+TALLY = np.dtype([("packets", "u8"), ("bytes", "u8"), ("skbs", "u8")])
+
+#: `unattributed` reasons by number (enum wm_reason).
+REASONS = (
+    "truncated_l2",
+    "truncated_ip",
+    "malformed_ip",
+    "ip_extension_limit",
+    "truncated_l4",
+    "table_full",
+    "no_region",
+)
+PROTOCOLS = 257
+ROW_IPV4 = 0
+ROW_IPV6 = PROTOCOLS
+ROW_NON_IP = 2 * PROTOCOLS
+ROW_UNATTRIBUTED = ROW_NON_IP + 1
+ROWS = ROW_UNATTRIBUTED + len(REASONS)
+COUNTERS = np.dtype(
+    {"names": ["rows"], "formats": [(TALLY, (ROWS,))], "offsets": [0], "itemsize": -(-ROWS * 24 // 64) * 64}
+)
+
+REGION_HEADER = np.dtype([("lines_v4", "u4"), ("lines_v6", "u4"), ("flip_asked", "u4"), ("pad", "u4", (13,))])
+LINE_BYTES = 64
+INDEX_PER_LINE = 2
+
+CONTEXT_VLAN_SHIFT = 8
+CONTEXT_NON_IP_SHIFT = 21
+CONTEXT_ATTACHMENT_SHIFT = 22
+ATTACHMENTS_MAX = 1024
+VLAN_TAGGED = 0x1000
+LINES_MAX = 1 << 24
+
+_REST = np.dtype([("src_port_be", "u2"), ("dst_port_be", "u2"), ("context", "u4")])
+_STATE = np.dtype(
+    [
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("last", "u8"),
+        ("skbs", "u8"),
+        ("first", "u8"),
+        ("hash", "u4"),
+        ("tcp_flags", "u2"),
+        ("probe", "u1"),
+        ("pad", "u1"),
+    ]
+)
+FLOW4 = np.dtype([("src_addr_be", "u4"), ("dst_addr_be", "u4"), ("rest", _REST), ("state", _STATE)])
+FLOW6 = np.dtype(
+    [("src_addr_be", "u8", (2,)), ("dst_addr_be", "u8", (2,)), ("rest", _REST), ("state", _STATE), ("pad", "u8", (5,))]
+)
+TABLE_SHAPE = np.dtype(
+    [
+        ("index_offset", "u4"),
+        ("lines_offset", "u4"),
+        ("index_mask", "u4"),
+        ("lines_mask", "u4"),
+        ("flip_threshold", "u4"),
+        ("pad", "u4"),
+        ("seed", "u8"),
+    ]
+)
+CLOCK_READING = np.dtype([("ticks", "u8"), ("monotonic_ns", "u8")])
+FLIP_REQUEST = np.dtype([("cpu", "u4"), ("epoch", "u4")])
+
+STRUCTS = {
+    "wm_tally": TALLY,
+    "wm_counters": COUNTERS,
+    "wm_region_header": REGION_HEADER,
+    "wm_flow_rest": _REST,
+    "wm_flow_state": _STATE,
+    "wm_flow4": FLOW4,
+    "wm_flow6": FLOW6,
+    "wm_table_shape": TABLE_SHAPE,
+    "wm_clock_reading": CLOCK_READING,
+    "wm_flip_request": FLIP_REQUEST,
+}
+
+
+def check_against_btf(btf: Any, origin: str) -> None:
+    """Compares every struct and the reasons with a compiled object's BTF (wiremeter.libbpf.btf.Btf).
+
+    Raises InputError naming the first difference: such an object must not be read with these dtypes.
+    """
+    for name, expected in STRUCTS.items():
+        found = btf.dtype(name)
+        if _layout(found) != _layout(expected):
+            raise InputError(
+                f"struct {name} in {origin} is not the one this wiremeter reads: {_layout(found)} there, "
+                f"{_layout(expected)} here. Build both from the same sources: `make build`"
+            )
+    reasons = [k.removeprefix("WM_").lower() for k, v in sorted(btf.enum("wm_reason").items(), key=lambda i: i[1])]
+    if tuple(reasons[:-1]) != REASONS:
+        raise InputError(f"the reasons in {origin} are {reasons}, here {REASONS}. Build both from the same sources")
+
+
+def _layout(dtype: np.dtype[Any]) -> list[Any]:
+    """Names, offsets, sizes, flattened: what two equal layouts share however they were written."""
+    rows: list[Any] = [dtype.itemsize]
+    for name in dtype.names or ():
+        field, offset = dtype.fields[name][:2]  # type: ignore[index]
+        base = field.base
+        rows.append((name, offset, field.shape, _layout(base) if base.names else base.itemsize))
+    return rows

@@ -1,0 +1,113 @@
+"""What can be said of a compiled object before it meters anything: its file, its types, and a trial load."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from wiremeter.datapath import records
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.errors import VerifierError, WiremeterError
+from wiremeter.libbpf.btf import kernel_has_function
+from wiremeter.libbpf.objects import BpfObject
+
+EM_BPF = 247
+PROGRAMS = ("wm_tc_ingress", "wm_tc_egress", "wm_xdp", "wm_read_clock")
+MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control", ".rodata")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    passed: None where it was not looked at, and `detail` says why. log: the verifier's, if it refused.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+    log: str = ""
+
+
+def verify_object(path: Path, *, load: bool = True) -> list[Check]:
+    """Every check, the failed ones too; later ones are left out where an earlier failure makes them meaningless.
+
+    load: also load every program with tables of the smallest size, which needs root.
+    """
+    checks = [_elf(path)]
+    if checks[0].passed:
+        try:
+            with BpfObject(path) as opened:
+                checks += [_sections(opened), _maps(opened), _types(opened)]
+        except WiremeterError as error:
+            checks.append(Check("libbpf", False, str(error)))
+    if not all(check.passed for check in checks):
+        return checks
+    if not load:
+        return [*checks, Check("load", None, "not tried: needs root")]
+    return [*checks, *(_trial_load(path, name) for name in PROGRAMS)]
+
+
+def _elf(path: Path) -> Check:
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError as error:
+        return Check("ELF", False, f"{path}: {error.strerror}; build it with `make build`")
+    if header[:4] != b"\x7fELF":
+        return Check("ELF", False, f"{path} is no ELF file ({len(header)} bytes read): build it with `make build`")
+    order = "<" if header[5] == 1 else ">"
+    kind, machine = struct.unpack_from(f"{order}HH", header, 16)
+    if machine != EM_BPF:
+        return Check("ELF", False, f"machine {machine}, expected {EM_BPF} (BPF): compile with clang -target bpf")
+    if kind != 1:
+        return Check("ELF", False, f"type {kind}, expected 1 (relocatable): do not link it")
+    return Check("ELF", True, f"BPF, relocatable, {path.stat().st_size} bytes")
+
+
+def _sections(opened: BpfObject) -> Check:
+    sections = opened.sections()
+    missing = [name for name in PROGRAMS if name not in sections]
+    if missing:
+        return Check("programs", False, f"missing: {', '.join(missing)}; there are {', '.join(sections) or 'none'}")
+    return Check("programs", True, ", ".join(f"{name} ({section})" for name, section in sections.items()))
+
+
+def _maps(opened: BpfObject) -> Check:
+    maps = opened.maps()
+    missing = [name for name in MAPS if name not in maps]
+    if missing:
+        return Check("maps", False, f"missing: {', '.join(missing)}; there are {', '.join(maps) or 'none'}")
+    return Check("maps", True, ", ".join(MAPS))
+
+
+def _types(opened: BpfObject) -> Check:
+    try:
+        records.check_against_btf(opened.btf, str(opened.path))
+    except WiremeterError as error:
+        return Check("BTF", False, str(error))
+    return Check("BTF", True, f"{len(records.STRUCTS)} records and the reasons are as this wiremeter reads them")
+
+
+def _trial_load(path: Path, name: str) -> Check:
+    plan = plan_tables(1, 256)
+    try:
+        with BpfObject(path) as opened:
+            opened.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2)
+            opened.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
+            frags = int(kernel_has_function("bpf_xdp_get_buff_len"))
+            opened.set_constants(
+                {
+                    "wm_shape": plan.shape(0),
+                    "wm_xdp_frags": frags,
+                    "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
+                }
+            )
+            opened.load(name, without_frags=not frags, statistics=True)
+            cost = next((line for line in opened.verifier_log(name).splitlines() if line.startswith("processed")), "")
+            return Check(f"load {name}", True, cost.split(" (limit")[0] or "accepted")
+    except VerifierError as error:
+        return Check(f"load {name}", False, str(error), error.log)
+    except WiremeterError as error:
+        return Check(f"load {name}", False, str(error))

@@ -1,0 +1,221 @@
+"""FlowBatch: everything the meter counted in one interval, as arrays."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Direction = Literal["rx", "tx"]
+Mode = Literal["live", "capture", "simulated"]
+AttachMode = Literal["xdp", "xdp-generic", "tcx", "clsact", "none"]
+
+#: `protocol` of packets whose IP header was too damaged to name one.
+PROTOCOL_UNKNOWN = 256
+#: `vlan` of flows without a tag.
+VLAN_NONE = 0xFFFF
+#: `family` in counters: 4, 6, or 0 for frames that are not IP.
+FAMILY_NAMES = {4: "ipv4", 6: "ipv6", 0: "non_ip"}
+
+#: One row a flow. Addresses are 16 bytes in network order, IPv4 as v4-mapped; ports in host order, 0 where there
+#: is none; `vlan` the outermost tag's id or VLAN_NONE; times in nanoseconds since the Unix epoch; `packets` and
+#: `bytes` as on the wire, `skbs` as the kernel saw them; `tcp_flags` the OR of all flags seen (RFC 9293, 3.1).
+#: `attachment` is an index into FlowBatch.attachments.
+FLOW = np.dtype(
+    [
+        ("src_addr", "u1", (16,)),
+        ("dst_addr", "u1", (16,)),
+        ("src_port", "u2"),
+        ("dst_port", "u2"),
+        ("attachment", "u2"),
+        ("vlan", "u2"),
+        ("tcp_flags", "u2"),
+        ("protocol", "u1"),
+        ("family", "u1"),
+        ("hash", "u4"),
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("skbs", "u8"),
+        ("first_ns", "u8"),
+        ("last_ns", "u8"),
+    ]
+)
+
+#: One row for each attachment, family and protocol that was seen; families and protocols as above.
+COUNTER = np.dtype(
+    [
+        ("attachment", "u2"),
+        ("family", "u1"),
+        ("protocol", "u2"),
+        ("packets", "u8"),
+        ("bytes", "u8"),
+        ("skbs", "u8"),
+    ]
+)
+
+#: One row for each attachment and ethertype of frames that are not IP. `ethertype` is the number on the wire;
+#: ETHERTYPE_LLC for 802.3 length frames, ETHERTYPE_NONE on devices without one, ETHERTYPE_OTHER for frames whose
+#: detail found no room in the table (their total is exact all the same).
+ETHERTYPE_COUNTER = np.dtype(
+    [("attachment", "u2"), ("ethertype", "u4"), ("packets", "u8"), ("bytes", "u8"), ("skbs", "u8")]
+)
+ETHERTYPE_LLC = 0x10000
+ETHERTYPE_NONE = 0x10001
+ETHERTYPE_OTHER = 0x10002
+
+
+class Tally(NamedTuple):
+    """Wire packets, wire bytes and the kernel buffers that carried them."""
+
+    packets: int = 0
+    bytes: int = 0
+    skbs: int = 0
+
+    def plus(self, other: Tally) -> Tally:
+        """The sum, field by field.
+
+        >>> Tally(1, 60, 1).plus(Tally(2, 120, 1))
+        Tally(packets=3, bytes=180, skbs=2)
+        """
+        return Tally(self.packets + other.packets, self.bytes + other.bytes, self.skbs + other.skbs)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One program on one device in one direction; `id` is ours and stays while ifindex and name may change."""
+
+    id: int
+    device: str
+    ifindex: int
+    direction: Direction
+    mode: AttachMode
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCounters:
+    """What the kernel's own device counters gained in the interval, by the driver's convention."""
+
+    packets: int
+    bytes: int
+    drops: int
+    convention: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """seen = flows + non-IP + unattributed, for one device and direction and interval (promise 2)."""
+
+    device: str
+    direction: Direction
+    seen: Tally
+    flows: Tally
+    non_ip: Tally
+    unattributed: Mapping[str, Tally]
+    kernel: KernelCounters | None = None
+    #: packets by which the device counter differs from ours, by cause (sources.conventions.explain_difference).
+    remainders: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> Tally:
+        """seen − (flows + non-IP + unattributed): all zero, or the meter has a fault."""
+        found = self.flows.plus(self.non_ip)
+        for tally in self.unattributed.values():
+            found = found.plus(tally)
+        return Tally(*(a - b for a, b in zip(self.seen, found, strict=True)))
+
+    @property
+    def balanced(self) -> bool:
+        """Whether nothing is missing."""
+        return self.missing == Tally()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStats:
+    """Run time and count of one attached program, from the kernel's BPF statistics; since it was loaded."""
+
+    device: str
+    direction: Direction
+    run_ns: int
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The meter's own state at the end of the interval. Counts are since the meter started."""
+
+    flips: int = 0
+    early_flips: int = 0
+    table_lines: int = 0  # capacity of one CPU's region; an IPv4 flow takes one line, an IPv6 flow two
+    table_peak_lines: int = 0  # most lines in use in any region read in this interval
+    table_bytes: int = 0  # memory of all regions
+    regions: int = 0  # CPUs with a region of their own
+    drain_seconds: float = 0.0  # reading and merging in this interval, grace period excluded
+    grace_seconds: float = 0.0  # waiting for RCU grace periods in this interval
+    displaced: tuple[str, ...] = ()  # "device direction" where another program comes before ours
+    programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowBatch:
+    """All that was counted between two flips.
+
+    start_ns, end_ns: the interval, nanoseconds since the Unix epoch.
+    attachments: indexed by the `attachment` column of the arrays.
+    flows: shape (n,), dtype FLOW; one row a flow, all CPUs merged.
+    counters: shape (k,), dtype COUNTER; IP traffic by family and protocol, and one row (0, 0) for all non-IP frames.
+    ethertypes: shape (e,), dtype ETHERTYPE_COUNTER; the non-IP frames in detail.
+    audit: one entry for each device and direction.
+    """
+
+    start_ns: int
+    end_ns: int
+    attachments: tuple[Attachment, ...]
+    flows: NDArray[np.void]
+    counters: NDArray[np.void]
+    ethertypes: NDArray[np.void]
+    audit: tuple[Audit, ...]
+    health: Health = field(default_factory=Health)
+    mode: Mode = "live"
+
+    @property
+    def seconds(self) -> float:
+        """Length of the interval in seconds."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+    def to_arrow(self) -> pa.Table:
+        """The flows as a pyarrow Table, one row a flow.
+
+        Columns: device and direction (dictionary of string), family, vlan (uint16, null without a tag), protocol,
+        src_addr, dst_addr (fixed_size_binary(16)), ports, packets, bytes, skbs, tcp_flags, first_time and last_time
+        (timestamp[ns, UTC]).
+        Raises InputError if pyarrow is not installed.
+        """
+        from wiremeter.flows.arrow import table_from_batch
+
+        return table_from_batch(self)
+
+
+def address_text(address: bytes | NDArray[np.uint8]) -> str:
+    """The usual text of a 16-byte address in network order; v4-mapped ones as IPv4 (RFC 4291, 2.5.5.2).
+
+    >>> address_text(bytes.fromhex("00000000000000000000ffffc0000201"))
+    '192.0.2.1'
+    >>> address_text(bytes.fromhex("20010db8000000000000000000000001"))
+    '2001:db8::1'
+    """
+    packed = bytes(address)
+    if packed[:12] == b"\0" * 10 + b"\xff\xff":
+        return str(ipaddress.IPv4Address(packed[12:]))
+    return str(ipaddress.IPv6Address(packed))
+
+
+def empty_rows(dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """No rows of `dtype`."""
+    return np.zeros(0, dtype)

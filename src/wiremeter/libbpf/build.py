@@ -1,0 +1,95 @@
+"""Builds the cffi binding in API mode: the C compiler checks every declaration against libbpf's headers."""
+
+from pathlib import Path
+
+from cffi import FFI
+
+ffi = FFI()
+
+ffi.cdef(
+    """
+    struct bpf_object; struct bpf_program; struct bpf_map; struct btf; struct ring_buffer;
+
+    const char *libbpf_version_string(void);
+
+    int bpf_object__load(struct bpf_object *obj);
+    void bpf_object__close(struct bpf_object *obj);
+    struct btf *bpf_object__btf(const struct bpf_object *obj);
+    struct bpf_program *bpf_object__next_program(const struct bpf_object *obj, struct bpf_program *prog);
+    struct bpf_map *bpf_object__next_map(const struct bpf_object *obj, const struct bpf_map *map);
+
+    const char *bpf_program__name(const struct bpf_program *prog);
+    const char *bpf_program__section_name(const struct bpf_program *prog);
+    int bpf_program__set_autoload(struct bpf_program *prog, _Bool autoload);
+    void bpf_program__set_ifindex(struct bpf_program *prog, unsigned int ifindex);
+    unsigned int bpf_program__flags(const struct bpf_program *prog);
+    int bpf_program__set_flags(struct bpf_program *prog, unsigned int flags);
+    int bpf_program__set_log_buf(struct bpf_program *prog, char *log_buf, size_t log_size);
+    int bpf_program__set_log_level(struct bpf_program *prog, unsigned int log_level);
+    int bpf_program__fd(const struct bpf_program *prog);
+    size_t bpf_program__insn_cnt(const struct bpf_program *prog);
+
+    const char *bpf_map__name(const struct bpf_map *map);
+    int bpf_map__type(const struct bpf_map *map);
+    int bpf_map__fd(const struct bpf_map *map);
+    int bpf_map__reuse_fd(struct bpf_map *map, int fd);
+    unsigned int bpf_map__max_entries(const struct bpf_map *map);
+    int bpf_map__set_max_entries(struct bpf_map *map, unsigned int max_entries);
+    unsigned int bpf_map__value_size(const struct bpf_map *map);
+    int bpf_map__set_value_size(struct bpf_map *map, unsigned int size);
+    const void *bpf_map__initial_value(struct bpf_map *map, size_t *size);
+
+    int bpf_map_lookup_elem(int fd, const void *key, void *value);
+    int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
+
+    int bpf_prog_get_next_id(unsigned int start_id, unsigned int *next_id);
+    int bpf_prog_get_fd_by_id(unsigned int id);
+    int bpf_enable_stats(int type);
+
+    struct ring_buffer *wm_ring_open(int map_fd, void *context);
+    int ring_buffer__consume(struct ring_buffer *rb);
+    int ring_buffer__epoll_fd(const struct ring_buffer *rb);
+    void ring_buffer__free(struct ring_buffer *rb);
+    extern "Python" int wm_ring_record(void *context, void *data, size_t size);
+
+    void wm_keep_messages(void);
+    struct bpf_object *wm_object_open(const char *path);
+    size_t wm_messages_take(char *to, size_t size);
+    int wm_map_create_array(const char *name, unsigned int value_size, unsigned int max_entries);
+    int wm_map_create_outer(const char *name, int inner_fd);
+    int wm_link_create(int prog_fd, int ifindex, int attach_type, unsigned int flags);
+    int wm_prog_query(int ifindex, int attach_type, unsigned int *ids, unsigned int *count);
+    int wm_xdp_query(int ifindex, unsigned int *prog_id, unsigned int *generic_prog_id);
+    int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority, int *made_qdisc);
+    int wm_tc_detach(int ifindex, int egress, unsigned int handle, unsigned int priority);
+    int wm_tc_query(int ifindex, int egress, unsigned int handle, unsigned int priority, unsigned int *prog_id);
+    int wm_tc_remove_qdisc(int ifindex);
+    struct wm_prog_info {
+        unsigned int id; char name[16]; uint64_t run_ns; uint64_t runs; unsigned int jited_bytes; ...;
+    };
+    int wm_prog_info(int fd, struct wm_prog_info *to);
+    struct wm_skb_context { uint32_t gso_size; uint32_t gso_segs; uint32_t ifindex; uint64_t tstamp; ...; };
+    int wm_test_run(int prog_fd, const void *data, unsigned int size, const struct wm_skb_context *context,
+                    int repeat, unsigned int *retval, unsigned int *duration_ns);
+
+    struct wm_btf_member { const char *name; unsigned int type_id; unsigned int bit_offset; ...; };
+    struct wm_btf_type {
+        const char *name; int kind; unsigned int size; unsigned int type_id; unsigned int count; ...;
+    };
+    int wm_btf_find(const struct btf *btf, const char *name, int kind);
+    int wm_btf_type(const struct btf *btf, unsigned int id, struct wm_btf_type *to);
+    int wm_btf_member(const struct btf *btf, unsigned int id, unsigned int at, struct wm_btf_member *to);
+    struct btf *wm_btf_kernel(void);
+    void btf__free(struct btf *btf);
+    """
+)
+
+ffi.set_source(
+    "wiremeter.libbpf._libbpf",
+    Path(__file__).with_name("shim.c").read_text(),
+    libraries=["bpf"],
+    extra_compile_args=["-O2", "-Wall", "-Wno-unused-function"],
+)
+
+if __name__ == "__main__":
+    ffi.compile(verbose=True)
