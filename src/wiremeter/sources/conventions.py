@@ -1,0 +1,229 @@
+"""What a driver's own counters count, and what remains between them and ours (the audit's outside check).
+
+Two things differ by driver: the unit, since a counter may count kernel buffers where we count the packets on the wire
+that they stand for, and whether the bytes include the Ethernet header. The table says what was measured on Linux
+6.18 with known traffic, or read in the driver's source; where the unit depends on the packet, the counter can only
+be held between two bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from wiremeter.flows.batch import AttachMode, Direction, KernelCounters, Tally
+from wiremeter.sources.devices import ETHERNET_BYTES, Device
+from wiremeter.sources.netlink_messages import LinkCounters, Qdisc
+
+#: What one count of the device is: a packet on the wire; a buffer that we saw too; either, packet by packet; or
+#: unknown, where we ourselves see only buffers (generic XDP).
+Unit = Literal["packets", "skbs", "mixed", "unknown"]
+
+#: Drivers that count a TSO packet as its segments, headers repeated: `gso_segs` in ixgbe_tso(), igb_tso(), igc_tso(),
+#: i40e_tso(), iavf_tso(), ice_tso(), mlx5e_txwqe_complete() and mlx4_en_xmit(); e1000e's counters are the hardware's.
+_COUNTS_TX_SEGMENTS = frozenset(
+    {"e1000e", "i40e", "iavf", "ice", "igb", "igc", "ixgbe", "ixgbevf", "mlx4_en", "mlx5_core"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """How one device counts in one direction.
+
+    missing_bytes: how many bytes of each buffer that we count the device leaves out; None where this varies by packet
+    or is not known.
+    """
+
+    unit: Unit
+    missing_bytes: int | None
+    text: str
+
+
+class QdiscGain(NamedTuple):
+    """What an egress qdisc gained in an interval: skbs dropped, and skbs waiting at its end less those at its start."""
+
+    kind: str = ""
+    drops: int = 0
+    queued: int = 0
+
+    @classmethod
+    def between(cls, before: Qdisc | None, after: Qdisc | None) -> QdiscGain:
+        """From two readings; all zero where one is lacking or the qdisc was replaced."""
+        if before is None or after is None or before.kind != after.kind or after.drops < before.drops:
+            return cls()
+        return cls(after.kind, after.drops - before.drops, after.queued - before.queued)
+
+
+NO_GAIN = QdiscGain()
+
+
+def convention_of(device: Device, direction: Direction, mode: AttachMode = "tcx") -> Convention:
+    """How `device` counts what we see in `direction` while attached in `mode`."""
+    convention = _driver_convention(device, direction)
+    if direction == "rx" and mode == "xdp-generic":
+        return Convention("unknown", convention.missing_bytes, f"{convention.text}; generic XDP sees buffers only")
+    return convention
+
+
+def explain_difference(
+    direction: Direction,
+    seen: Tally,
+    gained: LinkCounters,
+    convention: Convention,
+    *,
+    qdisc: QdiscGain = NO_GAIN,
+    other_xdp: bool = False,
+    uncertain: float = 0.0,
+    unexplained_before: int = 0,
+) -> tuple[KernelCounters, dict[str, int]]:
+    """The device's counters of an interval beside ours, and by what they differ, by cause.
+
+    seen: what our program counted; gained: what the device's counters gained in the same interval.
+    qdisc: what the egress qdisc gained, for tx. other_xdp: another XDP program sees rx packets before us.
+    uncertain: the share of the interval by which the two readings may lie apart in time, 0 when traffic stood still.
+    unexplained_before: the sum of `unexplained` of all intervals before. A difference that comes and goes (a packet
+    on its way, readings a little apart) cancels there; one that stays adds up until it has a name.
+
+    Returns the counters, and packets by cause, with the sign of `device − ours`, so that they add up to it:
+    - qdisc_drops (tx, ≤ 0): we saw them, the qdisc dropped them before the device
+    - device_drops (tx, ≤ 0): we saw them, the device dropped them instead of sending (its tx_dropped)
+    - queued (tx): we saw them, they wait in the qdisc; positive where ones that waited before have gone
+    - bypassed_stack (≥ 0): the device counted them and they never came past us: at tx AF_XDP, PACKET_QDISC_BYPASS,
+      XDP redirect; at rx what another XDP program took
+    - unexplained: what is left; on a busy device also packets between the two readings, in either sign
+    `ours` is seen.packets or seen.skbs by the convention's unit; for mixed units the nearest number between them.
+
+    >>> wire, tbf = Convention("packets", 0, ""), QdiscGain("tbf", 1993)
+    >>> explain_difference("tx", Tally(2000, 0, 2000), LinkCounters(tx_packets=7), wire, qdisc=tbf)[1]
+    {'qdisc_drops': -1993, 'device_drops': 0, 'queued': 0, 'bypassed_stack': 0, 'unexplained': 0}
+    """
+    if direction == "tx":
+        counters = KernelCounters(gained.tx_packets, gained.tx_bytes, gained.tx_dropped, convention.text)
+        remainders = {"qdisc_drops": -qdisc.drops, "device_drops": -counters.drops, "queued": -qdisc.queued}
+    else:
+        # What the device counts as rx_dropped may have passed us before: it explains nothing.
+        counters = KernelCounters(gained.rx_packets, gained.rx_bytes, gained.rx_dropped, convention.text)
+        remainders = {}
+    known = sum(remainders.values())
+    low, high = _bounds(convention.unit, seen, any_lost=known != 0)
+    rest = _distance(counters.packets - known, low, high)
+    bypassed = 0
+    if direction == "tx" or other_xdp:
+        allowance = math.ceil(max(counters.packets, high or 0) * uncertain)
+        bypassed = max(0, min(rest, unexplained_before + rest - allowance))
+    return counters, remainders | {"bypassed_stack": bypassed, "unexplained": rest - bypassed}
+
+
+def expected_bytes(seen: Tally, convention: Convention) -> int | None:
+    """The bytes the device should have gained for what we saw; None where super-packets or the driver hide it."""
+    if convention.missing_bytes is None or seen.packets != seen.skbs:
+        return None
+    return seen.bytes - seen.skbs * convention.missing_bytes
+
+
+def _bounds(unit: Unit, seen: Tally, *, any_lost: bool) -> tuple[int, int | None]:
+    """Fewest and most the device may count for what we saw, before losses; None: no limit."""
+    if unit == "unknown":
+        return seen.skbs, None
+    if unit == "packets" and not any_lost:
+        return seen.packets, seen.packets
+    if unit == "skbs":
+        return seen.skbs, seen.skbs
+    # Losses are counted in buffers, and how many packets those stood for is not known.
+    return seen.skbs, seen.packets
+
+
+def _distance(value: int, low: int, high: int | None) -> int:
+    """How far `value` lies above `high` (positive) or below `low` (negative); 0 between them."""
+    if value < low:
+        return value - low
+    return value - high if high is not None and value > high else 0
+
+
+def _driver_convention(device: Device, direction: Direction) -> Convention:
+    if device.is_loopback:
+        # loopback_xmit(): eth_type_trans() before the length is taken, one count for both directions.
+        unit = _sent(device, direction) if direction == "tx" else "skbs"
+        return Convention(unit, ETHERNET_BYTES, "loopback: buffers, bytes without the Ethernet header")
+    by_driver = {"veth": _veth, "tun": _tun, "virtio_net": _virtio}.get(device.driver)
+    if by_driver:
+        return by_driver(device, direction)
+    if device.kind == "vxlan":
+        # iptunnel_xmit_stats() and vxlan_rcv() take the length from the inner network header.
+        text = "vxlan: buffers, bytes without the inner Ethernet header"
+        return Convention(_sent(device, direction), ETHERNET_BYTES, text)
+    if device.kind == "bridge":
+        missing = ETHERNET_BYTES if direction == "rx" else 0
+        ending = "without" if missing else "with"
+        return Convention(_sent(device, direction), missing, f"bridge: buffers, bytes {ending} the Ethernet header")
+    if device.kind == "macvlan":
+        return Convention(_sent(device, direction), 0, "macvlan: buffers, bytes with the Ethernet header")
+    if device.is_physical:
+        return _hardware(device, direction)
+    name = device.driver or device.kind or "device"
+    return Convention("mixed", None, f"{name}: not known, taken as buffers or packets")
+
+
+def _sent(device: Device, direction: Direction) -> Unit:
+    """The unit of a driver that counts the buffers it is given and hands on.
+
+    Between our program at egress and the device the stack may cut a super-packet that the device would not take (a
+    queue, an offload, or gso_features_check() on its size), so what we saw as one may count as its packets.
+    """
+    if direction == "tx":
+        return "mixed"
+    return "mixed" if device.has("rx-gro") else "skbs"  # GRO merges after the device has counted
+
+
+def _veth(device: Device, direction: Direction) -> Convention:
+    """veth_xmit() counts with the Ethernet header, the receiver's NAPI (its GRO or XDP) without; both count buffers.
+
+    A sender's buffer goes to NAPI if the receiver has it and the sender's TSO is off; which the receiver has, its
+    namespace knows.
+    """
+    missing: int | None
+    if direction == "rx":
+        napi = device.xdp.mode in ("xdp", "multiple") or device.has("rx-gro")
+        missing = ETHERNET_BYTES if device.xdp.mode == "xdp" else None if napi else 0
+        unit: Unit = "mixed" if napi else "skbs"
+    else:
+        missing = 0 if device.has("tx-tcp-segmentation") else None
+        unit = _sent(device, direction)
+    texts = {
+        0: "bytes with the Ethernet header",
+        ETHERNET_BYTES: "bytes without the Ethernet header (NAPI)",
+        None: "bytes without the Ethernet header where the receiver's NAPI took the packet",
+    }
+    return Convention(unit, missing, f"veth: buffers, {texts[missing]}")
+
+
+def _tun(device: Device, direction: Direction) -> Convention:
+    """Bytes as the program behind the device writes and reads them, less any virtio-net header."""
+    unit = _sent(device, direction)
+    if direction == "rx":
+        return Convention(unit, 0, "tun/tap: buffers, as the program behind it writes them")
+    return Convention(unit, 0, "tun/tap: buffers, counted when the program behind it reads them, not when queued")
+
+
+def _virtio(device: Device, direction: Direction) -> Convention:
+    unit = _sent(device, direction)
+    if direction == "rx" and unit == "mixed" and not _merges_in_hardware(device):
+        unit = "packets"
+    whole = "; super-packets from the host count once" if direction == "rx" and unit == "mixed" else ""
+    return Convention(unit, 0, f"virtio_net: buffers, bytes with the Ethernet header{whole}")
+
+
+def _hardware(device: Device, direction: Direction) -> Convention:
+    name = device.driver or "hardware"
+    if direction == "rx":
+        if _merges_in_hardware(device):
+            return Convention("mixed", None, f"{name}: packets, or buffers merged by LRO or hardware GRO")
+        return Convention("packets", None, f"{name}: packets before GRO; bytes as the driver counts them")
+    if device.driver in _COUNTS_TX_SEGMENTS:
+        return Convention("packets", None, f"{name}: packets after TSO; bytes as the driver counts them")
+    return Convention("mixed", None, f"{name}: buffers or packets after TSO; bytes as the driver counts them")
+
+
+def _merges_in_hardware(device: Device) -> bool:
+    return device.has("rx-lro") or device.has("rx-gro-hw")

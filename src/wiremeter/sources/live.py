@@ -1,0 +1,286 @@
+"""Monitor: the live meter. Devices in, one FlowBatch each interval out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from wiremeter.datapath.interval import Interval, tallies_by_attachment
+from wiremeter.datapath.kernel import KernelEngine
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.errors import InputError, PermissionNeeded
+from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
+from wiremeter.libbpf.attach import enable_statistics
+from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, host_problems
+from wiremeter.sources.auditor import Auditor
+from wiremeter.sources.host import read_host
+from wiremeter.sources.netlink import LinkWatch
+from wiremeter.sources.tracker import Metered, Tracker
+
+log = logging.getLogger(__name__)
+
+#: Devices are looked at again when the kernel says that one changed, and this often besides (default routes move).
+REFRESH_SECONDS = 5.0
+MIN_INTERVAL = 0.05
+
+
+class Monitor:
+    """Meters devices of the calling thread's network namespace while the context manager is open.
+
+    >>> with Monitor("eth0", interval=1.0) as monitor:      # doctest: +SKIP
+    ...     for batch in monitor:
+    ...         print(len(batch.flows), batch.audit)
+    """
+
+    def __init__(
+        self,
+        *interfaces: str,
+        interval: float = 1.0,
+        attach: RequestedMode = "auto",
+        flow_table: int | None = None,
+        program: str | os.PathLike[str] | None = None,
+        bpf_stats: bool = False,
+        max_devices: int = 32,
+    ) -> None:
+        """Nothing is opened yet.
+
+        interfaces: device names, globs, or "auto" (also without any): those that carry the default routes.
+        interval: seconds between batches, at least 0.05. attach: "auto", "xdp", "xdp-generic" or "tcx".
+        flow_table: lines of each CPU's table, a power of two; None follows the memory there is.
+        program: another compiled object. bpf_stats: have the kernel time every program run (costs some 20 ns each).
+        Raises InputError for a value out of range.
+        """
+        if not interval >= MIN_INTERVAL:
+            raise InputError(f"an interval of {interval} s: it must be at least {MIN_INTERVAL} s")
+        if attach not in REQUESTED_MODES:
+            raise InputError(f"attach mode {attach!r}: it must be one of {', '.join(REQUESTED_MODES)}")
+        self._patterns = interfaces or ("auto",)
+        self._interval_seconds = interval
+        self._requested = attach
+        self._flow_table = flow_table
+        self._program = Path(program) if program else None
+        self._bpf_stats = bpf_stats
+        self._max_devices = max_devices
+        self._resources = contextlib.ExitStack()
+        self._closing = False
+        self._driven_by: str = ""
+        self._subscribers: list[Callable[[FlowBatch], None]] = []
+        self._driver: threading.Thread | None = None
+        self._wake_read = self._wake_write = -1
+        self._tracker: Tracker | None = None
+
+    # -- opening and closing
+
+    def __enter__(self) -> Self:
+        """Makes the tables and attaches.
+
+        Raises InputError, PermissionNeeded or KernelError, with nothing left attached.
+        """
+        if self._tracker:
+            raise InputError("this Monitor is open already: make another one")
+        with contextlib.ExitStack() as opening:
+            host = read_host()
+            problems = host_problems(host)
+            if problems:
+                kind = PermissionNeeded if host.missing_capabilities else InputError
+                raise kind(" ".join(problems))
+            plan = plan_tables(host.cpu_numbers, self._flow_table, host.memory_limit_bytes, 2 * self._max_devices)
+            self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            opening.callback(self._close_wake)
+            if self._bpf_stats:
+                opening.callback(os.close, enable_statistics())
+            self._engine = opening.enter_context(KernelEngine(plan, self._program))
+            self._watch = opening.enter_context(LinkWatch())
+            self._auditor = opening.enter_context(Auditor())
+            self._tracker = Tracker(self._engine, host, self._patterns, self._requested)
+            self._tracker.start()
+            self._resources = opening.pop_all()
+        self._early_flips = 0
+        self._waiting = select.epoll()
+        self._resources.callback(self._waiting.close)
+        for source in (self._engine.flip_requests, self._watch, self._wake_read):
+            self._waiting.register(source, select.EPOLLIN)
+        self._begin()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+        if self._driver and self._driver is not threading.current_thread():
+            self._driver.join()
+        self._resources.close()
+
+    def close(self) -> None:
+        """Asks the monitor to end: whoever iterates gets one more batch, up to now, and then no more.
+
+        May be called from any thread, from a signal handler, and twice.
+        """
+        self._closing = True
+        if self._wake_write >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_write, b"x")
+
+    def _close_wake(self) -> None:
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        self._wake_read = self._wake_write = -1
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """What is attached now."""
+        return tuple(m.attachment for m in self._tracker.metered) if self._tracker else ()
+
+    # -- three ways to take batches
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        self._drive("an iterator")
+        while (batch := self._next_batch()) is not None:
+            yield batch
+
+    async def __aiter__(self) -> AsyncIterator[FlowBatch]:
+        self._drive("an async iterator")
+        while (batch := await asyncio.to_thread(self._next_batch)) is not None:
+            yield batch
+
+    def subscribe(self, callback: Callable[[FlowBatch], None]) -> Callable[[], None]:
+        """Has `callback` called with each batch, in a thread of the monitor's; returns what ends the subscription.
+
+        An exception in a callback is logged and changes nothing for the others.
+        """
+        self._subscribers.append(callback)
+        if self._driver is None:
+            self._drive("subscribers")
+            self._driver = threading.Thread(target=self._run_subscribers, name="wiremeter", daemon=True)
+            self._driver.start()
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def _run_subscribers(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            for callback in tuple(self._subscribers):
+                try:
+                    callback(batch)
+                except Exception:
+                    log.exception("a subscriber failed; it stays subscribed")
+
+    def _drive(self, who: str) -> None:
+        if not self._tracker:
+            raise InputError("the Monitor is not open: use it as `with Monitor(...) as monitor:`")
+        if self._driven_by:
+            raise InputError(f"batches of this Monitor go to {self._driven_by} already: each can go one way only")
+        self._driven_by = who
+
+    # -- an interval
+
+    def _begin(self) -> None:
+        self._interval = Interval()
+        self._positions: dict[int, int] = {}  # attachment id → place in the batch
+        self._in_batch: list[Attachment] = []
+        self._let_go: list[Metered] = []
+        self._started_ns = time.time_ns()
+        self._deadline = time.monotonic() + self._interval_seconds
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
+        self._ended = False
+
+    def _next_batch(self) -> FlowBatch | None:
+        """Waits until the interval ends, flipping early where a table fills; None after the last batch."""
+        if self._ended:
+            return None
+        while not self._closing:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                break
+            ready = {fd for fd, _ in self._waiting.poll(left)}
+            if self._engine.flip_requests.fileno() in ready and self._engine.flip_requests.take():
+                self._early_flips += 1
+                self._flip()
+            if self._watch.fileno() in ready:
+                self._watch.read()
+                self._refresh()
+        if time.monotonic() >= self._refresh_at and not self._closing:
+            self._refresh()
+        self._ended = self._closing
+        return self._close_interval()
+
+    def _refresh(self) -> None:
+        assert self._tracker
+        self._let_go += self._tracker.refresh()
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
+
+    def _flip(self) -> None:
+        assert self._tracker
+        slots = {m.kernel.id: m.attachment for m in (*self._tracker.metered, *self._let_go)}
+        self._interval.add(self._engine.flip(), {slot: self._position(a) for slot, a in slots.items()})
+
+    def _position(self, attachment: Attachment) -> int:
+        position = self._positions.setdefault(attachment.id, len(self._in_batch))
+        if position == len(self._in_batch):
+            self._in_batch.append(attachment)
+        self._in_batch[position] = attachment  # its device may have another name by now
+        return position
+
+    def _close_interval(self) -> FlowBatch:
+        assert self._tracker
+        self._auditor.read()
+        ended_ns = time.time_ns()
+        self._flip()
+        interval, attachments = self._interval, tuple(self._in_batch)
+        merging = time.monotonic()
+        flows = interval.flows()
+        drain_seconds = interval.drain_seconds + time.monotonic() - merging
+        by_position = tallies_by_attachment(flows, len(attachments)) if attachments else []
+        metered = {m.attachment.id: m for m in (*self._tracker.metered, *self._let_go)}
+        batch = FlowBatch(
+            start_ns=self._started_ns,
+            end_ns=ended_ns,
+            attachments=attachments,
+            flows=flows,
+            counters=interval.counters(),
+            ethertypes=interval.ethertypes(),
+            audit=tuple(self._auditor.audits(interval, attachments, by_position, metered)),
+            health=self._health(interval, drain_seconds),
+        )
+        deadline = self._deadline
+        refresh_at = self._refresh_at
+        self._begin()
+        self._ended = self._closing
+        self._refresh_at = refresh_at
+        self._started_ns = ended_ns
+        # Intervals keep their beat; one that was missed altogether is not made up for.
+        now = time.monotonic()
+        self._deadline = deadline + self._interval_seconds * max(1, 1 + (now - deadline) // self._interval_seconds)
+        return batch
+
+    def _health(self, interval: Interval, drain_seconds: float) -> Health:
+        assert self._tracker
+        plan = self._engine.plan
+        programs = []
+        if self._bpf_stats:
+            for metered in self._tracker.metered:
+                info = metered.kernel.info()
+                programs.append(
+                    ProgramStats(metered.attachment.device, metered.attachment.direction, info.run_ns, info.runs)
+                )
+        return Health(
+            flips=self._engine.flips,
+            early_flips=self._early_flips,
+            table_lines=plan.lines,
+            table_peak_lines=interval.peak_lines,
+            table_bytes=plan.bytes,
+            regions=plan.regions,
+            drain_seconds=drain_seconds,
+            grace_seconds=interval.grace_seconds,
+            displaced=self._tracker.displaced(),
+            programs=tuple(programs),
+        )

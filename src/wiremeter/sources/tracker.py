@@ -1,0 +1,170 @@
+"""Which devices are metered: attaches to those that match, lets go of those that are gone, while they come and go."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from wiremeter.datapath.kernel import Hook, KernelAttachment, KernelEngine
+from wiremeter.errors import InputError, KernelError, PermissionNeeded, WiremeterError
+from wiremeter.flows.batch import Attachment, AttachMode, Direction
+from wiremeter.libbpf.attach import remove_stale_filters
+from wiremeter.sources.attach_policy import AttachPlan, RequestedMode, plan_attach
+from wiremeter.sources.devices import Device, read_default_route, read_devices, select_devices
+from wiremeter.sources.host import HostFacts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Metered:
+    """One attachment and the device it is on, as last seen."""
+
+    attachment: Attachment
+    kernel: KernelAttachment
+    device: Device
+
+
+class Tracker:
+    """The attachments of a monitor. Every one keeps its id for life, whatever its device is called later."""
+
+    def __init__(
+        self, engine: KernelEngine, host: HostFacts, patterns: Sequence[str], requested: RequestedMode = "auto"
+    ) -> None:
+        self._engine = engine
+        self._host = host
+        self._patterns = patterns
+        self._requested = requested
+        self._ids = itertools.count()
+        self._refused: dict[tuple[int, str], str] = {}
+        self.metered: list[Metered] = []
+
+    def start(self) -> None:
+        """Attaches to all devices that match now.
+
+        Raises InputError for a device that is named but not there, or when `auto` finds none; KernelError and
+        PermissionNeeded when a named device, or the only one, cannot be metered.
+        """
+        for device in select_devices(self._patterns, read_devices(), read_default_route()):
+            try:
+                self._attach(device)
+            except PermissionNeeded:
+                raise
+            except WiremeterError as error:
+                if device.name in self._patterns or not any(map(_is_glob, self._patterns)):
+                    raise
+                self._refuse(device, error)
+
+    def refresh(self) -> list[Metered]:
+        """Looks at the devices again; returns those let go. Devices that cannot be metered are logged once."""
+        devices = {device.ifindex: device for device in read_devices()}
+        gone = [m for m in self.metered if not self._is_still_on(m, devices.get(m.device.ifindex))]
+        for metered in gone:
+            self._engine.release(metered.kernel)
+            self.metered.remove(metered)
+        for metered in self.metered:
+            metered.device = devices[metered.device.ifindex]
+            if metered.device.name != metered.attachment.device:
+                metered.attachment = replace(metered.attachment, device=metered.device.name)
+        taken = {metered.device.ifindex for metered in self.metered}
+        for device in select_devices(self._patterns, devices.values(), read_default_route(), strict=False):
+            if device.ifindex not in taken and (device.ifindex, device.name) not in self._refused:
+                try:
+                    self._attach(device)
+                except WiremeterError as error:
+                    self._refuse(device, error)
+        for refused in [key for key in self._refused if key[0] not in devices or devices[key[0]].name != key[1]]:
+            del self._refused[refused]
+        return gone
+
+    def displaced(self) -> tuple[str, ...]:
+        """Where another program comes before ours, as "device direction"."""
+        found = []
+        for metered in self.metered:
+            try:
+                first = metered.kernel.is_first()
+            except KernelError:  # the device is going; the next refresh lets it go
+                continue
+            if not first:
+                found.append(f"{metered.attachment.device} {metered.attachment.direction}")
+        return tuple(found)
+
+    def _is_still_on(self, metered: Metered, device: Device | None) -> bool:
+        """A device that went to another namespace keeps its link, and another may have its ifindex here by now."""
+        return device is not None and metered.kernel.is_attached()
+
+    def _refuse(self, device: Device, error: WiremeterError) -> None:
+        self._refused[device.ifindex, device.name] = str(error)
+        log.warning("not metered", extra={"device": device.name, "reason": str(error)})
+
+    def _attach(self, device: Device) -> None:
+        plan = plan_attach(device, self._host, self._requested, reads_vlan_metadata=True)
+        if plan.problems:
+            kind = PermissionNeeded if self._host.missing_capabilities else KernelError
+            raise kind(" ".join(plan.problems))
+        log.info(
+            "chosen", extra={"device": device.name, "rx": plan.rx_mode, "tx": plan.tx_mode, "because": plan.reason}
+        )
+        if "clsact" in (plan.rx_mode, plan.tx_mode) or not self._host.can("tcx"):
+            for direction in remove_stale_filters(device.ifindex):
+                log.warning("removed a stale filter of ours", extra={"device": device.name, "direction": direction})
+        rx = self._attach_rx(device, plan)
+        try:
+            tx = self._attach_one(device, "tx", plan.tx_mode)
+        except BaseException:
+            self._engine.release(rx.kernel)
+            raise
+        self.metered += (rx, tx)
+
+    def _attach_rx(self, device: Device, plan: AttachPlan) -> Metered:
+        try:
+            return self._attach_one(device, "rx", plan.rx_mode)
+        except KernelError as error:
+            if self._requested != "auto" or plan.rx_mode != "xdp":
+                raise
+            log.warning(
+                "native XDP was refused, metering at tc instead",
+                extra={"device": device.name, "mode": plan.tx_mode, "reason": str(error)},
+            )
+            return self._attach_one(device, "rx", plan.tx_mode)
+
+    def _attach_one(self, device: Device, direction: Direction, mode: AttachMode) -> Metered:
+        tags = device.xdp_support is not None and "vlan-tag" in device.xdp_support.rx_metadata
+        hook = Hook(
+            device=device.name,
+            ifindex=device.ifindex,
+            direction=direction,
+            mode=mode,
+            l2_bytes=device.l2_bytes,
+            vlan_from_driver=mode == "xdp" and tags,
+        )
+        try:
+            kernel = self._engine.attach(hook)
+        except KernelError as error:
+            raise _explained(error, device, mode) from error
+        attachment = Attachment(next(self._ids), device.name, device.ifindex, direction, mode)
+        return Metered(attachment, kernel, device)
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(mark in pattern for mark in "*?[")
+
+
+def _explained(error: KernelError, device: Device, mode: AttachMode) -> KernelError | InputError:
+    """What the kernel's number means at an attach, and whose move it is."""
+    if error.call != "BPF_LINK_CREATE" and error.call != "RTM_NEWTFILTER":
+        return error
+    advice = {
+        16: "another XDP program is on this device (`wiremeter doctor` names it): detach that one, or use --attach tcx",
+        17: "a filter with our handle is there already: another wiremeter meters this device, or was killed; "
+        "`wiremeter detach` removes what it left",
+        19: "the device is gone",
+        22: "the driver refuses native XDP as the device is configured (MTU, queues or offloads): use --attach tcx",
+        34: "the device's MTU is too large for this driver's XDP: lower it, or use --attach tcx",
+        95: "the driver has no native XDP, or not with this configuration: use --attach tcx or --attach xdp-generic",
+    }.get(error.errno)
+    if mode == "tcx" and error.errno == 22:
+        advice = "this kernel has no tcx (Linux 6.6)"
+    return KernelError(f"{error}; {advice}" if advice else str(error), call=error.call, errno=error.errno)
