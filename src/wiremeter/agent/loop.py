@@ -1,0 +1,123 @@
+"""The agent: batches from the meter to the sinks, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from wiremeter import __version__
+from wiremeter.agent.http import make_app
+from wiremeter.agent.settings import Settings
+from wiremeter.agent.vitals import Vitals
+from wiremeter.agent.watch import Watch, attachment_fields
+from wiremeter.agent.wsgi_server import serve
+from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.sinks.prometheus import PrometheusSink
+
+log = logging.getLogger(__name__)
+
+#: All end the agent the clean way; a closed terminal too, since clsact filters would outlive a killed process.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Meter(Protocol):
+    """What the loop needs of wiremeter.Monitor."""
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[FlowBatch]: ...
+
+
+def open_monitor(settings: Settings) -> Meter:
+    """The live meter that the settings ask for. Raises what wiremeter.Monitor raises."""
+    from wiremeter.sources.live import Monitor
+
+    return Monitor(
+        *settings.interfaces,
+        interval=settings.interval,
+        attach=settings.attach,
+        flow_table=settings.flow_table,
+        program=settings.program,
+        bpf_stats=settings.bpf_stats,
+        max_devices=settings.max_devices,
+    )
+
+
+async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open_monitor) -> None:
+    """Meters until SIGTERM, SIGINT or SIGHUP, then detaches and returns.
+
+    Raises InputError, PermissionNeeded or KernelError if it cannot start, with nothing left attached.
+    """
+    log.info("starting", extra={"version": __version__, "interfaces": ",".join(settings.interfaces)})
+    sink = PrometheusSink(__version__)
+    vitals = Vitals(settings.interval)
+    stop = _Stop(vitals)
+    with _on_stop_signals(stop), _served(settings, sink, vitals), open_meter(settings) as meter:
+        stop.meter = meter
+        vitals.attached(len(meter.attachments))
+        for attachment in meter.attachments:
+            log.info("attached", extra=attachment_fields(attachment))
+        watch = Watch(meter.attachments)
+        async for batch in meter:
+            sink.write(batch)
+            vitals.batch_arrived(len(batch.attachments))
+            for notice in watch.look(batch):
+                log.log(notice.level, notice.message, extra=dict(notice.fields))
+    log.info("stopped")
+
+
+class _Stop:
+    """Ends the loop, whether the meter is open yet or not."""
+
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+        self.meter: Meter | None = None
+
+    def __call__(self, number: signal.Signals) -> None:
+        log.info("stopping", extra={"signal": number.name})
+        self._vitals.stopping()
+        if self.meter:
+            self.meter.close()
+
+
+@contextlib.contextmanager
+def _on_stop_signals(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Signals that come while the meter opens wait in the event loop until it has."""
+    loop = asyncio.get_running_loop()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _served(settings: Settings, sink: PrometheusSink, vitals: Vitals) -> Iterator[None]:
+    """/metrics for as long as the block runs; before anything is attached, so a port in use changes nothing."""
+    if settings.listen is None:
+        yield
+        return
+    registry = CollectorRegistry()
+    registry.register(sink)
+    ProcessCollector(registry=registry)
+    with serve(settings.listen, make_app(registry, vitals, __version__)) as taken:
+        log.info("serving", extra={"metrics": f"http://{taken}/metrics"})
+        yield

@@ -1,0 +1,74 @@
+"""The names, types, help texts and labels of all metrics: an interface, chosen once."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Family(NamedTuple):
+    """One metric. `_total` and `_info` are added to the names of counters and infos when they are written."""
+
+    name: str
+    kind: Literal["counter", "gauge", "info"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_DEVICE = ("device", "direction")
+
+
+def _tallies(subject: str, help: str, *more_labels: str) -> list[Family]:
+    """Three counters for what a Tally holds."""
+    labels = (*_DEVICE, *more_labels)
+    return [
+        Family(f"{subject}_packets", "counter", f"{help}: packets on the wire.", labels),
+        Family(f"{subject}_bytes", "counter", f"{help}: bytes on the wire.", labels),
+        Family(f"{subject}_skbs", "counter", f"{help}: kernel buffers, which may hold many packets.", labels),
+    ]
+
+
+#: Totals of each device. `network_seen = network_attributed + network_unattributed` (promise 2), and what is missing
+#: there is `network_unaccounted`.
+OF_DEVICES = (
+    *_tallies("network", "Traffic by family and protocol", "family", "protocol"),
+    *_tallies("network_seen", "Traffic that the programs saw"),
+    *_tallies("network_attributed", "Seen traffic that is in flows or counted as non-IP", "part"),
+    *_tallies("network_unattributed", "Seen traffic that is in no flow, by reason", "reason"),
+    *_tallies("network_unaccounted", "Seen traffic that is nowhere else; above 0 the meter has a fault"),
+    Family("network_kernel_packets", "counter", "Gain of the kernel's packet counter of the device.", _DEVICE),
+    Family("network_kernel_bytes", "counter", "Gain of the kernel's byte counter of the device.", _DEVICE),
+    Family("network_kernel_drops", "counter", "Gain of the kernel's drop counter of the device.", _DEVICE),
+    Family(
+        "network_kernel_difference_packets",
+        "gauge",
+        "Packets since the start by which kernel and ours differ, by cause: kernel = ours - qdisc_drops - device_drops"
+        " - queued + bypassed_stack + unexplained. May fall.",
+        (*_DEVICE, "cause"),
+    ),
+    Family("wiremeter_program_run_seconds", "counter", "Run time of the program, by BPF statistics.", _DEVICE),
+    Family("wiremeter_program_runs", "counter", "Runs of the program, by BPF statistics.", _DEVICE),
+)
+
+#: The state of the meter, and its totals.
+OF_METER = (
+    Family("network_kernel", "info", "What the kernel's counters of the device count.", (*_DEVICE, "convention")),
+    Family("wiremeter_build", "info", "The version that runs.", ("version",)),
+    Family(
+        "wiremeter_attachment",
+        "info",
+        "How the device is metered; counts is skb where packets cannot be told from super-packets, else wire.",
+        (*_DEVICE, "mode", "counts"),
+    ),
+    Family("wiremeter_displaced", "gauge", "1 where another program comes before ours and may hide packets.", _DEVICE),
+    Family("wiremeter_intervals", "counter", "Batches delivered."),
+    Family("wiremeter_flows", "counter", "Flows in all batches; a flow counts in each interval it lasts."),
+    Family("wiremeter_last_batch_timestamp_seconds", "gauge", "End of the last batch, Unix time."),
+    Family("wiremeter_flips", "counter", "Changes from one half of the flow table to the other."),
+    Family("wiremeter_early_flips", "counter", "Flips before the interval was over, because a region filled up."),
+    Family("wiremeter_drain_seconds", "counter", "Time spent reading and merging the flow table."),
+    Family("wiremeter_grace_seconds", "counter", "Time spent waiting for RCU grace periods."),
+    Family("wiremeter_table_lines", "gauge", "Lines in one CPU's flow table; an IPv4 flow takes one, IPv6 two."),
+    Family("wiremeter_table_peak_lines", "gauge", "Most lines in use on any CPU in the last interval."),
+    Family("wiremeter_table_bytes", "gauge", "Memory of all flow tables."),
+    Family("wiremeter_table_regions", "gauge", "CPUs that have a flow table."),
+)

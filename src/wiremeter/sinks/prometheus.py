@@ -1,0 +1,215 @@
+"""Batches as Prometheus metrics: totals that only grow, with labels that stay few."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+from wiremeter.errors import InputError
+from wiremeter.flows.batch import FAMILY_NAMES, Attachment, Audit, FlowBatch, Mode, Tally
+from wiremeter.flows.protocols import ethertype_name, protocol_name
+from wiremeter.sinks.families import OF_DEVICES, OF_METER, Family
+
+#: A device that is gone is shown for this long yet, so that its last packets are scraped.
+GONE_SECONDS = 300.0
+#: Devices whose totals are kept; past that those gone longest are forgotten, since containers' devices never end.
+MAX_DEVICES = 1024
+
+_NON_IP = FAMILY_NAMES[0]
+_AnyFamily = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+#: Values by metric and label values.
+_Values = dict[tuple[str, tuple[str, ...]], float]
+
+
+@dataclass(slots=True)
+class _Device:
+    """Totals of one device, by metric and the labels after `device`; `last_seen` by the sink's clock."""
+
+    totals: _Values = field(default_factory=dict)
+    last_seen: float = 0.0
+
+    def add(self, name: str, labels: tuple[str, ...], amount: float) -> None:
+        self.totals[name, labels] = self.totals.get((name, labels), 0) + amount
+
+    def add_tally(self, subject: str, labels: tuple[str, ...], tally: Tally) -> None:
+        self.add(f"{subject}_packets", labels, tally.packets)
+        self.add(f"{subject}_bytes", labels, tally.bytes)
+        self.add(f"{subject}_skbs", labels, tally.skbs)
+
+
+class PrometheusSink(Collector):
+    """A collector for a prometheus_client registry, fed with batches. `write` and `collect` may run in two threads.
+
+    Counters never go backwards: a device that vanishes goes on from its totals when it returns (unless MAX_DEVICES
+    others came in between).
+    """
+
+    def __init__(self, version: str = "", mode: Mode = "live", clock: Callable[[], float] = time.monotonic) -> None:
+        """version: for wiremeter_build_info. mode: of all batches to come; not "live", it is a label of all traffic."""
+        self._mode = mode
+        self._clock = clock
+        self._now = clock()  # of the last batch
+        self._lock = threading.Lock()
+        self._devices: dict[str, _Device] = {}
+        self._totals: _Values = {}
+        self._build: _Values = {("wiremeter_build", (version,)): 1}
+        self._state = self._build
+        self._program_marks: dict[int, tuple[int, int]] = {}
+
+    def write(self, batch: FlowBatch) -> None:
+        """Adds a batch to the totals. Raises InputError if its mode is not this sink's."""
+        if batch.mode != self._mode:
+            raise InputError(
+                f"these metrics are of {self._mode} traffic, and this batch is {batch.mode}: use two sinks"
+            )
+        with self._lock:
+            self._now = self._clock()
+            for attachment in batch.attachments:
+                self._device(attachment.device)
+            for attachment, family, protocol, tally in _traffic(batch):
+                labels = (attachment.direction, family, protocol)
+                self._device(attachment.device).add_tally("network", labels, tally)
+            for audit in batch.audit:
+                _add_audit(self._device(audit.device), audit)
+            self._add_programs(batch)
+            self._add_meter(batch)
+            self._state = self._build | _state(batch)
+            self._forget()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics that have a value."""
+        with self._lock:
+            shown_since = self._clock() - GONE_SECONDS
+            shown = {name: device for name, device in self._devices.items() if device.last_seen >= shown_since}
+            devices = {name: device.totals.copy() for name, device in shown.items()}
+            meter = self._totals | self._state
+        families = {family.name: family for family in self.describe()}
+        constant = () if self._mode == "live" else (self._mode,)
+        for device, totals in devices.items():
+            for (name, labels), value in totals.items():
+                _add_sample(families[name], (*constant, device, *labels), value)
+        for (name, labels), value in meter.items():
+            _add_sample(families[name], labels, value)
+        return (family for family in families.values() if family.samples)
+
+    def describe(self) -> list[_AnyFamily]:
+        """Every metric, without values."""
+        constant = () if self._mode == "live" else ("mode",)
+        return [_empty(family, constant) for family in OF_DEVICES] + [_empty(family) for family in OF_METER]
+
+    def _device(self, name: str) -> _Device:
+        device = self._devices.setdefault(name, _Device())
+        device.last_seen = self._now
+        return device
+
+    def _forget(self) -> None:
+        gone = [name for name, device in self._devices.items() if device.last_seen < self._now]
+        gone.sort(key=lambda name: self._devices[name].last_seen)
+        for name in gone[: max(0, len(self._devices) - MAX_DEVICES)]:
+            del self._devices[name]
+
+    def _add_programs(self, batch: FlowBatch) -> None:
+        """The kernel counts since a program was loaded; a device that returns gets another program, from 0 again."""
+        ids = {(attachment.device, attachment.direction): attachment.id for attachment in batch.attachments}
+        marks = {id: self._program_marks.get(id, (0, 0)) for id in ids.values()}
+        for program in batch.health.programs:
+            id = ids.get((program.device, program.direction))
+            if id is None:
+                continue
+            run_ns, runs = marks[id]
+            marks[id] = (program.run_ns, program.runs)
+            device = self._device(program.device)
+            device.add("wiremeter_program_run_seconds", (program.direction,), max(0, program.run_ns - run_ns) / 1e9)
+            device.add("wiremeter_program_runs", (program.direction,), max(0, program.runs - runs))
+        self._program_marks = marks
+
+    def _add_meter(self, batch: FlowBatch) -> None:
+        health = batch.health
+        gains = {
+            "wiremeter_intervals": 1,
+            "wiremeter_flows": len(batch.flows),
+            "wiremeter_drain_seconds": health.drain_seconds,
+            "wiremeter_grace_seconds": health.grace_seconds,
+        }
+        since_start = {"wiremeter_flips": health.flips, "wiremeter_early_flips": health.early_flips}
+        for name, gain in gains.items():
+            self._totals[name, ()] = self._totals.get((name, ()), 0) + gain
+        for name, total in since_start.items():
+            self._totals[name, ()] = max(self._totals.get((name, ()), 0), total)
+
+
+def _traffic(batch: FlowBatch) -> Iterator[tuple[Attachment, str, str, Tally]]:
+    """Attachment, family, protocol, tally. Non-IP traffic goes by ethertype, those without a name together as other."""
+    rest: dict[int, Tally] = {}
+    for index, family, protocol, *tally in batch.counters.tolist():
+        if family == 0:
+            rest[index] = rest.get(index, Tally()).plus(Tally(*tally))
+        else:
+            yield batch.attachments[index], FAMILY_NAMES[family], protocol_name(protocol), Tally(*tally)
+    for index, ethertype, *tally in batch.ethertypes.tolist():
+        name = ethertype_name(ethertype)
+        rest[index] = rest.get(index, Tally()).plus(Tally(*(-amount for amount in tally)))
+        yield batch.attachments[index], _NON_IP, "other" if name.startswith("0x") else name, Tally(*tally)
+    for index, tally in rest.items():
+        if tally.packets > 0:
+            yield batch.attachments[index], _NON_IP, "other", tally
+
+
+def _add_audit(device: _Device, audit: Audit) -> None:
+    labels = (audit.direction,)
+    device.add_tally("network_seen", labels, audit.seen)
+    device.add_tally("network_attributed", (*labels, "flows"), audit.flows)
+    device.add_tally("network_attributed", (*labels, "non_ip"), audit.non_ip)
+    for reason, tally in audit.unattributed.items():
+        device.add_tally("network_unattributed", (*labels, reason), tally)
+    device.add_tally("network_unaccounted", labels, Tally(*map(abs, audit.missing)))
+    if audit.kernel:
+        # A driver that is loaded again starts its counters at 0.
+        device.add("network_kernel_packets", labels, max(0, audit.kernel.packets))
+        device.add("network_kernel_bytes", labels, max(0, audit.kernel.bytes))
+        device.add("network_kernel_drops", labels, max(0, audit.kernel.drops))
+    for cause, packets in audit.remainders.items():
+        device.add("network_kernel_difference_packets", (*labels, cause), packets)
+
+
+def _state(batch: FlowBatch) -> _Values:
+    """What is so at the end of the batch."""
+    health = batch.health
+    state: _Values = {
+        ("wiremeter_last_batch_timestamp_seconds", ()): batch.end_ns / 1e9,
+        ("wiremeter_table_lines", ()): health.table_lines,
+        ("wiremeter_table_peak_lines", ()): health.table_peak_lines,
+        ("wiremeter_table_bytes", ()): health.table_bytes,
+        ("wiremeter_table_regions", ()): health.regions,
+    }
+    for attachment in batch.attachments:
+        where = (attachment.device, attachment.direction)
+        counts = "skb" if attachment.mode == "xdp-generic" else "wire"
+        state["wiremeter_attachment", (*where, attachment.mode, counts)] = 1
+        state["wiremeter_displaced", where] = " ".join(where) in health.displaced
+    for audit in batch.audit:
+        if audit.kernel:
+            state["network_kernel", (audit.device, audit.direction, audit.kernel.convention)] = 1
+    return state
+
+
+def _empty(family: Family, constant: tuple[str, ...] = ()) -> _AnyFamily:
+    labels = (*constant, *family.labels)
+    if family.kind == "counter":
+        return CounterMetricFamily(family.name, family.help, labels=labels)
+    if family.kind == "gauge":
+        return GaugeMetricFamily(family.name, family.help, labels=labels)
+    return InfoMetricFamily(family.name, family.help, labels=labels)
+
+
+def _add_sample(family: _AnyFamily, labels: tuple[str, ...], value: float) -> None:
+    if isinstance(family, InfoMetricFamily):
+        family.add_metric(labels, {})
+    else:
+        family.add_metric(labels, value)

@@ -1,0 +1,201 @@
+"""The agent's loop, with a meter that yields made-up batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+
+from wiremeter.agent import loop
+from wiremeter.agent.settings import Listen, Settings
+from wiremeter.agent.watch import REPEAT_SECONDS, Watch
+from wiremeter.errors import InputError, KernelError
+from wiremeter.flows.batch import Attachment, Health, Tally
+
+from .fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
+
+SILENT = Settings(listen=None)
+
+
+class FakeMeter:
+    """Yields its batches, then waits to be closed, as the live one would wait for traffic."""
+
+    def __init__(self, *batches, attachments=(ETH0_RX, ETH0_TX), failure=None):
+        self.attachments = attachments
+        self.batches = batches
+        self.failure = failure
+        self.drained = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        self.closed.set()
+
+    async def __aiter__(self):
+        for batch in self.batches:
+            await asyncio.sleep(0)
+            yield batch
+        self.drained.set()
+        if self.failure:
+            raise self.failure
+        await self.closed.wait()
+
+
+async def run_until_drained(meter, settings=SILENT, then=lambda: os.kill(os.getpid(), signal.SIGTERM)):
+    """Runs the loop over all of the meter's batches, calls `then`, and waits for the loop to end."""
+    running = asyncio.create_task(loop.run(settings, lambda _: meter))
+    drained = asyncio.create_task(meter.drained.wait())
+    await asyncio.wait([running, drained], timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await asyncio.to_thread(then)
+    drained.cancel()
+    await asyncio.wait_for(running, 5)
+
+
+@pytest.fixture(autouse=True)
+def all_logs(caplog):
+    caplog.set_level(logging.DEBUG, "wiremeter")
+
+
+def logged(caplog, message):
+    """The records whose message starts with `message`."""
+    return [record for record in caplog.records if record.getMessage().startswith(message)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_ends_the_loop_and_closes_the_meter(caplog, number):
+    meter = FakeMeter(fabricate_batch())
+    await run_until_drained(meter, then=lambda: os.kill(os.getpid(), number))
+    assert meter.closed.is_set()
+    assert logged(caplog, "stopping")[0].signal == number.name
+    assert logged(caplog, "stopped")
+
+
+async def test_handlers_of_signals_are_as_before_afterwards():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    await run_until_drained(FakeMeter(fabricate_batch()))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+async def test_a_signal_while_the_meter_opens_ends_the_loop_once_it_is_open():
+    meter = FakeMeter()
+
+    def open_slowly(settings):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return meter
+
+    await asyncio.wait_for(loop.run(SILENT, open_slowly), 5)
+    assert meter.closed.is_set()
+
+
+async def test_what_is_attached_is_logged_at_the_start_and_when_it_changes(caplog):
+    renamed = Attachment(1, "wan0", 2, "rx", "tcx")
+    await run_until_drained(
+        FakeMeter(
+            fabricate_batch(),
+            fabricate_batch(attachments=(renamed, ETH0_TX)),
+            fabricate_batch(attachments=(ETH0_TX, Attachment(3, "eth1", 3, "rx", "xdp"))),
+        )
+    )
+    attached = [(record.device, record.direction, record.mode) for record in logged(caplog, "attached")]
+    assert attached == [("eth0", "rx", "tcx"), ("eth0", "tx", "tcx"), ("eth1", "rx", "xdp")]
+    (record,) = logged(caplog, "renamed")
+    assert (record.device, record.before) == ("wan0", "eth0")
+    (record,) = logged(caplog, "detached")
+    assert (record.device, record.direction) == ("wan0", "rx")
+
+
+async def test_displacement_is_warned_of_once_and_its_end_is_told(caplog):
+    displaced = fabricate_batch(health=Health(displaced=("eth0 rx",)))
+    await run_until_drained(FakeMeter(displaced, displaced, fabricate_batch()))
+    (record,) = logged(caplog, "displaced")
+    assert (record.levelname, record.device, record.direction) == ("WARNING", "eth0", "rx")
+    (record,) = logged(caplog, "no longer displaced")
+    assert (record.device, record.direction) == ("eth0", "rx")
+
+
+async def test_an_audit_that_does_not_balance_is_an_error(caplog):
+    audit = fabricate_audit(flows=Tally(10, 1000, 8), seen=Tally(12, 1100, 8))
+    await run_until_drained(FakeMeter(fabricate_batch(audit=(audit,)), fabricate_batch(audit=(audit,))))
+    (record,) = logged(caplog, "the audit does not balance")
+    assert (record.levelname, record.device, record.missing_packets, record.missing_bytes) == ("ERROR", "eth0", 2, 100)
+
+
+def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile():
+    times = iter((0.0, 1.0, 2.0, REPEAT_SECONDS, REPEAT_SECONDS + 1))
+    watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: next(times))
+    batch = fabricate_batch(audit=(fabricate_audit(unattributed={"table_full": Tally(5, 300, 5)}),))
+    packets = [notice.fields["packets"] for _ in range(5) for notice in watch.look(batch)]
+    assert packets == [5, 15]
+
+
+def test_other_reasons_are_left_to_the_metrics():
+    audit = fabricate_audit(unattributed={"truncated_l3": Tally(5, 300, 5), "table_full": Tally()})
+    assert not list(Watch((ETH0_RX, ETH0_TX)).look(fabricate_batch(audit=(audit,))))
+
+
+@pytest.mark.parametrize("error", [KernelError("no memory", call="mmap", errno=12), RuntimeError("bug")])
+async def test_a_meter_that_fails_is_closed_and_its_error_passed_on(error):
+    meter = FakeMeter(fabricate_batch(), failure=error)
+    with pytest.raises(type(error)):
+        await run_until_drained(meter)
+    assert meter.closed.is_set()
+
+
+async def test_a_port_in_use_is_told_before_anything_is_attached():
+    def never(settings):
+        raise AssertionError("opened")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="has that port already"):
+        await loop.run(Settings(listen=Listen(*taken.getsockname())), never)
+
+
+def fetch(address, path):
+    """Status and text of a page."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def test_batches_reach_metrics_and_readiness(caplog):
+    meter = FakeMeter(*[fabricate_batch([(0, 4, 6, 10, 1000, 2)])] * 3)
+    pages = {}
+
+    def look():
+        address = logged(caplog, "serving")[0].metrics.removeprefix("http://").removesuffix("/metrics")
+        pages.update({path: fetch(address, path) for path in ("/metrics", "/healthz", "/readyz", "/")})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    await run_until_drained(meter, Settings(listen=Listen("127.0.0.1", 0)), look)
+    labels = 'device="eth0",direction="rx",family="ipv4",protocol="tcp"'
+    status, text = pages["/metrics"]
+    assert f"network_packets_total{{{labels}}} 30.0" in text
+    assert "process_resident_memory_bytes" in text
+    assert "wiremeter_build_info" in text
+    assert [status, *(pages[path] for path in ("/healthz", "/readyz"))] == [200, (200, "ok\n"), (200, "ok\n")]
+
+
+async def test_without_a_device_the_agent_is_not_ready(caplog):
+    pages = {}
+
+    def look():
+        address = logged(caplog, "serving")[0].metrics.removeprefix("http://").removesuffix("/metrics")
+        pages["/readyz"] = fetch(address, "/readyz")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    meter = FakeMeter(fabricate_batch(attachments=()), attachments=())
+    await run_until_drained(meter, Settings(listen=Listen("127.0.0.1", 0)), look)
+    assert pages["/readyz"] == (503, "not attached to any device at the moment\n")

@@ -1,0 +1,314 @@
+"""What is served, to whom, and what a client that misbehaves can do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import http.client
+import os
+import socket
+import threading
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from wiremeter.agent import wsgi_server
+from wiremeter.agent.http import make_app
+from wiremeter.agent.ports import port_holder
+from wiremeter.agent.settings import Listen
+from wiremeter.agent.vitals import Vitals
+from wiremeter.agent.wsgi_server import _refused, serve
+from wiremeter.errors import InputError, PermissionNeeded
+
+ANY_PORT = Listen("127.0.0.1", 0)
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def vitals(clock):
+    return Vitals(interval=2.0, clock=clock)
+
+
+@pytest.fixture
+def registry():
+    registry = CollectorRegistry()
+    Counter("spam", "Spam.", registry=registry).inc(3)
+    return registry
+
+
+@pytest.fixture
+def address(registry, vitals):
+    """Where an agent serves."""
+    with serve(ANY_PORT, make_app(registry, vitals, "1.2.3")) as taken:
+        yield taken
+
+
+def ask(address, path, method="GET", timeout=5, **headers):
+    """The answer, with its body as `text`."""
+    connection = http.client.HTTPConnection(*address, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        answer = connection.getresponse()
+        answer.text = answer.read()
+        return answer
+
+
+def test_metrics_are_served_as_plain_text(address):
+    answer = ask(address, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert b"spam_total 3.0" in answer.text
+
+
+def test_metrics_are_served_as_openmetrics_and_compressed_on_request(address):
+    answer = ask(address, "/metrics", Accept="application/openmetrics-text; version=1.0.0", Accept_Encoding="gzip")
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answer.text).endswith(b"# EOF\n")
+
+
+def test_the_index_links_to_what_there_is(address):
+    answer = ask(address, "/")
+    assert answer.status == 200
+    assert b"wiremeter 1.2.3" in answer.text
+    for path in (b"/metrics", b"/healthz", b"/readyz"):
+        assert b'href="' + path in answer.text
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/etc/passwd", 404), ("POST", "/metrics", 405)])
+def test_all_else_is_refused(address, method, path, status):
+    assert ask(address, path, method).status == status
+
+
+def test_head_has_no_body(address):
+    answer = ask(address, "/metrics", "HEAD")
+    assert (answer.status, answer.text) == (200, b"")
+
+
+def test_a_failing_collector_is_an_error_of_its_own_request_only(address, registry, caplog):
+    class Broken:
+        def collect(self):
+            raise RuntimeError("spoilt")
+
+    registry.register(Broken())
+    assert ask(address, "/metrics").status == 500
+    assert "spoilt" in caplog.text
+    assert ask(address, "/healthz").status == 200
+
+
+def states(address):
+    """Status and reason of /healthz and /readyz."""
+    answers = [ask(address, path) for path in ("/healthz", "/readyz")]
+    return [(answer.status, answer.text.decode().strip()) for answer in answers]
+
+
+def test_health_and_readiness_through_an_agents_life(address, vitals, clock):
+    clock.now += 60
+    assert states(address) == [(200, "starting: not attached yet"), (503, "starting: not attached yet")]
+    vitals.attached(2)
+    assert states(address) == [(200, "ok"), (503, "attached, waiting for the first batch")]
+    vitals.batch_arrived(2)
+    assert states(address) == [(200, "ok"), (200, "ok")]
+    clock.now += 6
+    assert states(address) == [(200, "ok"), (200, "ok")]
+    clock.now += 0.1
+    late = (503, "no batch for 6.1 s, at most 6 s are allowed")
+    assert states(address) == [late, late]
+    vitals.batch_arrived(0)
+    assert states(address) == [(200, "ok"), (503, "not attached to any device at the moment")]
+    vitals.batch_arrived(2)
+    vitals.stopping()
+    assert states(address) == [(200, "ok"), (503, "stopping")]
+
+
+def test_a_short_interval_still_leaves_a_second(clock):
+    vitals = Vitals(0.1, clock)
+    vitals.attached(1)
+    clock.now += 0.9
+    assert vitals.healthy().good
+    clock.now += 0.2
+    assert not vitals.healthy().good
+
+
+def send_slowly(connection, stop):
+    """A byte of header now and then, for as long as the server allows."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        while not stop.wait(0.05):
+            connection.sendall(b"x")
+
+
+def test_clients_that_only_hold_connections_do_not_keep_others_out(address):
+    idle = [socket.create_connection(address) for _ in range(5 * wsgi_server.MAX_CONNECTIONS)]
+    try:
+        for _ in range(20):
+            assert ask(address, "/metrics").status == 200
+        serving = [thread for thread in threading.enumerate() if thread.name == "http"]
+        assert len(serving) <= wsgi_server.MAX_CONNECTIONS + 1
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_many_clients_at_once_are_all_served(address):
+    statuses = []
+    clients = [
+        threading.Thread(target=lambda: statuses.append(ask(address, "/metrics", timeout=20).status))
+        for _ in range(5 * wsgi_server.MAX_CONNECTIONS)
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert statuses == [200] * len(clients)
+
+
+def test_clients_that_never_take_their_answers_do_not_keep_others_out(vitals):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"x" * (50_000_000 if environ["PATH_INFO"] == "/big" else 1)]
+
+    with serve(ANY_PORT, app) as address:
+        greedy = [socket.create_connection(address) for _ in range(wsgi_server.MAX_CONNECTIONS)]
+        for connection in greedy:
+            connection.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+        wait_for(lambda: request_threads() == wsgi_server.MAX_CONNECTIONS)
+        assert ask(address, "/").text == b"x"
+        for connection in greedy:
+            connection.close()
+
+
+def test_a_client_that_sends_byte_by_byte_is_cut_off(registry, vitals, monkeypatch):
+    monkeypatch.setattr(wsgi_server, "CLIENT_SECONDS", 0.5)
+    stop = threading.Event()
+    with serve(ANY_PORT, make_app(registry, vitals)) as address, socket.create_connection(address) as connection:
+        slow = threading.Thread(target=send_slowly, args=(connection, stop))
+        slow.start()
+        began = time.monotonic()
+        connection.settimeout(5)
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(100) == b""
+        assert 0.4 < time.monotonic() - began < 2
+        stop.set()
+        slow.join()
+
+
+def test_a_client_that_never_takes_its_answer_is_cut_off(vitals, monkeypatch):
+    def endless(environ, start_response):
+        start_response("200 OK", [])
+        return [b"x" * 50_000_000]
+
+    monkeypatch.setattr(wsgi_server._Handler, "timeout", 0.5)
+    monkeypatch.setattr(wsgi_server, "CLIENT_SECONDS", 0.5)
+    with serve(ANY_PORT, endless) as address, socket.create_connection(address) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        wait_for(lambda: request_threads() == 1)
+        wait_for(lambda: request_threads() == 0)
+
+
+def request_threads():
+    """Threads that serve requests; one more accepts connections."""
+    return sum(thread.name == "http" for thread in threading.enumerate()) - 1
+
+
+def wait_for(condition, seconds=5.0):
+    """Waits until `condition()` holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("request_head", [b"GET /" + b"a" * 1_000_000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000])
+def test_an_oversized_request_is_cut_off(address, request_head):
+    answer = b""
+    with socket.create_connection(address, timeout=5) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(request_head)
+        answer = connection.recv(1000)
+    assert not answer or answer.startswith(b"HTTP/1.0 4")
+    assert ask(address, "/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\0" * 100 + b"\r\n\r\n", b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"", b"\xff\n"]
+)
+def test_junk_ends_only_its_own_connection(address, junk):
+    with socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(junk)
+        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(1000):
+                pass
+    assert ask(address, "/healthz").status == 200
+
+
+def test_a_port_in_use_names_who_has_it():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError) as caught, serve(Listen("127.0.0.1", port), None):
+            pass
+    text = str(caught.value)
+    assert f"cannot listen on 127.0.0.1:{port}: " in text
+    assert f"(pid {os.getpid()}) has that port already" in text
+    assert "--listen" in text
+
+
+def test_nobody_holds_a_free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert port_holder(port) is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "why"),
+    [
+        (Listen("192.0.2.1", 0), "no device of this machine has that address"),
+        (Listen("no-such-host.invalid", 0), "does not resolve"),
+    ],
+)
+def test_an_address_that_is_not_ours_is_refused(listen, why):
+    with pytest.raises(InputError, match=why), serve(listen, None):
+        pass
+
+
+def test_a_low_port_without_the_capability_says_which_is_missing():
+    error = _refused(Listen("", 80), PermissionError(errno.EACCES, "Permission denied"))
+    assert isinstance(error, PermissionNeeded)
+    assert "CAP_NET_BIND_SERVICE" in str(error)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
+def test_without_a_host_both_ip_versions_are_served(registry, vitals):
+    with serve(Listen("", 0), make_app(registry, vitals)) as taken:
+        for host in ("127.0.0.1", "::1"):
+            assert ask((host, taken.port), "/healthz").status == 200
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
+def test_an_ipv6_address_is_served(registry, vitals):
+    with serve(Listen("::1", 0), make_app(registry, vitals)) as taken:
+        assert str(taken).startswith("[::1]:")
+        assert ask(taken, "/healthz").status == 200
+
+
+def test_the_port_is_free_again_afterwards(registry, vitals):
+    with serve(ANY_PORT, make_app(registry, vitals)) as taken:
+        ask(taken, "/healthz")
+    with serve(taken, make_app(registry, vitals)):
+        assert ask(taken, "/healthz").status == 200
