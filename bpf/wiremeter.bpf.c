@@ -288,6 +288,10 @@ static __always_inline void meter_skb(struct __sk_buff *skb, __u32 skipped)
 SEC("tc")
 int wm_tc_ingress(struct __sk_buff *skb)
 {
+	/* The stack's own copy of a broadcast or multicast that this host sends (dev_loopback_xmit()): it comes past
+	 * here and was on no wire. Packet sockets, and so tcpdump, leave it out too. */
+	if (wm_unlikely(skb->pkt_type == PACKET_LOOPBACK))
+		return PASS_ON;
 	meter_skb(skb, wm_has_ethernet ? l2_bytes_skipped(skb) : 0);
 	return PASS_ON;
 }

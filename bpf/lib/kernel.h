@@ -41,7 +41,8 @@ struct xdp_buff___wm {
 #define SKB_GSO_ENCAPSULATED                                                                     \
 	(SKB_GSO_GRE | SKB_GSO_GRE_CSUM | SKB_GSO_IPXIP4 | SKB_GSO_IPXIP6 | SKB_GSO_UDP_TUNNEL | \
 	 SKB_GSO_UDP_TUNNEL_CSUM)
-#define GSO_BY_FRAGS 0xFFFF /* SCTP: a list of buffers, each one segment */
+#define PACKET_LOOPBACK 5      /* include/uapi/linux/if_packet.h */
+#define GSO_BY_FRAGS	0xFFFF /* SCTP: a list of buffers, each one segment */
 
 /* The skb behind a program's context, and reads through a pointer of a named type: Linux 6.2 (fd264ca02094,
  * a35b9af4ec2c). Python sets `wm_kernel_skb` where they exist; elsewhere the calls are dead code. */

@@ -111,7 +111,8 @@ def explain_difference(
     bypassed = 0
     if direction == "tx" or other_xdp:
         allowance = math.ceil(max(counters.packets, high or 0) * uncertain)
-        bypassed = max(0, min(rest, unexplained_before + rest - allowance))
+        # Also what earlier intervals left unexplained, once it can be no matter of timing any more.
+        bypassed = max(0, unexplained_before + rest - allowance)
     return counters, remainders | {"bypassed_stack": bypassed, "unexplained": rest - bypassed}
 
 
