@@ -253,22 +253,34 @@ static __always_inline __u32 vlan_of_skb(struct __sk_buff *skb)
 	return skb->vlan_present ? WM_VLAN_TAGGED | (skb->vlan_tci & WM_VLAN_ID_MASK) : 0;
 }
 
-/* Any skb at all. A function of its own: the verifier checks it once, and the common way stays short. */
-__noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
+/* The headers of any skb at all. A function of its own, as are the next two: the verifier checks each once, and not
+ * every way through one for every way through another. */
+__noinline int wm_parse_skb(struct __sk_buff *skb, __u32 skipped, struct headers *h)
 {
 	struct packet packet = packet_of_skb(skb);
-	struct headers h = {.reason = WM_REASONS, .vlan = vlan_of_skb(skb)};
-	__u32 tag_bytes = h.vlan ? sizeof(struct wm_vlan) : 0;
+
+	if (!h)
+		return -1;
+	h->reason = WM_REASONS;
+	h->vlan = vlan_of_skb(skb);
+	if (wm_has_ethernet && !skipped) {
+		parse_l2(&packet, h);
+	} else {
+		parse_l3(&packet, h, wm_be16(skb->protocol), 0);
+		if (!wm_has_ethernet && h->ethertype == WM_ETHERTYPE_LLC)
+			h->ethertype = WM_ETHERTYPE_NONE;
+	}
+	return 0;
+}
+
+/* Any skb at all: the general way, for what meter_common() leaves. */
+__noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
+{
+	struct headers h = {0};
 	struct wm_tally size;
 
-	if (wm_has_ethernet && !skipped) {
-		parse_l2(&packet, &h);
-	} else {
-		parse_l3(&packet, &h, wm_be16(skb->protocol), 0);
-		if (!wm_has_ethernet && h.ethertype == WM_ETHERTYPE_LLC)
-			h.ethertype = WM_ETHERTYPE_NONE;
-	}
-	size = skb_size(skb, &h, tag_bytes + skipped);
+	wm_parse_skb(skb, skipped, &h);
+	size = skb_size(skb, &h, skipped + (h.vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
 	return wm_count(&h, &size, now(skb));
 }
 
@@ -325,15 +337,25 @@ static __always_inline struct packet packet_of_xdp(struct xdp_md *xdp, __u32 len
 	};
 }
 
+__noinline int wm_parse_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, struct headers *h)
+{
+	struct packet packet = packet_of_xdp(xdp, len);
+
+	if (!h)
+		return -1;
+	h->reason = WM_REASONS;
+	h->vlan = vlan & (WM_VLAN_TAGGED | WM_VLAN_ID_MASK);
+	parse_l2(&packet, h);
+	return 0;
+}
+
 /* Any XDP buffer at all. */
 __noinline int wm_meter_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
 {
-	struct packet packet = packet_of_xdp(xdp, len);
-	struct headers h = {.reason = WM_REASONS, .vlan = vlan & (WM_VLAN_TAGGED | WM_VLAN_ID_MASK)};
-	struct wm_tally size;
+	struct wm_tally size = wire_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
+	struct headers h = {0};
 
-	parse_l2(&packet, &h);
-	size = wire_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
+	wm_parse_xdp(xdp, len, vlan, &h);
 	return wm_count(&h, &size, now(NULL));
 }
 

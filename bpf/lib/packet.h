@@ -248,23 +248,16 @@ static __always_inline int is_vlan(__u32 ethertype)
 	return ethertype == WM_ETHERTYPE_VLAN || ethertype == WM_ETHERTYPE_QINQ || ethertype == WM_ETHERTYPE_QINQ_OLD;
 }
 
-/* From the Ethernet header on. A tag that is already in `h` came from the skb's metadata and is the outermost. */
-static __always_inline void parse_l2(const struct packet *packet, struct headers *h)
+/* From behind the first ethertype on: tags, then the network layer at `off`. A tag that is already in `h` came from the
+ * skb's metadata and is the outermost. */
+static __always_inline void parse_tags(const struct packet *packet, struct headers *h, __u32 ethertype, __u32 off)
 {
-	struct wm_eth eth_copy;
-	struct wm_vlan vlan_copy;
-	const struct wm_eth *eth = packet_header(packet, 0, &eth_copy, sizeof(*eth));
+	struct wm_vlan copy;
 	const struct wm_vlan *vlan;
-	__u32 ethertype, off = sizeof(*eth);
 
-	if (wm_unlikely(!eth)) {
-		h->row = WM_ROW_UNATTRIBUTED + WM_TRUNCATED_L2;
-		return headers_refuse(h, WM_TRUNCATED_L2);
-	}
-	ethertype = wm_be16(eth->ethertype_be);
 	wm_loop for (int i = 0; i < WM_VLAN_TAGS_MAX && wm_unlikely(is_vlan(ethertype)); i++)
 	{
-		vlan = packet_header(packet, off, &vlan_copy, sizeof(*vlan));
+		vlan = packet_header(packet, off, &copy, sizeof(*vlan));
 		if (!vlan) {
 			h->row = WM_ROW_UNATTRIBUTED + WM_TRUNCATED_L2;
 			return headers_refuse(h, WM_TRUNCATED_L2);
@@ -275,6 +268,19 @@ static __always_inline void parse_l2(const struct packet *packet, struct headers
 		off += sizeof(*vlan);
 	}
 	parse_l3(packet, h, ethertype, off);
+}
+
+/* From the Ethernet header on. */
+static __always_inline void parse_l2(const struct packet *packet, struct headers *h)
+{
+	struct wm_eth copy;
+	const struct wm_eth *eth = packet_header(packet, 0, &copy, sizeof(*eth));
+
+	if (wm_unlikely(!eth)) {
+		h->row = WM_ROW_UNATTRIBUTED + WM_TRUNCATED_L2;
+		return headers_refuse(h, WM_TRUNCATED_L2);
+	}
+	parse_tags(packet, h, wm_be16(eth->ethertype_be), sizeof(*eth));
 }
 
 #endif
