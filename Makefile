@@ -5,7 +5,8 @@ VENV       := .venv
 BIN        := $(VENV)/bin
 PROGRAMS   := src/wiremeter/programs
 BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h)
-C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h benchmarks/*.c) src/wiremeter/libbpf/shim.c
+HOST_SOURCES := src/wiremeter/datapath/host_build.py $(wildcard bpf/host/*) $(BPF_HEADERS)
+C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/host/*.[ch] benchmarks/*.c) src/wiremeter/libbpf/shim.c
 # The newest clang there is; 14 suffices.
 CLANG      ?= $(firstword $(foreach v,clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang,$(shell command -v $(v) 2>/dev/null)))
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
@@ -15,9 +16,9 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:9477 (root)
+run: build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:10464 (root)
 	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }
-	$(BIN)/wiremeter live --listen 127.0.0.1:9477
+	$(BIN)/wiremeter live --listen 127.0.0.1:10464
 
 test: setup-test build $(VENV)/.dev  ## everything that must hold: lint, types, unit, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
@@ -60,7 +61,7 @@ $(VENV)/bin/python: | setup
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel cffi
 
-$(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wiremeter/libbpf/shim.c | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wiremeter/libbpf/shim.c $(HOST_SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --no-build-isolation --editable .
 	@touch $@
 

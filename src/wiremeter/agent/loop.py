@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from wiremeter import __version__
 from wiremeter.agent.http import make_app
-from wiremeter.agent.settings import Settings
+from wiremeter.agent.settings import Listen, Settings
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Watch, attachment_fields
 from wiremeter.agent.wsgi_server import serve
@@ -68,7 +68,7 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
     sink = PrometheusSink(__version__)
     vitals = Vitals(settings.interval)
     stop = _Stop(vitals)
-    with _on_stop_signals(stop), _served(settings, sink, vitals), open_meter(settings) as meter:
+    with _on_stop_signals(stop), served(settings.listen, sink, vitals), open_meter(settings) as meter:
         stop.meter = meter
         vitals.attached(len(meter.attachments))
         for attachment in meter.attachments:
@@ -110,14 +110,14 @@ def _on_stop_signals(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _served(settings: Settings, sink: PrometheusSink, vitals: Vitals) -> Iterator[None]:
+def served(listen: Listen | None, sink: PrometheusSink, vitals: Vitals) -> Iterator[None]:
     """/metrics for as long as the block runs; before anything is attached, so a port in use changes nothing."""
-    if settings.listen is None:
+    if listen is None:
         yield
         return
     registry = CollectorRegistry()
     registry.register(sink)
     ProcessCollector(registry=registry)
-    with serve(settings.listen, make_app(registry, vitals, __version__)) as taken:
+    with serve(listen, make_app(registry, vitals, __version__)) as taken:
         log.info("serving", extra={"metrics": f"http://{taken}/metrics"})
         yield

@@ -1,0 +1,56 @@
+"""A meter whose batches also go to /metrics: what `wiremeter live --listen` shows, Prometheus sees."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from wiremeter import __version__
+from wiremeter.agent.loop import served
+from wiremeter.agent.settings import Listen
+from wiremeter.agent.vitals import Vitals
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.sinks.prometheus import PrometheusSink
+
+if TYPE_CHECKING:
+    from wiremeter.sources.live import Monitor
+
+
+class Exposed:
+    """Hands on what `source` yields, each batch after the metrics have it. Opens and closes the source."""
+
+    def __init__(self, source: Monitor, listen: Listen, interval: float) -> None:
+        self._source = source
+        self._listen = listen
+        self._sink = PrometheusSink(__version__)
+        self._vitals = Vitals(interval)
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            opening.enter_context(served(self._listen, self._sink, self._vitals))
+            opening.enter_context(self._source)
+            self._vitals.attached(len(self._source.attachments))
+            self._resources = opening.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._resources.close()
+
+    def close(self) -> None:
+        """Asks the source to end."""
+        self._source.close()
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        for batch in self._source:
+            yield self._expose(batch)
+
+    async def __aiter__(self) -> AsyncIterator[FlowBatch]:
+        async for batch in self._source:
+            yield self._expose(batch)
+
+    def _expose(self, batch: FlowBatch) -> FlowBatch:
+        self._sink.write(batch)
+        self._vitals.batch_arrived(len(batch.attachments))
+        return batch

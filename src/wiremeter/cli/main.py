@@ -1,0 +1,94 @@
+"""The `wiremeter` command: picks the subcommand, and says in one message what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from wiremeter import __version__
+from wiremeter.cli import agent, detach, doctor, live, verify
+from wiremeter.errors import InputError, VerifierError, WiremeterError
+
+#: In the order of the help text. None of them imports much before it runs.
+COMMANDS = (live, agent, doctor, verify, detach)
+
+EXIT_ERROR = 1
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+#: Lines of a verifier log that are shown; the reason is at its end.
+_VERIFIER_LINES = 40
+
+_EPILOG = """\
+examples:
+  wiremeter doctor                     what this host can do, and what will be attached
+  wiremeter live                       a live table of devices, flows and protocols
+  wiremeter live --once --format json  one interval, for scripts
+  wiremeter agent --interface eth0     meter eth0 and serve /metrics to Prometheus
+
+`wiremeter COMMAND --help` has the details. Metering needs root.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv`, by default the process's own; returns its exit status.
+
+    0 when all went well, 2 if an argument or file is wrong, 1 for other errors, 130 after Ctrl-C, 141 when the
+    reader of our output went away.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    try:
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except WiremeterError as error:
+        if getattr(args, "debug", False):
+            traceback.print_exc()
+        print(message_for(error), file=sys.stderr)
+        return exit_status(error)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still in the buffer would fail again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="wiremeter",
+        description="A meter on the wire: all the traffic of this host's devices, counted in the kernel with eBPF.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"wiremeter {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def exit_status(error: WiremeterError) -> int:
+    """2 if an argument or file is wrong, else 1."""
+    return EXIT_INPUT if isinstance(error, InputError) else EXIT_ERROR
+
+
+def message_for(error: WiremeterError) -> str:
+    """What is shown of an error: its text, and for a verifier's refusal the end of the log."""
+    message = f"wiremeter: {error}"
+    if not isinstance(error, VerifierError) or not error.log.strip() or error.log in str(error):
+        return message
+    lines = error.log.rstrip().splitlines()
+    left_out = [f"... ({len(lines) - _VERIFIER_LINES} lines before)"] if len(lines) > _VERIFIER_LINES else []
+    return "\n".join([message, "the verifier's log:", *left_out, *lines[-_VERIFIER_LINES:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""The interactive view: draws each batch of a source, and lets the user choose what to see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events, on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.pilot import Pilot
+from textual.widgets import Footer, Input, Label, Static
+
+from wiremeter.errors import WiremeterError
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.filter import FilterError, compile_filter
+from wiremeter.flows.top import SORT_KEYS, DeviceRate, History, device_rates
+from wiremeter.tui import palette, panels
+from wiremeter.tui.alarms import AlarmLog, alarms
+from wiremeter.tui.flow_rows import flow_rows
+from wiremeter.tui.screens import AuditSheet, Sheet, help_text
+from wiremeter.tui.selection import Selection, select
+from wiremeter.tui.widgets import FlowTable
+
+_SIDE_WIDTH = 46
+_WIDE = 130
+
+
+class LiveApp(App[None]):
+    """`wiremeter live` in a terminal.
+
+    source: gives one batch each interval; reading it is all the app does with it, the caller closes it.
+    selection: what to see at first.
+    After it has run, `failure` is what the source raised, or None.
+    """
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen { background: #121212; }
+    #top, #title, #protocols { height: 1; }
+    #upper, #devices, #alarms, #side { height: auto; }
+    #devices { width: 1fr; }
+    #side { width: 46; padding-left: 2; }
+    #flows { height: 1fr; }
+    #details { height: auto; background: #1e2429; }
+    #ask { height: 2; display: none; background: #1e2429; }
+    #ask Horizontal { height: 1; }
+    #ask Input { height: 1; border: none; padding: 0; background: #1e2429; width: 1fr; }
+    #ask Label { width: 9; color: #ffd75f; }
+    #ask-hint { height: 1; color: #ffaf5f; }
+    Footer { background: #1c1c1c; }
+    Sheet { align: center middle; }
+    #sheet { width: 92; max-width: 100%; height: auto; max-height: 100%; border: round #5f87af;
+             background: #161a1d; padding: 0 1; scrollbar-size-vertical: 1; }
+    #sheet-text { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("slash", "ask_filter", "Filter", key_display="/"),
+        Binding("s", "sort(1)", "Sort"),
+        Binding("S", "sort(-1)", show=False),
+        Binding("r", "reverse", "Reverse", show=False),
+        Binding("c", "switch('pairs')", "Pairs"),
+        Binding("d", "device(1)", "Device"),
+        Binding("D", "device(-1)", show=False),
+        Binding("b", "switch('in_bytes')", "Bytes"),
+        Binding("n", "switch('names')", "Names"),
+        Binding("space", "pause", "Pause", key_display="␣"),
+        Binding("a", "audit", "Audit"),
+        Binding("x", "clear_alarms", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("escape", "let_go", show=False),
+    ]
+
+    def __init__(self, source: AsyncIterable[FlowBatch], selection: Selection | None = None) -> None:
+        super().__init__()
+        self.failure: BaseException | None = None
+        self.intervals = 0
+        self._source = source
+        self._selection = selection or Selection(limit=200)
+        self._history = History(60)
+        self._alarms = AlarmLog()
+        self._latest: FlowBatch | None = None
+        self._shown: FlowBatch | None = None
+        self._rates: tuple[DeviceRate, ...] = ()
+        self._paused = False
+        self._has_vlans = False
+        self._host = socket.gethostname()
+
+    # --- what is on screen
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="top")
+        with Horizontal(id="upper"):
+            yield Static(id="devices")
+            yield Static(id="side")
+        yield Static(id="alarms")
+        yield Static(id="protocols")
+        yield Static(id="title")
+        yield FlowTable(id="flows")
+        yield Static(id="details")
+        with Vertical(id="ask"):
+            with Horizontal():
+                yield Label(" filter: ")
+                yield Input(placeholder="host 10.0.0.1 and tcp port 443")
+            yield Static(id="ask-hint")
+        footer = Footer(show_command_palette=False)
+        footer.compact = True
+        yield footer
+
+    def on_mount(self) -> None:
+        self.query_one(FlowTable).focus()
+        self.query_one("#top", Static).update(Text(" wiremeter  waiting for the first interval", palette.TITLE))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            try:
+                asyncio.get_running_loop().add_signal_handler(number, self.exit)
+            except (RuntimeError, ValueError):  # not in the main thread: who runs us there handles signals
+                break
+        self.run_worker(self._watch(), exit_on_error=False)
+
+    async def _watch(self) -> None:
+        try:
+            async for batch in self._source:
+                self._take(batch)
+        except Exception as error:
+            self.failure = error
+        self.exit()
+
+    def _take(self, batch: FlowBatch) -> None:
+        """A new interval: remember it, and show it unless paused."""
+        self.intervals += 1
+        self._history.add(device_rates(batch))
+        self._alarms.add(batch)
+        self._latest = batch
+        if not self._paused:
+            self._shown = batch
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Draw the shown batch; called for each new one, and when the user chooses otherwise."""
+        batch = self._shown
+        if batch is None:
+            return
+        width, height = self.size
+        selection = self._selection
+        wide = width >= _WIDE
+        selected = select(batch, selection)
+        self._rates = device_rates(batch)
+        self._has_vlans |= bool((batch.flows["vlan"] != 0xFFFF).any())
+        notes = [a for a in alarms(batch) if a.severity == "note"] if selection.device is None else []
+        self._put("#top", panels.top_line(batch, width, host=self._host, paused=self._paused))
+        upper = width - _SIDE_WIDTH if wide else width
+        devices = panels.device_panel(self._rates, self._history, upper, max(4, height // 3), selection)
+        self._put("#devices", *devices)
+        self.query_one("#side").display = wide
+        self.query_one("#protocols").display = not wide
+        if wide:
+            rows = max(len(devices), min(8, height // 4))
+            self._put(
+                "#side", *panels.protocol_panel(selected.protocols, batch.seconds, _SIDE_WIDTH - 3, rows, selection)
+            )
+        else:
+            self._put("#protocols", panels.protocol_line(selected.protocols, width, selection))
+        rows = 3 if height < 32 else 6
+        self._put("#alarms", *panels.alarm_lines(self._alarms.entries(), notes, width, rows))
+        self._put("#title", panels.table_title(selected, batch, width, selection))
+        table = self.query_one(FlowTable)
+        table.show(flow_rows(batch, selected, width, selection, with_vlan=self._has_vlans))
+        self._draw_details()
+        if isinstance(self.screen, AuditSheet):
+            self.screen.show(self._audit_text())
+
+    def _put(self, selector: str, *lines: Text) -> None:
+        widget = self.screen_stack[0].query_one(selector, Static)
+        widget.display = bool(lines)
+        widget.update(Text("\n", end="").join(lines))
+
+    @on(FlowTable.Moved)
+    def _draw_details(self) -> None:
+        table = self.screen_stack[0].query_one(FlowTable)
+        if table.rows is None or table.cursor is None:
+            self._put("#details")
+        else:
+            self._put("#details", *table.rows.details(table.cursor, self.size.width))
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self.redraw)
+
+    # --- what the user chooses
+
+    def _choose(self, **changes: object) -> None:
+        self._selection = replace(self._selection, **changes)  # type: ignore[arg-type]
+        self.redraw()
+
+    def action_switch(self, name: str) -> None:
+        self._choose(**{name: not getattr(self._selection, name)})
+
+    def action_sort(self, step: int) -> None:
+        at = SORT_KEYS.index(self._selection.sort)
+        self._choose(sort=SORT_KEYS[(at + step) % len(SORT_KEYS)], reverse=False)
+
+    def action_reverse(self) -> None:
+        self._choose(reverse=not self._selection.reverse)
+
+    @on(FlowTable.SortAsked)
+    def _sort_by_header(self, message: FlowTable.SortAsked) -> None:
+        if message.key == self._selection.sort:
+            self.action_reverse()
+        else:
+            self._choose(sort=message.key, reverse=False)
+
+    def action_device(self, step: int) -> None:
+        choices = [None, *dict.fromkeys(rate.device for rate in self._rates)]
+        device = self._selection.device
+        at = choices.index(device) if device in choices else 0
+        self._choose(device=choices[(at + step) % len(choices)])
+
+    def action_pause(self) -> None:
+        self._paused = not self._paused
+        if not self._paused:
+            self._shown = self._latest
+        self.redraw()
+
+    def action_clear_alarms(self) -> None:
+        self._alarms.clear()
+        if self._latest is not None:
+            self._alarms.add(self._latest)
+        self.redraw()
+
+    def action_help(self) -> None:
+        self.push_screen(Sheet("wiremeter live", help_text()))
+
+    def action_audit(self) -> None:
+        self.push_screen(AuditSheet("alarms, and the audit of the last interval", self._audit_text()))
+
+    def _audit_text(self) -> Text:
+        found = panels.alarm_lines(self._alarms.entries(), (), 1000, 1000)
+        return Text("\n").join([*found, *([Text()] if found else []), *panels.audit_lines(self._rates)])
+
+    def action_let_go(self) -> None:
+        if self.query_one("#ask").display:
+            self._close_filter()
+        elif not self.query_one(FlowTable).drop_cursor() and self._selection.filter.text:
+            self._choose(filter=compile_filter(""))
+
+    # --- the filter line
+
+    def action_ask_filter(self) -> None:
+        self.query_one("#ask").display = True
+        self.query_one(Footer).display = False
+        entry = self.query_one(Input)
+        entry.value = self._selection.filter.text
+        entry.cursor_position = len(entry.value)
+        entry.focus()
+        self._hint("Enter applies, Esc leaves it; empty shows all flows")
+
+    def _close_filter(self) -> None:
+        self.query_one("#ask").display = False
+        self.query_one(Footer).display = True
+        self.query_one(FlowTable).focus()
+
+    @on(Input.Submitted)
+    def _apply_filter(self, event: Input.Submitted) -> None:
+        try:
+            chosen = compile_filter(event.value.strip())
+        except FilterError as error:
+            self.query_one(Input).cursor_position = error.position + error.length
+            self._point_at(error)
+            return
+        self._close_filter()
+        self._choose(filter=chosen)
+
+    @on(Input.Changed)
+    def _check_filter(self, event: Input.Changed) -> None:
+        try:
+            compile_filter(event.value)
+        except FilterError as error:
+            self._point_at(error)
+        else:
+            self._hint("")
+
+    def _point_at(self, error: FilterError) -> None:
+        marker = "^" + "~" * (error.length - 1)
+        before = " " * (error.position + 9)
+        pointed = f"{before}{marker} {error.reason}"
+        self._hint(pointed if len(pointed) < self.size.width else f" {error.reason}")
+
+    def _hint(self, text: str) -> None:
+        self.query_one("#ask-hint", Static).update(Text(text, no_wrap=True))
+
+
+def save_screenshot(
+    source: AsyncIterable[FlowBatch],
+    path: str | Path,
+    *,
+    intervals: int = 5,
+    size: tuple[int, int] = (120, 36),
+    selection: Selection | None = None,
+) -> None:
+    """Write an SVG picture of the interactive view after so many intervals of `source`; needs no terminal.
+
+    size: columns and lines.
+    Raises what the source raises, WiremeterError if it ends before that, OSError if `path` cannot be written.
+    """
+    app = LiveApp(source, selection)
+
+    async def wait(pilot: Pilot[object]) -> None:
+        while app.intervals < intervals and app.is_running:
+            await pilot.pause(0.02)
+        await pilot.pause(0.1)
+        Path(path).write_text(app.export_screenshot(title="wiremeter live"), "utf-8")
+        app.exit()
+
+    app.run(headless=True, size=size, auto_pilot=wait)
+    if app.failure is not None:
+        raise app.failure
+    if app.intervals < intervals:
+        raise WiremeterError(f"the source ended after {app.intervals} intervals, before the {intervals} asked for")

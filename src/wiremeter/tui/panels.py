@@ -1,0 +1,302 @@
+"""The parts of the interactive view above and beside the flow table, as text of a given width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from wiremeter.flows.batch import Audit, FlowBatch, Tally
+from wiremeter.flows.top import DeviceRate, History, ProtocolTotal
+from wiremeter.tui import palette
+from wiremeter.tui.alarms import Alarm
+from wiremeter.tui.cells import bar, clock_time, elide, sparkline
+from wiremeter.tui.selection import Selected, Selection
+from wiremeter.tui.units import CELL_WIDTH, cell, count, percent, rate_text
+
+_RATE_WIDTH = 8
+
+
+def rate_units(selection: Selection) -> str:
+    """What amounts on screen are in."""
+    return "byte/s" if selection.in_bytes else "bit/s"
+
+
+def top_line(batch: FlowBatch, width: int, *, host: str, paused: bool) -> Text:
+    """Who, when, and how the meter does."""
+    health = batch.health
+    line = Text(" wiremeter ", palette.TITLE, no_wrap=True, end="")
+    line.append(f"{host}  {clock_time(batch.end_ns)} ", palette.TITLE_SOFT)
+    if batch.mode != "live":
+        line.append(f" {batch.mode.upper()} ", palette.LOUD)
+    if paused:
+        line.append(" PAUSED ", palette.LOUD)
+    right = f"{count(len(batch.flows))} flows in {batch.seconds:.1f} s"
+    if health.table_lines:
+        right += f"  table {percent(health.table_peak_lines, health.table_lines).strip()}"
+    if width >= 110:
+        right += f"  early flips {count(health.early_flips)}  drain {health.drain_seconds * 1e3:.1f} ms"
+    if line.cell_len + len(right) + 2 > width:
+        right = right.partition("  ")[0]
+    line.append(f"{right} ".rjust(max(0, width - line.cell_len)), palette.TITLE_SOFT)
+    line.truncate(width)
+    return line
+
+
+# --- devices
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceColumns:
+    """Which columns the device panel has, and how wide."""
+
+    device: int
+    mode: int
+    history: int
+    wide: bool
+    cost: bool
+    kernel: int
+
+    @classmethod
+    def fit(cls, rates: Sequence[DeviceRate], width: int) -> _DeviceColumns:
+        device = min(15, max([len("device"), *(len(rate.device) for rate in rates)]))
+        mode = max([len("attach"), *(len(rate.mode) for rate in rates)])
+        wide = width >= 100
+        cost = width >= 90 and any(rate.ns_per_run is not None for rate in rates)
+        kernel = 30 if width >= 150 else 0
+        fixed = 1 + device + 1 + mode + 1 + 3 + 2 * (_RATE_WIDTH + 1) + 1
+        fixed += (2 * (_RATE_WIDTH + 1) if wide else 0) + (13 if wide else 8) + 6 + (kernel + 1 if kernel else 0)
+        fixed += 7 if cost else 0
+        return cls(device, mode, min(60, max(4, width - fixed - 1)), wide, cost, kernel)
+
+
+def device_panel(
+    rates: Sequence[DeviceRate], history: History, width: int, rows: int, selection: Selection
+) -> list[Text]:
+    """One line for each device and direction, below a header; at most `rows` lines.
+
+    Where there are more, the one selected and the busiest of the recorded history stay; a last line says how many
+    do not.
+    """
+    columns = _DeviceColumns.fit(rates, width)
+    shown = list(rates)
+    if len(shown) > rows - 1:
+        busy = _busiest(rates, history, max(1, (rows - 2) // 2), selection.device)
+        shown = [rate for rate in rates if rate.device in busy]
+    lines = [_device_header(columns, selection)]
+    lines += [_device_line(rate, history, columns, selection) for rate in shown]
+    hidden = len({rate.device for rate in rates}) - len({rate.device for rate in shown})
+    if hidden:
+        lines.append(Text(f" and {hidden} quieter devices (d shows one alone, a the audit of all)", palette.FAINT))
+    return lines
+
+
+def _busiest(rates: Iterable[DeviceRate], history: History, n: int, selected: str | None) -> set[str]:
+    sums: dict[str, float] = {}
+    for rate in rates:
+        sums[rate.device] = sums.get(rate.device, 0) + float(history.of(rate.device, rate.direction).sum())
+    return set(sorted(sums, key=lambda device: (device != selected, -sums[device], device))[:n])
+
+
+def _device_header(columns: _DeviceColumns, selection: Selection) -> Text:
+    line = Text(no_wrap=True, style=palette.HEADER, end="")
+    line.append(f" {'device':{columns.device}} {'attach':{columns.mode}}    ")
+    line.append(f"{rate_units(selection):>{_RATE_WIDTH}} {'packet/s':>{_RATE_WIDTH}} ")
+    if columns.wide:
+        line.append(f"{'skb/s':>{_RATE_WIDTH}} {'peak':>{_RATE_WIDTH}} ")
+    if columns.cost:
+        line.append("ns/run ")
+    line.append(f" {'history':{columns.history}} ")
+    line.append(f"{'unattributed' if columns.wide else 'unattr.':>{12 if columns.wide else 7}} audit ")
+    if columns.kernel:
+        line.append("device counter differs by")
+    return line
+
+
+def _device_line(rate: DeviceRate, history: History, columns: _DeviceColumns, selection: Selection) -> Text:
+    past = history.of(rate.device, rate.direction)
+    per_unit = 1 / 8 if selection.in_bytes else 1.0
+    is_picked = selection.device == rate.device
+    line = Text(no_wrap=True, end="")
+    name = elide(rate.device, columns.device) if rate.direction == "rx" else ""
+    line.append("▸" if is_picked and name else " ", palette.WARNING)
+    line.append(f"{name:{columns.device}} ", palette.STRONG)
+    line.append(f"{rate.mode:{columns.mode}} ", palette.WARNING if rate.mode == "xdp-generic" else palette.FAINT)
+    line.append(f"{rate.direction} ", palette.DIRECTION[rate.direction])
+    _append_number(line, cell(rate.bits_per_second * per_unit))
+    _append_number(line, cell(rate.packets_per_second))
+    if columns.wide:
+        _append_number(line, cell(rate.skbs_per_second))
+        _append_number(line, cell(float(past.max(initial=0.0)) * per_unit))
+    if columns.cost:
+        line.append(f"{'' if rate.ns_per_run is None else round(rate.ns_per_run):>6} ", palette.PLAIN)
+    line.append(f" {sparkline(past, columns.history)} ", palette.HISTORY[rate.direction])
+    lost = sum(tally.packets for tally in rate.audit.unattributed.values())
+    line.append(f"{count(lost):>{12 if columns.wide else 7}} ", palette.WARNING if lost else palette.FAINT)
+    line.append(*((" ok  ", palette.GOOD) if rate.audit.balanced else (" OFF ", palette.FAULT)))
+    if columns.kernel:
+        line.append(f" {elide(remainders_text(rate.audit), columns.kernel)}", palette.FAINT)
+    return line
+
+
+def _append_number(line: Text, number: str) -> None:
+    line.append(f"{number:>{_RATE_WIDTH}} ", palette.of_number(number))
+
+
+def remainders_text(audit: Audit) -> str:
+    """By what the kernel's own counter differs from ours, by cause, the largest first; "" if it was not read."""
+    if audit.kernel is None:
+        return ""
+    named = sorted(audit.remainders.items(), key=lambda item: -abs(item[1]))
+    return "  ".join(f"{cause} {packets:+,}" for cause, packets in named if packets) or "nothing"
+
+
+# --- alarms
+
+
+def alarm_lines(
+    entries: Sequence[tuple[Alarm, int | None]], notes: Sequence[Alarm], width: int, rows: int
+) -> list[Text]:
+    """What must be said aloud, in at most `rows` lines; what is over is quiet and says when it was last seen."""
+    lines = []
+    for alarm, ended_ns in entries:
+        if ended_ns is None:
+            style = palette.FAULT if alarm.severity == "fault" else palette.WARNING
+            lines.append(Text(elide_end(f" ! {alarm.text}", width), style, no_wrap=True, end=""))
+        else:
+            text = f"   {clock_time(ended_ns)} {alarm.text}"
+            lines.append(Text(elide_end(text, width), palette.NOTE, no_wrap=True, end=""))
+    if len(lines) > rows:
+        hidden = len(lines) - rows + 1
+        lines = lines[: rows - 1]
+        lines.append(Text(f"   and {hidden} more: a shows the audit, x clears what is over", palette.NOTE, end=""))
+    for note in notes[: rows - len(lines)]:
+        lines.append(Text(elide_end(f"   {note.text}", width), palette.NOTE, no_wrap=True, end=""))
+    return lines
+
+
+def elide_end(text: str, width: int) -> str:
+    """`text` in at most `width` characters.
+
+    >>> elide_end("too long", 5)
+    'too …'
+    """
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+# --- protocols
+
+
+def protocol_line(totals: Sequence[ProtocolTotal], width: int, selection: Selection) -> Text:
+    """As many protocols as fit in one line, with their shares."""
+    whole, by_packets = _whole(totals, selection)
+    line = Text(no_wrap=True, end="").append(" protocols  ", palette.HEADER)
+    for total in totals:
+        amount = total.tally.packets if by_packets else total.tally.bytes
+        name = _protocol_text(total)
+        share = percent(amount, whole).strip()
+        if line.cell_len + len(name) + len(share) + 3 > width:
+            break
+        line.append(f"{name} ", palette.PLAIN).append(f"{share}   ", palette.FAINT)
+    if not totals:
+        line.append("no traffic", palette.FAINT)
+    return line
+
+
+def protocol_panel(
+    totals: Sequence[ProtocolTotal], seconds: float, width: int, rows: int, selection: Selection
+) -> list[Text]:
+    """Protocols with shares and rates, one a line below a header; at most `rows` lines."""
+    whole, by_packets = _whole(totals, selection)
+    largest = max((t.tally.packets if by_packets else t.tally.bytes for t in totals), default=0)
+    name_width = 12
+    bar_width = max(3, width - name_width - 2 * (CELL_WIDTH + 1) - 4)
+    unit = "packet/s" if by_packets else rate_units(selection)
+    lines = [
+        Text(f"{'protocols':{name_width + bar_width + 2}}{'share':>{CELL_WIDTH + 1}} {unit:>8}", palette.HEADER, end="")
+    ]
+    for total in totals[: max(0, rows - 1)]:
+        amount = total.tally.packets if by_packets else total.tally.bytes
+        per_second = amount / seconds if seconds > 0 else 0.0
+        number = cell(per_second if by_packets or selection.in_bytes else per_second * 8)
+        line = Text(no_wrap=True, end="")
+        line.append(f"{elide(_protocol_text(total), name_width):{name_width}} ", palette.PLAIN)
+        line.append(f"{bar(amount / largest if largest else 0, bar_width)} ", palette.BAR)
+        line.append(f"{percent(amount, whole)} ", palette.PLAIN)
+        line.append(f"{number:>8}", palette.of_number(number))
+        lines.append(line)
+    return lines
+
+
+def _whole(totals: Sequence[ProtocolTotal], selection: Selection) -> tuple[int, bool]:
+    by_packets = selection.sort == "packets"
+    return sum(t.tally.packets if by_packets else t.tally.bytes for t in totals), by_packets
+
+
+def _protocol_text(total: ProtocolTotal) -> str:
+    """tcp over IPv4 is plain tcp, as everywhere; IPv6 is said.
+
+    >>> _protocol_text(ProtocolTotal("ipv6", "tcp", Tally()))
+    'ipv6 tcp'
+    """
+    return f"ipv6 {total.protocol}" if total.family == "ipv6" else total.protocol
+
+
+# --- above and below the table
+
+
+def table_title(selected: Selected, batch: FlowBatch, width: int, selection: Selection) -> Text:
+    """What the table shows: how much of what, in which order."""
+    noun = "conversations" if selection.pairs else "flows"
+    unit = {"bytes": rate_units(selection), "packets": "packet/s"}.get(selection.sort, selection.sort)
+    line = Text(no_wrap=True, end="")
+    line.append(f" {noun}", palette.STRONG).append(
+        f" by {unit}{', reversed' if selection.reverse else ''}", palette.FAINT
+    )
+    if selection.device:
+        line.append("  device ", palette.FAINT).append(selection.device, palette.WARNING)
+    if selection.filter.text:
+        line.append("  filter ", palette.FAINT).append(selection.filter.text, palette.WARNING)
+    if not selection.is_whole:
+        seconds = batch.seconds or 1.0
+        amount = selected.total.bytes * (1 if selection.in_bytes else 8) / seconds
+        right = (
+            f"{count(selected.matched)} of {count(len(batch.flows))} flows, {rate_text(amount, rate_units(selection))} "
+        )
+        room = width - len(right) - 1
+        if room > 20:
+            if line.cell_len > room:
+                line.truncate(room, overflow="ellipsis")
+            line.append(right.rjust(width - line.cell_len), palette.PLAIN)
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def audit_lines(rates: Sequence[DeviceRate]) -> list[Text]:
+    """The audit of each device and direction in full: seen = flows + non-IP + unattributed by reason."""
+    lines = [Text(f"{'':28}{'packets':>14}{'bytes':>18}{'skbs':>13}", palette.HEADER)]
+    for rate in rates:
+        audit = rate.audit
+        head = Text(f"{audit.device} ", palette.STRONG)
+        head.append(f"{audit.direction} ", palette.DIRECTION[audit.direction]).append(rate.mode, palette.FAINT)
+        lines += [head, _tally_line("seen", audit.seen, palette.STRONG)]
+        lines += [_tally_line("= flows", audit.flows), _tally_line("+ not IP", audit.non_ip)]
+        for reason, tally in audit.unattributed.items():
+            style = palette.WARNING if tally.packets else palette.PLAIN
+            lines.append(_tally_line(f"+ unattributed, {reason}", tally, style))
+        style = palette.GOOD if audit.balanced else palette.FAULT
+        lines.append(_tally_line("missing", audit.missing, style))
+        if audit.kernel:
+            numbers = f"{audit.kernel.packets:>14,}{audit.kernel.bytes:>18,}"
+            lines.append(Text(f"  {'device counter':26}{numbers}", palette.FAINT))
+            for cause, packets in audit.remainders.items():
+                if packets:
+                    lines.append(Text(f"    differs by {cause:15}{packets:>+14,}", palette.FAINT))
+            lines.append(Text(f"    counts {audit.kernel.convention}; drops {audit.kernel.drops:,}", palette.FAINT))
+        lines.append(Text())
+    return lines
+
+
+def _tally_line(name: str, tally: Tally, style: str = palette.PLAIN) -> Text:
+    return Text(f"  {name:26}{tally.packets:>14,}{tally.bytes:>18,}{tally.skbs:>13,}", style, no_wrap=True)

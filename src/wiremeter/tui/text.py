@@ -1,0 +1,102 @@
+"""A batch as plain text: a block of lines each interval, each line whole in itself, so that grep and awk can read it.
+
+    14:31:07 device eth0 rx tcx 1.24 Gbit/s 103 kpps packets 103391 bytes 155012022 skbs 2391 unattributed 0 audit ok
+    14:31:07 alarm eth0 rx: 12 packets unattributed, table_full: raise --flow-table
+    14:31:07 protocol ipv4 tcp 93.1 % 1.15 Gbit/s 98.2 kpps
+    14:31:07 flow eth0 rx tcp 192.0.2.1:443 > 192.0.2.9:51234 812 Mbit/s 67.1 kpps flags PA
+    14:31:07 conversation eth0 tcp 192.0.2.9:51234 <> 192.0.2.1:443 rx 812 Mbit/s 67.1 kpps tx 17.7 Mbit/s 33.5 kpps
+
+A device's packets, bytes and skbs are those of the interval. What is not live says so after the time: simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.protocols import protocol_name
+from wiremeter.flows.top import DeviceRate, device_rates
+from wiremeter.tui.alarms import alarms
+from wiremeter.tui.cells import clock_time, endpoint, flags_text
+from wiremeter.tui.selection import Selection, select
+from wiremeter.tui.units import percent, rate_text
+
+
+def text_block(batch: FlowBatch, selection: Selection) -> str:
+    """All lines for one interval, and an empty one."""
+    now = clock_time(batch.end_ns)
+    head = now if batch.mode == "live" else f"{now} {batch.mode}"
+    return "".join(f"{head} {line}\n" for line in _lines(batch, selection)) + "\n"
+
+
+def _lines(batch: FlowBatch, selection: Selection) -> Iterator[str]:
+    selected = select(batch, selection)
+    seconds = batch.seconds or 1.0
+    yield f"interval {seconds:.3f} s flows {len(batch.flows)} matched {selected.matched}"
+    for rate in device_rates(batch):
+        if selection.device in (None, rate.device):
+            yield _device_line(rate, selection)
+    for alarm in alarms(batch):
+        yield f"{'note' if alarm.severity == 'note' else 'alarm'} {alarm.text}"
+    by_packets = selection.sort == "packets"
+    whole = sum(total.tally.packets if by_packets else total.tally.bytes for total in selected.protocols)
+    for total in selected.protocols[: selection.limit]:
+        share = percent(total.tally.packets if by_packets else total.tally.bytes, whole).strip()
+        amounts = _amounts(total.tally.bytes, total.tally.packets, seconds, selection)
+        yield f"protocol {total.family} {total.protocol} {share} {amounts}"
+    line = _conversation_line if selection.pairs else _flow_line
+    for row in selected.flows:
+        yield line(row, batch, selection)
+
+
+def _device_line(rate: DeviceRate, selection: Selection) -> str:
+    audit = rate.audit
+    bits = (
+        rate_text(rate.bits_per_second / 8, "B/s") if selection.in_bytes else rate_text(rate.bits_per_second, "bit/s")
+    )
+    lost = sum(tally.packets for tally in audit.unattributed.values())
+    cost = "" if rate.ns_per_run is None else f" ns/run {rate.ns_per_run:.0f}"
+    return (
+        f"device {rate.device} {rate.direction} {rate.mode} {bits} {rate_text(rate.packets_per_second, 'pps')} "
+        f"packets {audit.seen.packets} bytes {audit.seen.bytes} skbs {audit.seen.skbs} "
+        f"unattributed {lost} audit {'ok' if audit.balanced else 'OFF'}{cost}"
+    )
+
+
+def _flow_line(row: np.void, batch: FlowBatch, selection: Selection) -> str:
+    attachment = batch.attachments[row["attachment"]]
+    amounts = _amounts(int(row["bytes"]), int(row["packets"]), batch.seconds or 1.0, selection)
+    ends = f"{_end(row, 'src', selection)} > {_end(row, 'dst', selection)}"
+    return f"flow {attachment.device} {attachment.direction} {_protocol(row)} {ends} {amounts}{_extras(row)}"
+
+
+def _conversation_line(row: np.void, batch: FlowBatch, selection: Selection) -> str:
+    seconds = batch.seconds or 1.0
+    device = batch.attachments[row["attachment"]].device
+    ends = f"{_end(row, 'local', selection)} <> {_end(row, 'remote', selection)}"
+    halves = " ".join(
+        f"{side} {_amounts(int(row[f'{side}_bytes']), int(row[f'{side}_packets']), seconds, selection)}"
+        for side in ("rx", "tx")
+    )
+    return f"conversation {device} {_protocol(row)} {ends} {halves}{_extras(row)}"
+
+
+def _amounts(amount: int, packets: int, seconds: float, selection: Selection) -> str:
+    per_second = amount / seconds
+    shown = rate_text(per_second, "B/s") if selection.in_bytes else rate_text(per_second * 8, "bit/s")
+    return f"{shown} {rate_text(packets / seconds, 'pps')}"
+
+
+def _end(row: np.void, side: str, selection: Selection) -> str:
+    return endpoint(row[f"{side}_addr"], int(row[f"{side}_port"]), int(row["protocol"]), names=selection.names)
+
+
+def _protocol(row: np.void) -> str:
+    return protocol_name(int(row["protocol"]))
+
+
+def _extras(row: np.void) -> str:
+    vlan = f" vlan {row['vlan']}" if row["vlan"] != VLAN_NONE else ""
+    return vlan + (f" flags {flags_text(int(row['tcp_flags']))}" if row["tcp_flags"] else "")

@@ -1,0 +1,216 @@
+"""The command line: what it takes, what it says, how it exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from wiremeter import __version__
+from wiremeter.agent import loop
+from wiremeter.agent.settings import NAMES, Listen, Settings
+from wiremeter.cli import agent, main
+from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
+
+
+def command(name, run):
+    """A subcommand of one function."""
+
+    def add_parser(subparsers):
+        parser = subparsers.add_parser(name)
+        parser.add_argument("--debug", action="store_true")
+        parser.set_defaults(run=run)
+
+    return SimpleNamespace(add_parser=add_parser)
+
+
+@pytest.fixture
+def run_with(monkeypatch):
+    """Runs a function as the subcommand `try`; gives the exit status."""
+
+    def run(function, *arguments):
+        monkeypatch.setattr(main, "COMMANDS", (command("try", function),))
+        return main.main(["try", *arguments])
+
+    return run
+
+
+def raising(error):
+    def run(args):
+        raise error
+
+    return run
+
+
+def test_the_exit_status_is_the_subcommands(run_with):
+    assert run_with(lambda args: 0) == 0
+    assert run_with(lambda args: 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("no device eth9"), 2),
+        (PermissionNeeded("needs CAP_BPF"), 1),
+        (KernelError("refused", call="bpf", errno=1), 1),
+    ],
+)
+def test_an_error_is_one_message_and_a_status(run_with, capsys, error, status):
+    assert run_with(raising(error)) == status
+    captured = capsys.readouterr()
+    assert captured.err == f"wiremeter: {error}\n"
+    assert captured.out == ""
+
+
+def test_with_debug_the_traceback_is_shown_too(run_with, capsys):
+    assert run_with(raising(InputError("no device eth9")), "--debug") == 2
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert text.endswith("wiremeter: no device eth9\n")
+
+
+def test_a_verifier_refusal_shows_the_end_of_its_log(run_with, capsys):
+    log = "\n".join(f"line {number}" for number in range(100)) + "\nR1 invalid mem access\n"
+    assert run_with(raising(VerifierError("the verifier refused tc_rx", log=log))) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(
+        "wiremeter: the verifier refused tc_rx\nthe verifier's log:\n... (61 lines before)\nline 61\n"
+    )
+    assert text.endswith("R1 invalid mem access\n")
+
+
+def test_ctrl_c_is_quiet(run_with, capsys):
+    assert run_with(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_fault_of_ours_is_not_hidden(run_with):
+    with pytest.raises(ZeroDivisionError):
+        run_with(lambda args: 1 // 0)
+
+
+def wiremeter(*arguments, **options):
+    """Runs the command in a process of its own."""
+    line = [sys.executable, "-m", "wiremeter.cli.main", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False, **options)
+
+
+def test_the_version_is_the_packages():
+    done = wiremeter("--version")
+    assert (done.returncode, done.stdout) == (0, f"wiremeter {__version__}\n")
+
+
+def test_help_names_every_command():
+    text = wiremeter("--help").stdout
+    for name in ("live", "agent", "doctor", "verify", "detach"):
+        assert f"\n    {name} " in text
+
+
+def test_without_a_command_the_usage_is_shown():
+    done = wiremeter()
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: wiremeter")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    program = (
+        "import argparse, sys\n"
+        "from types import SimpleNamespace\n"
+        "from wiremeter.cli import main\n"
+        "def run(args):\n"
+        "    for n in range(100_000): print('x' * 100)\n"
+        "    return 0\n"
+        "add = lambda subparsers: subparsers.add_parser('try').set_defaults(run=run)\n"
+        "main.COMMANDS = (SimpleNamespace(add_parser=add),)\n"
+        "sys.exit(main.main(['try']))\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer.stdout.readline()
+    writer.stdout.close()
+    assert writer.stderr.read() == b""
+    writer.stderr.close()
+    assert writer.wait(10) == 141
+
+
+def test_the_agent_imports_no_user_interface_and_no_arrow():
+    program = (
+        "import sys\n"
+        "from wiremeter.cli import main\n"
+        "from wiremeter.agent import loop, logs\n"
+        "print([name for name in ('textual', 'rich', 'pyarrow', 'yaml', 'msgspec') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def agent_parser():
+    parser = argparse.ArgumentParser()
+    agent.add_parser(parser.add_subparsers())
+    return parser
+
+
+def test_every_setting_has_a_flag_with_help():
+    actions = agent_parser()._subparsers._group_actions[0].choices["agent"]._actions
+    documented = {action.dest for action in actions if action.help}
+    assert set(NAMES) <= documented
+
+
+def test_flags_become_settings(monkeypatch):
+    monkeypatch.setenv("WIREMETER_LOG_LEVEL", "error")
+    line = (
+        "agent --interface eth0 --interface veth*,wg0 --interval 500ms --program x.o --attach tcx --flow-table 1024"
+        " --max-devices 4 --listen [::1]:80 --debug --log-format json --no-bpf-stats"
+    )
+    args = agent_parser().parse_args(line.split())
+    assert agent.settings_from(args) == Settings(
+        interfaces=("eth0", "veth*", "wg0"),
+        interval=0.5,
+        program="x.o",
+        attach="tcx",
+        flow_table=1024,
+        max_devices=4,
+        listen=Listen("::1", 80),
+        log_level="error",
+        log_format="json",
+        debug=True,
+    )
+
+
+def test_a_switch_can_be_turned_off_again(monkeypatch):
+    monkeypatch.setenv("WIREMETER_DEBUG", "yes")
+    assert agent.settings_from(agent_parser().parse_args(["agent"])).debug is True
+    assert agent.settings_from(agent_parser().parse_args(["agent", "--no-debug"])).debug is False
+
+
+def test_flags_are_not_abbreviated():
+    with pytest.raises(SystemExit):
+        agent_parser().parse_args(["agent", "--inter", "5"])
+
+
+def test_a_wrong_setting_is_told_with_its_flag():
+    done = wiremeter("agent", "--interval", "soon")
+    assert done.returncode == 2
+    assert done.stderr == "wiremeter: --interval is 'soon', expected seconds from 0.1 to 3600, such as 5, 5s or 500ms\n"
+
+
+@pytest.fixture
+def failing_loop(monkeypatch):
+    async def fail(settings):
+        raise PermissionNeeded("metering needs CAP_BPF")
+
+    monkeypatch.setattr(loop, "run", fail)
+
+
+def test_an_agent_that_cannot_start_says_why(failing_loop, capsys):
+    assert main.main(["agent"]) == 1
+    assert capsys.readouterr().err == "wiremeter: metering needs CAP_BPF\n"
+
+
+def test_an_agent_with_json_logs_says_so_in_json(failing_loop, capsys):
+    assert main.main(["agent", "--log-format", "json"]) == 1
+    entry = json.loads(capsys.readouterr().err)
+    assert (entry["level"], entry["message"]) == ("error", "metering needs CAP_BPF")

@@ -1,0 +1,214 @@
+"""`wiremeter doctor`: what it says of hosts and devices made by hand, and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from hosts import netns
+from wiremeter.cli import doctor
+from wiremeter.cli.doctor import AttachedProgram, Diagnosis, as_json, as_text, diagnose
+from wiremeter.sources.devices import ARPHRD_LOOPBACK, Device
+from wiremeter.sources.host import HostFacts
+from wiremeter.sources.netlink_messages import XdpSlot, XdpSupport
+
+GIB = 1 << 30
+HOST = HostFacts(
+    "6.8.0-45-generic",
+    (6, 8, 0),
+    capabilities=frozenset({"CAP_NET_ADMIN", "CAP_SYS_ADMIN"}),
+    online_cpus=4,
+    cpu_numbers=4,
+    possible_cpus=8,
+    ram_bytes=16 * GIB,
+    available_bytes=8 * GIB,
+)
+LO = Device("lo", 1, arphrd=ARPHRD_LOOPBACK)
+ETH0 = Device(
+    "eth0",
+    2,
+    driver="ixgbe",
+    parent="0000:00:03.0",
+    parent_bus="pci",
+    rx_queues=4,
+    tx_queues=4,
+    xdp_support=XdpSupport(frozenset({"basic"}), frozenset()),
+    features={"rx-gro": True, "rx-vlan-hw-parse": True},
+    fixed_features=frozenset({"rx-gro"}),
+)
+CAN = Device("can0", 3, arphrd=280)
+DEVICES = (LO, ETH0, CAN)
+
+
+def look(*patterns: str, host: HostFacts = HOST, default_route: Sequence[int] = (2,), **more: object) -> Diagnosis:
+    return diagnose(host, DEVICES, default_route, patterns=patterns or ("auto",), **more)  # type: ignore[arg-type]
+
+
+def text_of(diagnosis: Diagnosis) -> str:
+    """The text with its line breaks taken out."""
+    return " ".join(as_text(diagnosis, width=100).split())
+
+
+def test_a_good_host_works_and_says_how() -> None:
+    diagnosis = look()
+    assert diagnosis.works
+    text = text_of(diagnosis)
+    assert "kernel 6.8.0-45-generic" in text
+    assert "4 online of 8 possible" in text
+    assert "16.0 GiB, 8.0 GiB available, no cgroup limit" in text
+    assert "driver ixgbe (pci 0000:00:03.0), 4 rx and 4 tx queues" in text
+    assert "on: rx-gro (fixed), rx-vlan-hw-parse" in text
+    assert "attach rx tcx, tx tcx" in text
+    assert "because not native XDP: the hardware takes VLAN tags off" in text
+    assert "if xdp-generic" in text
+    assert text.endswith("Metering will work.")
+
+
+def test_the_tables_memory_is_predicted() -> None:
+    diagnosis = look(lines=1 << 16)
+    assert diagnosis.tables
+    assert diagnosis.tables.regions == 4
+    text = text_of(diagnosis)
+    assert "2 epochs × 4 CPUs × 65,536 lines" in text
+    assert "s for the kernel to hand it out" in text
+    assert as_json(diagnosis)["flow_tables"]["bytes"] == diagnosis.tables.bytes
+
+
+def test_tables_that_do_not_fit_are_a_problem() -> None:
+    diagnosis = look(lines=1 << 22, host=replace(HOST, cgroup_limit_bytes=GIB))
+    assert not diagnosis.works
+    assert "choose a smaller --flow-table" in text_of(diagnosis)
+
+
+def test_missing_capabilities_are_a_problem_told_once() -> None:
+    diagnosis = look(host=replace(HOST, capabilities=frozenset()))
+    assert not diagnosis.works
+    text = text_of(diagnosis)
+    assert "capabilities lacks CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON" in text
+    assert text.count("Run it as root") == 1
+    assert "attach rx tcx, tx tcx" in text
+
+
+def test_an_older_kernel_says_what_it_lacks() -> None:
+    text = text_of(look(host=replace(HOST, kernel_release="6.1.0", kernel_version=(6, 1, 0))))
+    assert "lacks tcx: attach at tc by links that die with the process (Linux 6.6)" in text
+    assert "attach rx clsact, tx clsact" in text
+
+
+def test_an_unknown_device_is_a_problem_and_the_others_are_shown() -> None:
+    diagnosis = look("eth1", "eth0")
+    assert not diagnosis.works
+    assert [each.device.name for each in diagnosis.devices] == ["eth0"]
+    assert "no device is called eth1; did you mean eth0?" in text_of(diagnosis)
+
+
+def test_a_named_device_that_cannot_be_parsed_is_a_problem() -> None:
+    diagnosis = look("can0", "eth0")
+    assert not diagnosis.works
+    assert "can0 cannot be metered" in text_of(diagnosis)
+
+
+def test_a_device_that_a_glob_matches_in_passing_is_left_out() -> None:
+    diagnosis = look("*")
+    assert diagnosis.works
+    assert text_of(diagnosis).endswith("Metering will work, without can0.")
+
+
+def test_a_glob_that_matches_nothing_now_does_not_work_now() -> None:
+    diagnosis = look("wg*")
+    assert not diagnosis.works
+    assert "no device matches wg* now; one that comes later would be metered" in text_of(diagnosis)
+
+
+def test_programs_at_tc_are_shown_if_they_can_be_asked_for() -> None:
+    found = [AttachedProgram("tcx/ingress", 7, "filter"), AttachedProgram("tcx/egress", 8, "wm_egress", True)]
+    diagnosis = look(programs=lambda ifindex: found if ifindex == 2 else [])
+    assert "tc programs tcx/ingress filter (id 7), tcx/egress wm_egress (id 8, ours)" in text_of(diagnosis)
+    assert as_json(diagnosis)["devices"][0]["tc_programs"][0]["name"] == "filter"
+    assert "tc programs" not in text_of(look())
+    assert "tc programs none" in text_of(look("lo", programs=lambda _: []))
+    assert as_json(look(programs=lambda _: None))["devices"][0]["tc_programs"] is None
+
+
+def test_a_program_in_the_xdp_slot_is_shown() -> None:
+    taken = replace(ETH0, xdp=XdpSlot("xdp", (42,)))
+    diagnosis = diagnose(HOST, [taken], [2], requested="xdp")
+    text = text_of(diagnosis)
+    assert "XDP slot xdp, program id 42" in text
+    assert "ip link set dev eth0 xdp off" in text
+    assert not diagnosis.works
+
+
+def test_lines_keep_to_the_width() -> None:
+    for width in (60, 80, 120):
+        assert max(map(len, as_text(look("*"), width=width).splitlines())) <= width
+
+
+def test_json_holds_the_same_and_survives_the_trip() -> None:
+    diagnosis = look("*")
+    data = json.loads(json.dumps(as_json(diagnosis)))
+    assert data["works"] is True
+    assert [device["device"] for device in data["devices"]] == ["lo", "eth0", "can0"]
+    eth0 = data["devices"][1]
+    assert eth0["attach"] == {"rx": "tcx", "tx": "tcx"}
+    assert set(eth0["costs"]) == {"xdp", "xdp-generic"}
+    assert eth0["offloads"]["rx-vlan-hw-parse"] is True
+    assert data["devices"][2]["works"] is False
+    assert data["host"]["kernel_features"]["tcx"] is True
+
+
+def arguments(*argv: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    doctor.add_parser(parser.add_subparsers())
+    return parser.parse_args(["doctor", *argv])
+
+
+@pytest.fixture
+def fabricated_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "read_host", lambda: HOST)
+    monkeypatch.setattr(doctor, "read_devices", lambda: DEVICES)
+    monkeypatch.setattr(doctor, "read_default_route", lambda: frozenset({2}))
+
+
+@pytest.mark.usefixtures("fabricated_host")
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        ((), 0),
+        (("--interface", "eth0", "--interface", "lo"), 0),
+        (("--interface", "eth7"), 1),
+        (("--interface", "can0"), 1),
+        (("--interface", "lo", "--attach", "xdp-generic"), 0),
+        (("--flow-table", "1000"), 1),
+    ],
+)
+def test_the_exit_status_says_whether_metering_will_work(
+    argv: tuple[str, ...], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = arguments(*argv)
+    assert args.run(args) == status
+    assert ("Metering will work" in capsys.readouterr().out) == (status == 0)
+
+
+@pytest.mark.usefixtures("fabricated_host")
+def test_json_is_asked_for_by_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.run(arguments("--format", "json")) == 0
+    assert json.loads(capsys.readouterr().out)["works"] is True
+
+
+def test_loopback_can_be_looked_at_without_privilege(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor.run(arguments("--interface", "lo"))
+    assert "loopback shows each packet twice" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace, which needs root")
+def test_a_namespace_without_a_network_has_nothing_to_meter(capsys: pytest.CaptureFixture[str]) -> None:
+    with netns.hosts("solo") as (solo,), solo.entered():
+        assert doctor.run(arguments()) == 1
+    assert "there is no default route" in " ".join(capsys.readouterr().out.split())

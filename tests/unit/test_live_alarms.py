@@ -1,0 +1,84 @@
+"""What the live view says aloud."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.tui.alarms import AlarmLog, alarms
+
+from .live_batches import SECOND_NS, START_NS, make_batch
+
+FULL = {("eth0", "rx"): {"table_full": Tally(1200, 99_000, 1200)}}
+DAMAGED = {("eth0", "tx"): {"ipv4_header": Tally(1, 60, 1)}}
+
+
+def kinds(batch: FlowBatch) -> list[str]:
+    return [alarm.kind for alarm in alarms(batch)]
+
+
+def test_quiet_batch_says_nothing() -> None:
+    assert alarms(make_batch([])) == ()
+
+
+@pytest.mark.parametrize(
+    ("batch", "kind", "text"),
+    [
+        (make_batch([], health=Health(displaced=("eth0 rx",))), "displaced", "eth0 rx: displaced: another program"),
+        (make_batch([], devices={"eth0": "xdp-generic"}), "skb_counts", "not wire packets"),
+        (make_batch([], missing=Tally(3, 180, 3)), "unbalanced", r"audit off by \+3 packets, \+180 bytes: a fault"),
+        (make_batch([], unattributed=FULL), "unattributed", "rx: 1,200 packets .*, table_full: raise --flow-table"),
+        (make_batch([], unattributed=DAMAGED), "unattributed", "eth0 tx: 1 packets unattributed, ipv4_header"),
+        (make_batch([], mode="simulated"), "simulated", "SIMULATED"),
+        (make_batch([], devices=()), "no_device", "no device"),
+        (make_batch([], devices=("eth0", "br0")), "stacked", "totals over stacked devices exceed the wire"),
+    ],
+)
+def test_each_state_has_its_alarm(batch: FlowBatch, kind: str, text: str) -> None:
+    found = alarms(batch)
+    assert {alarm.kind for alarm in found} == {kind}
+    assert re.search(text, found[0].text)
+
+
+def test_bypassed_packets_are_reported_and_other_remainders_are_for_the_audit() -> None:
+    batch = make_batch([])
+    rx, tx = batch.audit
+    with_gap = replace(tx, remainders={"qdisc_drops": -3, "bypassed_stack": 387_328, "unexplained": 2})
+    (alarm,) = alarms(replace(batch, audit=(rx, with_gap)))
+    assert alarm.text.startswith("eth0 tx: 387,328 packets bypassed the stack")
+
+
+def test_reasons_that_counted_nothing_are_silent() -> None:
+    assert kinds(make_batch([], unattributed={("eth0", "rx"): {"table_full": Tally()}})) == []
+
+
+def test_faults_come_before_warnings_before_notes() -> None:
+    batch = make_batch(
+        [], devices=("eth0", "br0"), unattributed=FULL, health=Health(displaced=("eth0 rx",)), missing=Tally(1, 60, 1)
+    )
+    severities = [alarm.severity for alarm in alarms(batch)]
+    assert severities == sorted(severities, key=["fault", "warning", "note"].index)
+    assert set(severities) == {"fault", "warning", "note"}
+
+
+def test_log_adds_up_and_keeps_what_is_over_until_cleared() -> None:
+    log = AlarmLog()
+    for second in (0, 1):
+        log.add(make_batch([], unattributed=FULL, start_ns=START_NS + second * SECOND_NS))
+    ((alarm, ended),) = log.entries()
+    assert (alarm.packets, ended) == (2400, None)
+    log.add(make_batch([], start_ns=START_NS + 2 * SECOND_NS))
+    ((alarm, ended),) = log.entries()
+    assert (alarm.packets, ended) == (2400, START_NS + 2 * SECOND_NS)
+    log.clear()
+    assert log.entries() == []
+
+
+def test_what_goes_on_comes_before_what_is_over() -> None:
+    log = AlarmLog()
+    log.add(make_batch([], health=Health(displaced=("eth0 rx",))))
+    log.add(make_batch([], unattributed=FULL, start_ns=START_NS + SECOND_NS))
+    assert [alarm.kind for alarm, _ in log.entries()] == ["unattributed", "displaced"]

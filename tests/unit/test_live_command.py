@@ -1,0 +1,152 @@
+"""The `wiremeter live` command around a made-up source of batches."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from wiremeter.cli import live
+from wiremeter.errors import InputError
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.top import SORT_KEYS
+
+from .live_batches import SECOND_NS, START_NS, flow, make_batch
+
+
+class Source:
+    """What a Monitor is to the command; gives batches until closed."""
+
+    def __init__(self, *, signal_at: int | None = None) -> None:
+        self.given = 0
+        self.is_open = False
+        self.is_closed = False
+        self._signal_at = signal_at
+
+    def __enter__(self) -> Self:
+        self.is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        while not self.is_closed and self.given < 100:
+            self.given += 1
+            flows = [flow("192.0.2.1", "10.0.0.5", 443, port, packets=port) for port in range(1, 21)]
+            yield make_batch(flows, start_ns=START_NS + self.given * SECOND_NS)
+            if self.given == self._signal_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    async def __aiter__(self) -> AsyncIterator[FlowBatch]:
+        for batch in iter(self):
+            yield batch
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    live.add_parser(parser.add_subparsers())
+    return parser.parse_args(["live", *words])
+
+
+def run(*words: str, source: Source | None = None) -> Source:
+    source = source or Source()
+    assert live.run(parse(*words), lambda _: source) == 0
+    assert source.is_open
+    assert source.is_closed
+    return source
+
+
+def test_once_prints_one_block_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--once").given == 1
+    shown = capsys.readouterr().out
+    assert shown.count(" interval ") == 1
+    assert shown.count(" flow ") == live.PLAIN_TOP
+
+
+def test_count_top_and_sort_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--count", "3", "--top", "2", "--sort", "destination").given == 3
+    shown = capsys.readouterr().out
+    assert shown.count(" interval ") == 3
+    assert shown.count(" flow ") == 6
+    assert "10.0.0.5:1 " in shown
+
+
+def test_json_is_one_document_a_line_and_a_single_one_with_once(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--format", "json", "--count", "2")
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(document["flows"]) for document in documents] == [10, 10]
+    run("--format", "json", "--once", "--filter", "port 7")
+    single = json.loads(capsys.readouterr().out)
+    assert (single["filter"], single["flows_matched"]) == ("port 7", 1)
+
+
+def test_without_a_terminal_it_prints_until_a_signal_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(source=Source(signal_at=4)).given == 4
+    assert capsys.readouterr().out.count(" interval ") == 4
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_wrong_filter_is_refused_before_anything_is_attached() -> None:
+    def open_source(_: argparse.Namespace) -> Source:
+        pytest.fail("opened")
+
+    with pytest.raises(InputError, match="prot"):
+        live.run(parse("--once", "--filter", "prot 80"), open_source)
+
+
+@pytest.mark.parametrize("words", [["--top", "0"], ["--count", "-1"], ["--sort", "size"], ["--format", "xml"]])
+def test_wrong_flags_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(*words)
+    assert caught.value.code == 2
+    assert words[1] in capsys.readouterr().err
+
+
+def test_every_sort_key_is_offered() -> None:
+    for key in SORT_KEYS:
+        assert parse("--sort", key).sort == key
+    assert live._SORTS == SORT_KEYS
+
+
+def test_metering_flags_that_are_not_given_leave_no_trace() -> None:
+    assert not set(vars(parse())) & set(live._METERING)
+    given = parse("--interface", "eth0", "--interface", "veth*", "--interval", "500ms", "--bpf-stats")
+    assert (given.interfaces, given.interval, given.bpf_stats) == (["eth0", "veth*"], "500ms", True)
+
+
+def test_hidden_screenshot_writes_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "view.svg"
+    run("--screenshot", str(path), "--count", "2", "--screenshot-size", "90x30")
+    assert path.read_text("utf-8").startswith("<svg")
+
+
+def test_plain_output_does_not_load_the_terminal_library() -> None:
+    script = (
+        "import sys; from wiremeter.tui import text, document, alarms, selection; from wiremeter.cli import live; "
+        "sys.exit(any(name.split('.')[0] in ('textual', 'rich', 'pyarrow') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_help_alone_loads_neither_numpy_nor_the_terminal_library() -> None:
+    script = (
+        "import sys; from wiremeter.cli import live; "
+        "sys.exit(any(name.split('.')[0] in ('textual', 'numpy') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
