@@ -11,7 +11,7 @@
 
 #define WM_VLAN_TAGS_MAX       4
 #define WM_IPV6_EXTENSIONS_MAX 10
-/* Eleven headers of at most 2,048 bytes end below 32 KiB, which is what the verifier lets a packet offset be. */
+/* Ten headers of at most 2,048 bytes end below 32 KiB, which is what the verifier lets a packet offset be. */
 #define WM_HEADERS_END_MASK 0x7fff
 
 /* PACKET_LINEAR is the kernel's first try: only what lies in one piece, no copies, no calls. Where that does not do
@@ -99,11 +99,14 @@ static __always_inline void parse_l4(const struct packet *packet, struct headers
 	h->ports = *ports;
 
 	if (h->protocol == WM_TCP) {
-		flags = packet_header(packet, off + WM_TCP_FLAGS_OFFSET, &flags_copy, sizeof(*flags));
-		if (flags && off + WM_TCP_FLAGS_OFFSET + sizeof(*flags) <= ip_end) {
-			h->tcp_flags = wm_be16(flags->offset_flags_be) & WM_TCP_FLAGS_MASK;
-			h->l4_length = (wm_be16(flags->offset_flags_be) >> 12) * 4;
-		}
+		off += WM_TCP_FLAGS_OFFSET;
+		if (wm_unlikely(off + sizeof(*flags) > ip_end || off + sizeof(*flags) > packet->len))
+			return;
+		flags = packet_header(packet, off, &flags_copy, sizeof(*flags));
+		if (wm_unlikely(!flags)) /* they are there: PACKET_LINEAR must not do without them */
+			return headers_refuse(h, WM_TRUNCATED_L4);
+		h->tcp_flags = wm_be16(flags->offset_flags_be) & WM_TCP_FLAGS_MASK;
+		h->l4_length = (wm_be16(flags->offset_flags_be) >> 12) * 4;
 	} else {
 		h->l4_length = h->protocol == WM_SCTP ? WM_SCTP_HEADER : WM_UDP_HEADER;
 	}
@@ -144,6 +147,7 @@ static __always_inline void parse_ipv4(const struct packet *packet, struct heade
 struct ipv6_chain {
 	__u32 protocol; /* in: the first header's number; out: the last one's that could be named */
 	__u32 offset;	/* in: of the first header; out: behind the chain, 0 where there is no L4 header to look for */
+	__u32 end;	/* in: of the IP packet, or of the buffer if that is shorter */
 	__u32 reason;	/* out: WM_REASONS, or why the chain could not be walked to its end */
 };
 
@@ -168,7 +172,9 @@ static __always_inline void ipv6_chain_walk(const struct packet *packet, struct 
 			chain->offset = off;
 			return;
 		}
-		if (off + sizeof(extension) > packet->len || packet_load(packet, off, &extension, sizeof(extension))) {
+		if (i == WM_IPV6_EXTENSIONS_MAX)
+			break;
+		if (off + sizeof(extension) > chain->end || packet_load(packet, off, &extension, sizeof(extension))) {
 			chain->reason = WM_TRUNCATED_IP;
 			return;
 		}
@@ -182,6 +188,10 @@ static __always_inline void ipv6_chain_walk(const struct packet *packet, struct 
 			off += (extension.length + 2) * 4;
 		else
 			off += (extension.length + 1) * 8;
+		if (off > chain->end) {
+			chain->reason = WM_TRUNCATED_IP;
+			return;
+		}
 		next = extension.next_header;
 	}
 	chain->reason = WM_IP_EXTENSION_LIMIT;
@@ -214,9 +224,9 @@ static __always_inline void parse_ipv6(const struct packet *packet, struct heade
 	h->l4_offset = off;
 	if (wm_unlikely(is_ipv6_extension(h->protocol))) {
 		struct ipv6_chain chain = {.protocol = h->protocol, .offset = off};
+		__u32 jumbo_bytes = h->protocol == WM_HOPOPTS && !payload_bytes ? 8 : 0;
 
-		if (h->protocol == WM_HOPOPTS && !payload_bytes)
-			h->jumbo_bytes = 8;
+		chain.end = end < packet->len ? end : packet->len;
 		engine_walk(packet, &chain);
 		h->protocol = chain.protocol & 0xff;
 		h->row = WM_ROW_IPV6 + h->protocol;
@@ -224,6 +234,7 @@ static __always_inline void parse_ipv6(const struct packet *packet, struct heade
 		h->l4_offset = chain.offset & WM_HEADERS_END_MASK;
 		if (!h->l4_offset)
 			return;
+		h->jumbo_bytes = jumbo_bytes;
 	}
 	parse_l4(packet, h, end);
 }
