@@ -41,8 +41,7 @@ OF_DEVICES = (
     Family(
         "network_kernel_difference_packets",
         "gauge",
-        "Packets since the start by which kernel and ours differ, by cause: kernel = ours - qdisc_drops - device_drops"
-        " - queued + bypassed_stack + unexplained. May fall.",
+        "The device's counter less ours since the start, in packets by cause; the causes add up to it. Goes both ways.",
         (*_DEVICE, "cause"),
     ),
     Family("wiremeter_program_run_seconds", "counter", "Run time of the program, by BPF statistics.", _DEVICE),
