@@ -1,7 +1,12 @@
-"""The one thing pyproject.toml cannot say: the libbpf binding is compiled where there is a libbpf."""
+"""The one thing pyproject.toml cannot say: the libbpf binding is compiled where there is a libbpf, the host engine
+everywhere."""
 
 import sys
 
 from setuptools import setup
 
-setup(cffi_modules=["src/wiremeter/libbpf/build.py:ffi"] if sys.platform == "linux" else [])
+BINDINGS = ["src/wiremeter/datapath/host_build.py:ffi"]
+if sys.platform == "linux":
+    BINDINGS.append("src/wiremeter/libbpf/build.py:ffi")
+
+setup(cffi_modules=BINDINGS)

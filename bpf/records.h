@@ -46,78 +46,81 @@ struct wm_counters {
 
 /* The fixed part at the start of a region. A region is
  *
- *   header | counters[attachments] | index[2 × lines] | lines[lines]
+ *   header | counters[attachments] | touched[lines] | lines[lines]
  *
- * and belongs to one CPU and one epoch. Lines are 64 bytes: an IPv4 flow takes one, from the bottom up, an IPv6
- * flow two, from the top down, so both kinds are dense arrays and no reader scans free space. The index holds the
- * places by hash: open addressing, linear probing, one 32-bit entry each. */
+ * and belongs to one CPU and one epoch. Lines are 64 bytes, one cache line: an IPv4 flow takes one, an IPv6 flow two
+ * neighbours. A flow's place is its hash, open addressing, so a packet of a known flow meets one line that is not in
+ * the nearer caches. `touched` lists the first line of every entry, so that no reader scans for them. */
 struct wm_region_header {
-	__u32 lines_v4;	  /* lines in use from the bottom */
-	__u32 lines_v6;	  /* lines in use from the top */
+	__u32 entries;	  /* entries in `touched` */
+	__u32 lines_used; /* lines they take */
 	__u32 flip_asked; /* an early flip has been asked for in this epoch */
 	__u32 pad[13];
 };
 _Static_assert(sizeof(struct wm_region_header) == 64, "mirrored in records.py");
 
-#define WM_LINE_BYTES	  64
-#define WM_INDEX_PER_LINE 2
+#define WM_LINE_BYTES 64
+#define WM_LINES_MAX  (1U << 24)
 
-/* What makes a flow besides its addresses, packed so that two words compare it. */
-struct wm_flow_rest {
+/* What makes a flow besides its addresses, and what a line begins with: one word, 0 in a line that is free. */
+struct wm_flow_head {
+	__u32 context; /* WM_CONTEXT_*: protocol, VLAN, kind, attachment; never 0 in use */
 	__u16 src_port_be;
 	__u16 dst_port_be;
-	__u32 context; /* WM_CONTEXT_*: protocol, VLAN, kind, attachment */
 };
+_Static_assert(sizeof(struct wm_flow_head) == 8, "compared as one word");
 
 #define WM_CONTEXT_PROTOCOL_SHIFT   0  /* 8 bits: IP protocol */
 #define WM_CONTEXT_VLAN_SHIFT	    8  /* 13 bits: outermost tag's id, WM_VLAN_TAGGED set where there is one */
 #define WM_CONTEXT_NON_IP_SHIFT	    21 /* 1 bit: not a flow but a count of non-IP frames by ethertype */
-#define WM_CONTEXT_ATTACHMENT_SHIFT 22 /* 10 bits */
-#define WM_ATTACHMENTS_MAX	    1024
+#define WM_CONTEXT_V6_SHIFT	    22 /* 1 bit: an IPv6 flow, two lines */
+#define WM_CONTEXT_ATTACHMENT_SHIFT 23 /* 9 bits: attachment + 1 */
+#define WM_ATTACHMENTS_MAX	    511
 #define WM_VLAN_TAGGED		    0x1000
+#define WM_SECOND_LINE		    1ULL /* the head of an IPv6 flow's second line: no attachment, so no flow's head */
 
 /* Ethertypes of frames that have none; above any number that fits a frame. */
 #define WM_ETHERTYPE_LLC  0x10000 /* IEEE 802.3 length field */
 #define WM_ETHERTYPE_NONE 0x10001 /* a device without Ethernet header */
 
-/* What a flow's packets add up to. The first three are all that a further packet of an ordinary flow needs. */
-struct wm_flow_state {
+/* What every packet of a flow adds to. */
+struct wm_flow_hot {
 	__u64 packets;
 	__u64 bytes;
 	__u64 last; /* by the engine's clock: ticks (jiffies) in the kernel, nanoseconds elsewhere */
-	__u64 skbs;
+};
+
+/* What few packets change. */
+struct wm_flow_cold {
+	__u64 merged; /* packets − skbs: those that came in the same buffer as the one before */
 	__u64 first;
 	__u32 hash;
 	__u16 tcp_flags; /* all flags seen, RFC 9293 section 3.1 */
-	__u8 probe;	 /* its place in the index is hash + probe */
-	__u8 pad;
+	__u16 pad;
 };
 
-/* A line in use: an IPv4 flow, or the frames of one ethertype. All that a packet touches is one cache line. */
+/* An IPv4 flow, or the frames of one ethertype. */
 struct wm_flow4 {
+	struct wm_flow_head head;
 	__u32 src_addr_be; /* the ethertype, in host order, where context says WM_CONTEXT_NON_IP */
 	__u32 dst_addr_be;
-	struct wm_flow_rest rest;
-	struct wm_flow_state state;
+	struct wm_flow_hot hot;
+	struct wm_flow_cold cold;
 };
 _Static_assert(sizeof(struct wm_flow4) == WM_LINE_BYTES, "one cache line");
 
-/* Two lines in use: an IPv6 flow. */
+/* An IPv6 flow. */
 struct wm_flow6 {
+	struct wm_flow_head head;
 	__u64 src_addr_be[2];
 	__u64 dst_addr_be[2];
-	struct wm_flow_rest rest;
-	struct wm_flow_state state;
-	__u64 pad[5];
+	struct wm_flow_hot hot;
+	__u64 second_line; /* WM_SECOND_LINE */
+	struct wm_flow_cold cold;
+	__u64 pad[4];
 };
 _Static_assert(sizeof(struct wm_flow6) == 2 * WM_LINE_BYTES, "two cache lines");
-
-/* An index entry: 0, or WM_ENTRY_USED | kind | tag of the hash | number of the flow's first line. */
-#define WM_ENTRY_USED	   0x80000000U
-#define WM_ENTRY_V6	   0x40000000U
-#define WM_ENTRY_TAG_MASK  0x3f000000U
-#define WM_ENTRY_LINE_MASK 0x00ffffffU
-#define WM_LINES_MAX	   (WM_ENTRY_LINE_MASK + 1)
+_Static_assert(offsetof(struct wm_flow6, second_line) == WM_LINE_BYTES, "where a line's head is");
 
 /* What the kernel's tick was at a time, so that user space can turn ticks into time. */
 struct wm_clock_reading {

@@ -13,9 +13,9 @@ const volatile struct wm_table_shape wm_shape;
 const volatile __u32 wm_attachment;  /* WM_CONTEXT_ATTACHMENT_SHIFT bits */
 const volatile __u32 wm_regions = 1; /* CPUs with a region; one more region is shared by all others */
 const volatile __u32 wm_has_ethernet = 1;
-const volatile __u32 wm_kernel_skb;    /* bpf_cast_to_kern_ctx() and bpf_rdonly_cast() exist */
-const volatile __u32 wm_xdp_frags;     /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
-const volatile __u32 wm_time_from_skb; /* test runs: the packet's time is skb->tstamp, nanoseconds */
+const volatile __u32 wm_kernel_skb; /* bpf_cast_to_kern_ctx() and bpf_rdonly_cast() exist */
+const volatile __u32 wm_xdp_frags;  /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
+const volatile __u32 wm_test_runs;  /* no device: time and length of each packet are what wm_test_packet says */
 
 /* 0 or 1: which half of the regions is being written. User space sets it. */
 volatile __u32 wm_epoch SEC(".data.control");
@@ -82,8 +82,7 @@ static __always_inline void count(const struct headers *h, const struct wm_tally
 	region = bpf_map_lookup_elem(&wm_tables, &at);
 	if (!region)
 		return; /* cannot be: `at` is below max_entries */
-	meter_count(region, shape, h, wm_attachment, size, now, 0);
-	if (wm_unlikely(flip_due(region, shape)))
+	if (wm_unlikely(meter_count(region, shape, h, wm_attachment, size, now, 0)) && flip_due(region, shape))
 		ask_for_flip(region, cpu, epoch);
 }
 
@@ -133,10 +132,21 @@ static __always_inline void engine_walk(const struct packet *packet, struct ipv6
 	}
 }
 
+/* What user space says of the packet of the next test run; captures know its time, and its length before it was cut. */
+struct {
+	__u64 time_ns;
+	__u32 wire_bytes; /* 0: as many as there are */
+} wm_test_packet SEC(".data.control");
+
 /* The tick: as fine as the coarse clock, and inlined by the verifier where that would be two calls. */
-static __always_inline __u64 now(struct __sk_buff *skb)
+static __always_inline __u64 now(void)
 {
-	return wm_time_from_skb && skb ? skb->tstamp : bpf_jiffies64();
+	return wm_test_runs ? wm_test_packet.time_ns : bpf_jiffies64();
+}
+
+static __always_inline struct wm_tally one_packet(__u32 len)
+{
+	return wire_packet(wm_test_runs && wm_test_packet.wire_bytes ? wm_test_packet.wire_bytes : len);
 }
 
 /* The common packet: Ethernet, IPv4 or IPv6 without extension headers, all of it linear, no super-packet. Returns 1
@@ -158,7 +168,7 @@ static __always_inline int meter_common(struct packet *packet, __u32 vlan, __u64
 		return 0;
 	if (h.reason != WM_REASONS)
 		return 0;
-	size = wire_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
+	size = one_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
 	count(&h, &size, when);
 	return 1;
 }
@@ -218,7 +228,7 @@ static __always_inline struct wm_tally skb_size(struct __sk_buff *skb, const str
 	struct wm_tally size;
 
 	if (wm_likely(!gso_size))
-		return wire_packet(len);
+		return one_packet(len);
 	if (gso_size == GSO_BY_FRAGS) {
 		size = wire_packet(len);
 		size.packets = skb->gso_segs ? skb->gso_segs : 1;
@@ -281,15 +291,14 @@ __noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
 
 	wm_parse_skb(skb, skipped, &h);
 	size = skb_size(skb, &h, skipped + (h.vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
-	return wm_count(&h, &size, now(skb));
+	return wm_count(&h, &size, now());
 }
 
 static __always_inline void meter_skb(struct __sk_buff *skb, __u32 skipped)
 {
 	struct packet packet = packet_of_skb(skb);
 
-	if (wm_has_ethernet && wm_likely(!skipped && !skb->gso_size) &&
-	    meter_common(&packet, vlan_of_skb(skb), now(skb)))
+	if (wm_has_ethernet && wm_likely(!skipped && !skb->gso_size) && meter_common(&packet, vlan_of_skb(skb), now()))
 		return;
 	wm_meter_skb(skb, skipped);
 }
@@ -352,11 +361,11 @@ __noinline int wm_parse_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, struct he
 /* Any XDP buffer at all. */
 __noinline int wm_meter_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
 {
-	struct wm_tally size = wire_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
+	struct wm_tally size = one_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
 	struct headers h = {0};
 
 	wm_parse_xdp(xdp, len, vlan, &h);
-	return wm_count(&h, &size, now(NULL));
+	return wm_count(&h, &size, now());
 }
 
 static __always_inline __u32 xdp_length(struct xdp_md *xdp)
@@ -377,7 +386,7 @@ static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 vlan)
 	__u32 len = xdp_length(xdp);
 	struct packet packet = packet_of_xdp(xdp, len);
 
-	if (!meter_common(&packet, vlan, now(NULL)))
+	if (!meter_common(&packet, vlan, now()))
 		wm_meter_xdp(xdp, len, vlan);
 }
 

@@ -30,13 +30,13 @@ struct wm_table_shape;
 /* Why wm_host_count() ended before the last frame. */
 enum wm_host_stop {
 	WM_HOST_DONE,
-	WM_HOST_FLIP_DUE,    /* the region is half full: read and clear it, then go on with the next frame */
+	WM_HOST_FLIP_DUE,    /* the region is filling: read and clear it, then go on with the next frame */
 	WM_HOST_OUTSIDE_DATA /* the next frame does not lie in `data` */
 };
 
-/* Counts frames from number `first` on into `region` for `attachment`; returns the number of the first frame that was
- * not counted. */
-size_t wm_host_count(void *region, const struct wm_table_shape *shape, uint32_t attachment,
+/* Counts frames from number `first` on into the region in `memory` for `attachment`; returns the number of the first
+ * frame that was not counted. */
+size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t attachment,
 		     const struct wm_host_frames *frames, size_t first, enum wm_host_stop *stop);
 
 #endif

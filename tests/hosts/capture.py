@@ -17,6 +17,7 @@ SOL_PACKET, PACKET_AUXDATA, PACKET_STATISTICS = 263, 8, 6  # linux/if_packet.h
 PACKET_OUTGOING = 4
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 ETH_P_ALL = 3
+WHATEVER = 1 << 20  # bytes; a capture with this as its longest frame is not used as truth
 AUXDATA = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata
 ROOM = 512 << 20  # bytes of kernel memory that waiting frames may take
 

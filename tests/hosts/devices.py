@@ -61,9 +61,11 @@ class Port:
         return address
 
     def offload(self, **features: bool) -> None:
-        """Turn features of `ethtool -K` on or off, by its names with `_` for `-`; unknown ones are skipped."""
-        names = {name.replace("_", "-"): "on" if wanted else "off" for name, wanted in features.items()}
-        self._ethtool(names)
+        """Turn features on or off, by the names that `ethtool -k` lists, with `_` for `-`."""
+        names = {name.replace("_", "-"): wanted for name, wanted in features.items()}
+        self._ethtool({name: "on" if wanted else "off" for name, wanted in names.items()})
+        now = device_features(self.host, self.device)
+        assert {name: now.get(name) for name in names} == names
 
     def no_segmentation(self) -> None:
         """What leaves here is cut to wire packets in software, before a capture sees it; tags stay in the frame."""
@@ -373,6 +375,11 @@ def counters(port: Port) -> dict[str, Count]:
     """The device's own counters, "rx" and "tx", by its driver's convention."""
     stats = port.link["stats64"]
     return {way: Count(stats[way]["packets"], stats[way]["bytes"]) for way in ("rx", "tx")}
+
+
+def dropped(port: Port) -> int:
+    """Packets that the device took to send and dropped; of veth, what the other end's ring had no room for."""
+    return int(port.link["stats64"]["tx"]["dropped"])
 
 
 def settle(*ports: Port) -> None:

@@ -36,14 +36,16 @@ class Thing(NamedTuple):
 
 def bpftool(*arguments: str) -> list[dict[str, Any]]:
     """What `bpftool -j` lists. It stumbles over an object that goes while it lists, so it is asked again then."""
-    for attempts_left in reversed(range(20)):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
         try:
             listed = json.loads(command("bpftool", "-j", *arguments) or "[]")
-            break
         except netns.CommandFailed:
-            if not attempts_left:
+            if time.monotonic() > deadline:
                 raise
-    return listed if isinstance(listed, list) else [listed]
+            time.sleep(0.01)
+        else:
+            return listed if isinstance(listed, list) else [listed]
 
 
 def things() -> set[Thing]:

@@ -369,6 +369,7 @@ def udp_fragments(
 TCP_INFO = 11  # linux/tcp.h, also the offsets in struct tcp_info below
 TCP_CLOSED = 7
 SEGS_OUT_AT, BYTES_SENT_AT = 136, 200
+WINDOW = 256 << 10  # bytes under way at most: fewer packets than the ring of a veth with NAPI has places for
 Method = Literal["send", "sendfile", "splice"]
 
 
@@ -384,6 +385,7 @@ def tcp_bulk(
     """
     with new_socket(server, FAMILIES[family], socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW // 2)  # the kernel doubles it
         listener.bind((server.address(family), port))
         listener.listen(1)
         with new_socket(client, FAMILIES[family], socket.SOCK_STREAM) as near:
@@ -469,7 +471,7 @@ def on_every_cpu(send: Callable[[int], Traffic]) -> Traffic:
     """Run `send(cpu)` on all CPUs at once, each in a process bound to its own; returns all they sent."""
     jobs = [fork(_on_cpu, cpu, send) for cpu in sorted(os.sched_getaffinity(0))]
     try:
-        parts: list[Traffic] = [job.result() for job in jobs]
+        parts: list[Traffic] = [job.result(60) for job in jobs]
         return functools.reduce(Traffic.plus, parts)
     finally:
         for job in jobs:

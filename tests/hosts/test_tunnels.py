@@ -75,7 +75,7 @@ def test_super_packets_in_vxlan_count_as_their_outer_wire_packets(checksum: bool
     devices.require("veth", "bridge", "vxlan")
     with devices.wire() as wire:
         left, right = devices.vxlan(wire.client, wire.server, checksum=checksum)
-        wire.server.offload(gro=merging)
+        wire.server.offload(generic_receive_offload=merging)
         devices.settle(wire.client, wire.server)
         with (
             wire.capture() as captured,
@@ -94,6 +94,7 @@ def test_super_packets_in_vxlan_count_as_their_outer_wire_packets(checksum: bool
     theirs["vx0", "rx"].assert_is(inner.to_server)
     theirs["vx0", "tx"].assert_is(inner.to_client)
     theirs["eth0", "tx"].assert_is(outer_back)
+    assert (theirs["eth0", "rx"].skbs * 3 < outer_forth.total.packets) == merging
 
 
 def with_tunnel_headers(inner: Traffic) -> Count:

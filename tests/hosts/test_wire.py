@@ -7,12 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from . import devices, senders
+from .capture import WHATEVER, Capture
 from .devices import Wire
 from .flips import flipping
 from .measure import Attach, metering, metering_ends
 from .scenarios import SCENARIOS, SUPER
 
 pytestmark = pytest.mark.kernel
+
+#: How often a wire is tried on which a veth with NAPI drops what its ring of 256 has no room for (Linux, veth.c).
+TRIES = 8
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def tuned(request: pytest.FixtureRequest) -> Iterator[Wire]:
     with devices.wire(v6=True) as made, senders.sinks(made.server):
         if not segmenting:
             made.client.no_segmentation()
-        made.server.offload(gro=merging, rx_udp_gro_forwarding=merging)
+        made.server.offload(generic_receive_offload=merging, rx_udp_gro_forwarding=merging)
         devices.settle(made.client, made.server)
         yield made
 
@@ -40,11 +44,17 @@ def tuned(request: pytest.FixtureRequest) -> Iterator[Wire]:
 @pytest.mark.parametrize("attach", ["tcx", "xdp"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_both_ends_count_what_was_sent(tapped: Wire, name: str, attach: Attach) -> None:
-    with metering_ends(tapped.client, tapped.server, attach) as (client, server):
+    """With native XDP the server's ring may overflow, so there a capture behind the program says what came in."""
+    with (
+        Capture(tapped.server.host, "eth0", "in", longest=1522 if attach == "xdp" else WHATEVER) as captured,
+        metering_ends(tapped.client, tapped.server, attach) as (client, server),
+    ):
         sent = SCENARIOS[name](tapped.client, tapped.server)
+    came = captured.traffic() if attach == "xdp" else sent.to_server
+    assert came.total.packets
     client["eth0", "tx"].assert_is(sent.to_server)
     client["eth0", "rx"].assert_is(sent.to_client)
-    server["eth0", "rx"].assert_is(sent.to_server)
+    server["eth0", "rx"].assert_is(came)
     server["eth0", "tx"].assert_is(sent.to_client)
     assert server["eth0", "rx"].modes == {attach}
     assert server["eth0", "tx"].modes == {"tcx"}
@@ -52,11 +62,17 @@ def test_both_ends_count_what_was_sent(tapped: Wire, name: str, attach: Attach) 
 
 @pytest.mark.parametrize("name", SUPER)
 def test_super_packets_count_as_wire_packets_with_offloads_on_and_off(tuned: Wire, name: str) -> None:
-    with (
-        tuned.capture() as captured,
-        metering_ends(tuned.client, tuned.server, "tcx") as (client, server),
-    ):
-        SUPER[name](tuned.client, tuned.server)
+    for _ in range(TRIES):
+        dropped = devices.dropped(tuned.right)
+        with (
+            tuned.capture() as captured,
+            metering_ends(tuned.client, tuned.server, "tcx") as (client, server),
+        ):
+            SUPER[name](tuned.client, tuned.server)
+        if devices.dropped(tuned.right) == dropped:
+            break
+    else:
+        pytest.fail(f"the server's ring overflowed {TRIES} times: this machine is too busy to tell what came in")
     client["eth0", "tx"].assert_is(captured.to_server)
     client["eth0", "rx"].assert_is(captured.to_client)
     server["eth0", "rx"].assert_is(captured.to_server)

@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Sequence
 
 from wiremeter import __version__
-from wiremeter.cli import agent, detach, doctor, live, verify
+from wiremeter.cli import agent, detach, doctor, live, replay, verify
 from wiremeter.errors import InputError, VerifierError, WiremeterError
 
 #: In the order of the help text. None of them imports much before it runs.
-COMMANDS = (live, agent, doctor, verify, detach)
+COMMANDS = (live, agent, replay, doctor, verify, detach)
 
 EXIT_ERROR = 1
 EXIT_INPUT = 2
@@ -29,8 +29,9 @@ examples:
   wiremeter live                       a live table of devices, flows and protocols
   wiremeter live --once --format json  one interval, for scripts
   wiremeter agent --interface eth0     meter eth0 and serve /metrics to Prometheus
+  wiremeter replay traffic.pcap        meter a capture file
 
-`wiremeter COMMAND --help` has the details. Metering needs root.
+`wiremeter COMMAND --help` has the details. Metering devices needs root.
 """
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER, FLOW, Tally
-from wiremeter.flows.merge import merge_flows
+from wiremeter.datapath.rows import merge_rows
+from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER, Tally
 
 #: A reason of user space's own: more flows in one interval than a batch may hold.
 BATCH_FULL = "batch_full"
@@ -55,7 +55,7 @@ class Interval:
 
     def _compact(self) -> None:
         """Merges what there is; rows beyond the bound go to BATCH_FULL, so that memory ends but no count is lost."""
-        rows = merge_flows(self._parts)
+        rows = merge_rows(self._parts)
         kept, rest = rows[: self._max_flows], rows[self._max_flows :]
         for position in np.unique(rest["attachment"]):
             mine = rest[rest["attachment"] == position]
@@ -65,7 +65,7 @@ class Interval:
 
     def flows(self) -> NDArray[np.void]:
         """All flows so far, dtype FLOW, one row a flow."""
-        return merge_flows(self._parts) if self._parts else np.zeros(0, FLOW)
+        return merge_rows(self._parts)
 
     def counters(self) -> NDArray[np.void]:
         """Rows of dtype COUNTER for every family and protocol that was seen."""

@@ -70,11 +70,14 @@ class Hook:
 class KernelAttachment:
     """One program on one hook. Its id names it in the tables until the engine has taken its last counts."""
 
-    def __init__(self, id: int, hook: Hook, program_fd: int, held_by: Link | Filter | None) -> None:
+    def __init__(
+        self, id: int, hook: Hook, program_fd: int, held_by: Link | Filter | None, test_packet: NDArray[np.void]
+    ) -> None:
         self.id = id
         self.hook = hook
         self.program_fd = program_fd
         self._held_by = held_by
+        self._test_packet = test_packet
         self._program_id = self.info().id
 
     def info(self) -> ProgramInfo:
@@ -106,13 +109,22 @@ class KernelAttachment:
             return False
 
     def run(
-        self, packet: bytes, *, repeat: int = 1, gso_size: int = 0, gso_segs: int = 0, time_ns: int = 0
+        self,
+        packet: bytes,
+        *,
+        repeat: int = 1,
+        gso_size: int = 0,
+        gso_segs: int = 0,
+        time_ns: int = 0,
+        wire_bytes: int = 0,
     ) -> ProgramRun:
-        """Runs the program on a packet that no device ever saw; its counts land in the tables like any other's."""
+        """Runs the program on a packet that no device ever saw; its counts land in the tables like any other's.
+
+        time_ns, wire_bytes: the packet's time and its length on the wire (0: as it is); only with the engine's `test_runs`.
+        """
+        self._test_packet["time_ns"], self._test_packet["wire_bytes"] = time_ns, wire_bytes
         skb = not self.hook.mode.startswith("xdp")
-        return run_program(
-            self.program_fd, packet, repeat=repeat, gso_size=gso_size, gso_segs=gso_segs, time_ns=time_ns, skb=skb
-        )
+        return run_program(self.program_fd, packet, repeat=repeat, gso_size=gso_size, gso_segs=gso_segs, skb=skb)
 
     def detach(self) -> None:
         """Takes the program off its hook; it stays loaded until `close`. A second call does nothing."""
@@ -131,9 +143,10 @@ class KernelAttachment:
 class KernelEngine:
     """The tables in the kernel and the programs that fill them."""
 
-    def __init__(self, plan: TablePlan, program: Path | None = None, *, time_from_skb: bool = False) -> None:
+    def __init__(self, plan: TablePlan, program: Path | None = None, *, test_runs: bool = False) -> None:
         """Makes the tables; all their memory is taken now.
 
+        test_runs: nothing will be attached, all packets come through KernelAttachment.run, with times of their own.
         Raises InputError, PermissionNeeded or KernelError, naming what is in the way.
         """
         self.plan = plan
@@ -143,10 +156,10 @@ class KernelEngine:
             "wm_shape": plan.shape(secrets.randbits(64)),
             "wm_regions": plan.regions,
             "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
-            "wm_time_from_skb": int(time_from_skb),
+            "wm_test_runs": int(test_runs),
             "wm_xdp_frags": int(self._frags),
         }
-        self._tick_ns = 1 if time_from_skb else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
+        self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._clock_fd = -1
         self._attachments: dict[int, KernelAttachment] = {}
         self._closing: set[int] = set()
@@ -171,6 +184,7 @@ class KernelEngine:
         control = map_memory(self._map_fds[".data.control"], mmap.PAGESIZE)
         self._epoch = np.frombuffer(control, "u4", 1, variables["wm_epoch"])
         self._clock_reading = np.frombuffer(control, records.CLOCK_READING, 1, variables["wm_clock"])
+        self._test_packet = np.frombuffer(control, records.TEST_PACKET, 1, variables["wm_test_packet"])
         self._clock_fd = self._load_named("wm_read_clock", {})
         tables = map_memory(self._map_fds["wm_tables"], 2 * plan.regions * plan.region_bytes)
         overflow = map_memory(self._map_fds["wm_overflow"], 2 * plan.overflow_bytes)
@@ -211,7 +225,9 @@ class KernelEngine:
         except BaseException:
             os.close(program_fd)
             raise
-        attachment = self._attachments[free[0]] = KernelAttachment(free[0], hook, program_fd, held_by)
+        attachment = self._attachments[free[0]] = KernelAttachment(
+            free[0], hook, program_fd, held_by, self._test_packet
+        )
         return attachment
 
     def _load(self, hook: Hook, attachment_id: int) -> int:
@@ -288,10 +304,7 @@ class KernelEngine:
             peak_lines = max(peak_lines, region.lines_used)
             if not region.lines_used:
                 continue
-            rows, kinds = region.take_lines()
-            for name in ("first_ns", "last_ns"):
-                rows[name] *= np.uint64(self._tick_ns)
-                rows[name] += origin_ns
+            rows, kinds = region.take_rows(self._tick_ns, origin_ns)
             flows.append(rows)
             ethertypes.append(kinds)
         self._overflow[epoch].add_counters(counters, in_use)
@@ -302,13 +315,13 @@ class KernelEngine:
             peak_lines=peak_lines,
         )
 
-    def _clock_origin_ns(self) -> np.uint64:
+    def _clock_origin_ns(self) -> int:
         """When the engine's clock stood at 0, in nanoseconds since the Unix epoch, modulo 2^64; good to one tick."""
         if self._tick_ns == 1:
-            return np.uint64(0)
+            return 0
         run_program(self._clock_fd, bytes(64))
         read_ns = int(self._clock_reading["monotonic_ns"][0]) + time.time_ns() - time.monotonic_ns()
-        return np.uint64((read_ns - int(self._clock_reading["ticks"][0]) * self._tick_ns) % (1 << 64))
+        return (read_ns - int(self._clock_reading["ticks"][0]) * self._tick_ns) % (1 << 64)
 
     def close(self) -> None:
         """Detaches everything and frees the tables. A second call does nothing."""
@@ -323,6 +336,7 @@ class KernelEngine:
         # The views hold the mappings; without them the memory goes back when the descriptors are closed.
         self._regions, self._overflow = [], []
         self._epoch, self._clock_reading = np.zeros(1, "u4"), np.zeros(1, records.CLOCK_READING)
+        self._test_packet = np.zeros(1, records.TEST_PACKET)
         for fd in (*self._map_fds.values(), self._clock_fd):
             if fd >= 0:
                 os.close(fd)

@@ -30,55 +30,46 @@ COUNTERS = np.dtype(
     {"names": ["rows"], "formats": [(TALLY, (ROWS,))], "offsets": [0], "itemsize": -(-ROWS * 24 // 64) * 64}
 )
 
-REGION_HEADER = np.dtype([("lines_v4", "u4"), ("lines_v6", "u4"), ("flip_asked", "u4"), ("pad", "u4", (13,))])
+REGION_HEADER = np.dtype([("entries", "u4"), ("lines_used", "u4"), ("flip_asked", "u4"), ("pad", "u4", (13,))])
 LINE_BYTES = 64
-INDEX_PER_LINE = 2
 
 CONTEXT_VLAN_SHIFT = 8
 CONTEXT_NON_IP_SHIFT = 21
-CONTEXT_ATTACHMENT_SHIFT = 22
-ATTACHMENTS_MAX = 1024
+CONTEXT_V6_SHIFT = 22
+CONTEXT_ATTACHMENT_SHIFT = 23
+ATTACHMENTS_MAX = 511
 VLAN_TAGGED = 0x1000
 LINES_MAX = 1 << 24
 
-_REST = np.dtype([("src_port_be", "u2"), ("dst_port_be", "u2"), ("context", "u4")])
-_STATE = np.dtype(
-    [
-        ("packets", "u8"),
-        ("bytes", "u8"),
-        ("last", "u8"),
-        ("skbs", "u8"),
-        ("first", "u8"),
-        ("hash", "u4"),
-        ("tcp_flags", "u2"),
-        ("probe", "u1"),
-        ("pad", "u1"),
-    ]
-)
-FLOW4 = np.dtype([("src_addr_be", "u4"), ("dst_addr_be", "u4"), ("rest", _REST), ("state", _STATE)])
+_HEAD = np.dtype([("context", "u4"), ("src_port_be", "u2"), ("dst_port_be", "u2")])
+_HOT = np.dtype([("packets", "u8"), ("bytes", "u8"), ("last", "u8")])
+_COLD = np.dtype([("merged", "u8"), ("first", "u8"), ("hash", "u4"), ("tcp_flags", "u2"), ("pad", "u2")])
+FLOW4 = np.dtype([("head", _HEAD), ("src_addr_be", "u4"), ("dst_addr_be", "u4"), ("hot", _HOT), ("cold", _COLD)])
 FLOW6 = np.dtype(
-    [("src_addr_be", "u8", (2,)), ("dst_addr_be", "u8", (2,)), ("rest", _REST), ("state", _STATE), ("pad", "u8", (5,))]
+    [
+        ("head", _HEAD),
+        ("src_addr_be", "u8", (2,)),
+        ("dst_addr_be", "u8", (2,)),
+        ("hot", _HOT),
+        ("second_line", "u8"),
+        ("cold", _COLD),
+        ("pad", "u8", (4,)),
+    ]
 )
 TABLE_SHAPE = np.dtype(
-    [
-        ("index_offset", "u4"),
-        ("lines_offset", "u4"),
-        ("index_mask", "u4"),
-        ("lines_mask", "u4"),
-        ("flip_threshold", "u4"),
-        ("pad", "u4"),
-        ("seed", "u8"),
-    ]
+    [("touched_offset", "u4"), ("lines_offset", "u4"), ("lines_mask", "u4"), ("flip_threshold", "u4"), ("seed", "u8")]
 )
 CLOCK_READING = np.dtype([("ticks", "u8"), ("monotonic_ns", "u8")])
+TEST_PACKET = np.dtype([("time_ns", "u8"), ("wire_bytes", "u4")])
 FLIP_REQUEST = np.dtype([("cpu", "u4"), ("epoch", "u4")])
 
 STRUCTS = {
     "wm_tally": TALLY,
     "wm_counters": COUNTERS,
     "wm_region_header": REGION_HEADER,
-    "wm_flow_rest": _REST,
-    "wm_flow_state": _STATE,
+    "wm_flow_head": _HEAD,
+    "wm_flow_hot": _HOT,
+    "wm_flow_cold": _COLD,
     "wm_flow4": FLOW4,
     "wm_flow6": FLOW6,
     "wm_table_shape": TABLE_SHAPE,

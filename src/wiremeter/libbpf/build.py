@@ -68,7 +68,7 @@ ffi.cdef(
         unsigned int id; char name[16]; uint64_t run_ns; uint64_t runs; unsigned int jited_bytes; ...;
     };
     int wm_prog_info(int fd, struct wm_prog_info *to);
-    struct wm_skb_context { uint32_t gso_size; uint32_t gso_segs; uint32_t ifindex; uint64_t tstamp; ...; };
+    struct wm_skb_context { uint32_t gso_size; uint32_t gso_segs; ...; };
     int wm_test_run(int prog_fd, const void *data, unsigned int size, const struct wm_skb_context *context,
                     int repeat, unsigned int *retval, unsigned int *duration_ns);
 

@@ -151,8 +151,6 @@ static int wm_prog_info(int fd, struct wm_prog_info *to)
 struct wm_skb_context {
 	uint32_t gso_size;
 	uint32_t gso_segs;
-	uint32_t ifindex;
-	uint64_t tstamp;
 };
 
 static int wm_test_run(int prog_fd, const void *data, unsigned int size, const struct wm_skb_context *context,
@@ -165,8 +163,6 @@ static int wm_test_run(int prog_fd, const void *data, unsigned int size, const s
 	if (context) {
 		skb.gso_size = context->gso_size;
 		skb.gso_segs = context->gso_segs;
-		skb.ifindex = context->ifindex;
-		skb.tstamp = context->tstamp;
 		opts.ctx_in = &skb;
 		opts.ctx_size_in = sizeof(skb);
 	}

@@ -21,7 +21,6 @@ def run_program(
     repeat: int = 1,
     gso_size: int = 0,
     gso_segs: int = 0,
-    time_ns: int = 0,
     skb: bool = True,
 ) -> ProgramRun:
     """Runs a program on `packet`; `skb` says that it is a tc program, which takes the other fields as its skb's.
@@ -30,7 +29,7 @@ def run_program(
     """
     context = ffi.NULL
     if skb:
-        context = ffi.new("struct wm_skb_context *", {"gso_size": gso_size, "gso_segs": gso_segs, "tstamp": time_ns})
+        context = ffi.new("struct wm_skb_context *", {"gso_size": gso_size, "gso_segs": gso_segs})
     verdict, duration = ffi.new("unsigned int *"), ffi.new("unsigned int *")
     checked(
         lib.wm_test_run(program_fd, packet, len(packet), context, repeat, verdict, duration),

@@ -1,0 +1,156 @@
+"""`wiremeter replay`: capture files through the datapath that meters live traffic."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wiremeter.flows.batch import FlowBatch
+    from wiremeter.sources.capture import CaptureReplay
+    from wiremeter.sources.capture_file import CaptureFile
+
+_TOP = 10
+_BAR_AFTER_SECONDS = 0.5
+
+_EPILOG = """\
+Files are pcap or pcapng, plain or gzip; - is standard input. Link types: Ethernet, RAW, IPV4, IPV6, NULL, LOOP,
+LINUX_SLL and LINUX_SLL2. Packets cut by a snapshot length count with the length they had on the wire. A file that
+ends in the middle of a record is counted up to there, and says so on standard error and in the document.
+
+--engine kernel runs the kernel's programs on each frame without attaching them anywhere (BPF_PROG_TEST_RUN); it
+needs root, is slower, and prints the same.
+
+examples:
+  wiremeter replay traffic.pcap
+  wiremeter replay --format json traffic.pcap.gz | jq .protocols
+  tcpdump -i eth0 -w - | wiremeter replay --interval 1s -
+"""
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Adds the subcommand and its flags."""
+    parser = subparsers.add_parser(
+        "replay",
+        help="meter capture files, without privileges",
+        description="Meter capture files through the datapath that meters live traffic.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="capture file, or - for standard input")
+    add("--engine", choices=("host", "kernel"), default="host", help="what counts (default %(default)s)")
+    add("--format", choices=("text", "json"), default="text", help="output (default %(default)s)")
+    add("--interval", type=_interval, metavar="TIME", help="a block or a document for each such time of the capture")
+    add("--top", type=_top, default=_TOP, metavar="N", help="flows that the text shows (default %(default)s)")
+    add("--flow-table", type=int, metavar="LINES", help="lines of the flow table, a power of two (default: as needed)")
+    add("--no-progress", action="store_true", help="no progress bar, even on a terminal")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replays the files and prints what they held.
+
+    Raises InputError for a file that is no capture or has a link type that is not read.
+    """
+    from wiremeter.sources.capture import CaptureReplay
+
+    write = _write_json if args.format == "json" else _write_text
+    with _progress(args) as on_progress:
+        replay = CaptureReplay(
+            args.files,
+            interval=args.interval,
+            engine=args.engine,
+            table_lines=args.flow_table,
+            on_progress=on_progress,
+        )
+        batches = iter(replay)
+        # Without an interval the only batch comes when all is read: the bar goes before it is printed.
+        waiting = None if args.interval else next(batches)
+        for batch in batches:
+            write(batch, replay, args)
+    if waiting is not None:
+        write(waiting, replay, args)
+    for problem in replay.problems:
+        print(f"wiremeter: {problem.file}: {problem.problem}", file=sys.stderr)
+    for why, frames in replay.counted_by_host.items():
+        print(f"wiremeter: {frames} frames were counted by the host engine: {why}", file=sys.stderr)
+    return 0
+
+
+def _write_json(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
+    from wiremeter.cli.totals import totals_document
+
+    source: dict[str, Any] = {
+        "kind": "capture",
+        "files": list(replay.files),
+        "linktype": ",".join(replay.linktypes) or None,
+    }
+    if args.interval is not None:
+        source |= {"start_ns": batch.start_ns, "end_ns": batch.end_ns}
+    if replay.problems:
+        source["problems"] = [{"file": found.file, "problem": found.problem} for found in replay.problems]
+    sys.stdout.writelines(totals_document(batch, source))
+    sys.stdout.flush()
+
+
+def _write_text(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
+    from wiremeter.cli.totals_text import totals_text
+
+    title = ", ".join("standard input" if file == "-" else file for file in replay.files)
+    linktype = ", ".join(replay.linktypes)
+    sys.stdout.writelines(f"{line}\n" for line in totals_text(batch, title, linktype, top=args.top))
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _progress(args: argparse.Namespace) -> Iterator[Callable[[CaptureFile], None] | None]:
+    """What draws a progress bar on standard error, if that is a terminal and the files have sizes; else None.
+
+    The bar appears when reading has taken a while. It is gone before results are printed, and there is none where
+    results come in between on the same terminal.
+    """
+    sizes = {file: os.stat(file).st_size for file in args.files if os.path.isfile(file)}
+    mixed = args.interval is not None and sys.stdout.isatty()
+    if args.no_progress or mixed or not sys.stderr.isatty() or sizes.keys() != set(args.files):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bars = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    tasks = {file: bars.add_task(os.path.basename(file), total=size) for file, size in sizes.items()}
+    appears_at = time.monotonic() + _BAR_AFTER_SECONDS
+
+    def draw(file: CaptureFile) -> None:
+        if time.monotonic() >= appears_at:
+            bars.start()
+            bars.update(tasks[file.path], completed=file.position)
+
+    try:
+        yield draw
+    finally:
+        bars.stop()
+
+
+def _interval(text: str) -> float:
+    """Seconds of "1", "1s", "500ms", "5m", "1h"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0: expected such as 1s, 500ms or 5m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _top(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of flows")
+    return int(text)

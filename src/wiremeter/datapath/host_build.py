@@ -1,0 +1,79 @@
+"""Builds the host engine's binding in API mode: bpf/host over bpf/lib as a plain C library, on any operating system."""
+
+from pathlib import Path
+
+from cffi import FFI
+
+# Relative to the project's folder, where setup.py runs: setuptools wants it so.
+_HOST = Path("bpf/host")
+_SOURCES = ("host.c", "rows.c", "capture.c")
+_HEADERS = (*_HOST.glob("*.h"), *Path("bpf/lib").glob("*.h"), Path("bpf/records.h"))
+
+ffi = FFI()
+
+ffi.cdef(
+    """
+    #define WM_LINK_ETHERNET ...
+
+    struct wm_host_frames {
+        size_t count;
+        const uint8_t *data;
+        size_t data_bytes;
+        const uint64_t *offsets;
+        const uint32_t *captured;
+        const uint32_t *wire;
+        const uint64_t *times_ns;
+        const uint32_t *links;
+    };
+    enum wm_host_stop { WM_HOST_DONE, WM_HOST_FLIP_DUE, WM_HOST_OUTSIDE_DATA };
+    struct wm_table_shape;
+    size_t wm_host_count(void *region, const struct wm_table_shape *shape, uint32_t attachment,
+                         const struct wm_host_frames *frames, size_t first, enum wm_host_stop *stop);
+
+    struct wm_flow_row;
+    struct wm_ethertype_row;
+    struct wm_rows_taken { size_t flows; size_t ethertypes; };
+    struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
+                                      struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
+    size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, uint64_t index_mask);
+
+    #define WM_CAPTURE_KEEP_BYTES ...
+    #define WM_CAPTURE_FRAME_MAX ...
+    #define WM_CAPTURE_INTERFACES_MAX ...
+
+    struct wm_capture {
+        uint64_t skip;
+        uint32_t trailer;
+        uint32_t detail;
+        uint32_t linktypes_seen;
+        uint8_t is_pcap;
+        uint8_t is_pcapng;
+        ...;
+    };
+    struct wm_capture_records {
+        size_t capacity;
+        size_t count;
+        uint64_t *offsets;
+        uint32_t *captured;
+        uint32_t *wire;
+        uint64_t *times_ns;
+        uint32_t *links;
+    };
+    enum wm_capture_state {
+        WM_CAPTURE_WANTS_MORE, WM_CAPTURE_FULL, WM_CAPTURE_UNKNOWN, WM_CAPTURE_VERSION, WM_CAPTURE_LINKTYPE,
+        WM_CAPTURE_LENGTH, WM_CAPTURE_INTERFACE, WM_CAPTURE_INTERFACES
+    };
+    size_t wm_capture_read(struct wm_capture *capture, const uint8_t *data, size_t bytes,
+                           struct wm_capture_records *records, enum wm_capture_state *state);
+    int wm_capture_linktype_bit(uint32_t linktype);
+    """
+)
+
+ffi.set_source(
+    "wiremeter.datapath._host",
+    '#include "host.h"\n#include "rows.h"\n#include "capture.h"\n',
+    sources=[str(_HOST / name) for name in _SOURCES],
+    include_dirs=[str(_HOST)],
+    depends=[str(header) for header in _HEADERS],
+    extra_compile_args=["-O2", "-std=gnu11", "-Wall"],
+)

@@ -1,0 +1,60 @@
+"""Rows of flows: taken out of a region, and those of several merged into one row a flow. In C: bpf/host/rows.c."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.errors import InputError
+from wiremeter.flows.batch import ETHERTYPE_COUNTER, FLOW
+
+try:
+    from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]
+except ImportError as error:  # pragma: no cover - only without a build
+    raise InputError(f"the host library is not built ({error}): run `make build`, or `pip install .`") from error
+
+
+def take_rows(
+    region: Any, shape: NDArray[np.void], entries: int, tick_ns: int, origin_ns: int
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Every entry of a region, which is left empty.
+
+    region: the memory from the region's header on. shape: one element of records.TABLE_SHAPE. entries: what its header
+    says. A time of the engine's clock `t` becomes origin_ns + t × tick_ns, modulo 2^64.
+    Returns (flows, ethertypes) of dtypes FLOW and ETHERTYPE_COUNTER.
+    """
+    flows, ethertypes = np.empty(entries, FLOW), np.empty(entries, ETHERTYPE_COUNTER)
+    taken = lib.wm_rows_take(
+        ffi.from_buffer(region),
+        ffi.cast("struct wm_table_shape *", shape.ctypes.data),
+        ffi.cast("struct wm_flow_row *", flows.ctypes.data),
+        ffi.cast("struct wm_ethertype_row *", ethertypes.ctypes.data),
+        tick_ns,
+        origin_ns,
+    )
+    return flows[: taken.flows], ethertypes[: taken.ethertypes].copy()
+
+
+def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """All rows of `parts` with rows of the same flow added up.
+
+    parts: arrays of dtype FLOW, without two rows of one flow in the same part. Returns shape (n,), dtype FLOW: packets,
+    bytes and skbs summed, first_ns the least, last_ns the greatest, tcp_flags ORed; in order of appearance.
+    Equal flows must carry equal hashes; different flows may share one. The input is not changed; it may be returned.
+    """
+    filled = [part for part in parts if len(part)]
+    if len(filled) < 2:
+        return filled[0] if filled else np.zeros(0, FLOW)
+    rows = np.concatenate(filled)
+    places = 1 << (2 * len(rows) - 1).bit_length()
+    index = np.zeros(places, np.uint64)
+    kept = lib.wm_rows_merge(
+        ffi.cast("struct wm_flow_row *", rows.ctypes.data),
+        len(rows),
+        ffi.cast("uint64_t *", index.ctypes.data),
+        places - 1,
+    )
+    return rows[:kept]

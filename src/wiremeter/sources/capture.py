@@ -1,0 +1,258 @@
+"""Capture files as a source: their frames through the datapath, one FlowBatch for each interval of capture time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.host import HostEngine
+from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.errors import InputError
+from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
+from wiremeter.sources.capture_file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
+
+EngineName = Literal["host", "kernel"]
+
+#: Lines of the largest table that a replay makes by itself: some 150 MiB.
+MOST_LINES = 1 << 21
+
+
+class FrameMeter(Protocol):
+    """An engine that counts frames of captures."""
+
+    #: Frames that the engine asked for cannot take and that the host engine has counted, by why.
+    counted_by_host: dict[str, int]
+    #: Lines and bytes of its tables, for FlowBatch.health.
+    table_lines: int
+    table_bytes: int
+
+    def count(self, frames: Frames) -> int:
+        """Counts from the first on; returns how many. Fewer than all where a flip is due."""
+
+    def flip(self) -> list[tuple[Drain, dict[int, int]]]:
+        """All counts since the last flip, with the place in the batch of each slot."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+class HostMeter:
+    """The host engine as a FrameMeter. Its table grows while flips come before an interval's end."""
+
+    def __init__(self, seed: int | None = None, table_lines: int | None = None) -> None:
+        """table_lines: a fixed size; None starts small, for the cache's sake, and grows up to MOST_LINES."""
+        self._seed = secrets.randbits(64) if seed is None else seed
+        self._most_lines = table_lines or MOST_LINES
+        self.counted_by_host: dict[str, int] = {}
+        self._open(table_lines)
+
+    def _open(self, table_lines: int | None) -> None:
+        self._engine = HostEngine(plan_tables(1, table_lines, attachments=2), seed=self._seed)
+        self._slot = self._engine.attach("capture")
+        self.table_lines = self._engine.plan.lines
+        self.table_bytes = self._engine.plan.region_bytes
+        self._is_full = False
+
+    def count(self, frames: Frames) -> int:
+        counted = self._engine.count(self._slot, *frames)
+        self._is_full = counted < len(frames)
+        return counted
+
+    def flip(self) -> list[tuple[Drain, dict[int, int]]]:
+        drained = [(self._engine.flip(), {self._slot: 0})]
+        if self._is_full and self.table_lines < self._most_lines:
+            self._open(min(self._most_lines, self.table_lines * 4))
+        return drained
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureProblem:
+    """What was wrong with a file that was read in part."""
+
+    file: str
+    problem: str
+
+
+class CaptureReplay:
+    """Reads capture files one after another and yields a batch for each interval in which there was a frame.
+
+    >>> for batch in CaptureReplay(["traffic.pcap"], interval=1.0):      # doctest: +SKIP
+    ...     print(len(batch.flows), batch.audit)
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str | os.PathLike[str]],
+        *,
+        interval: float | None = None,
+        engine: EngineName = "host",
+        table_lines: int | None = None,
+        max_flows: int = MAX_FLOWS,
+        on_progress: Callable[[CaptureFile], None] | None = None,
+    ) -> None:
+        """Nothing is opened yet.
+
+        files: paths; "-" is standard input. interval: seconds of capture time, from the first frame on; None makes
+        one batch of all. engine: "host", or "kernel" for test runs of the kernel's programs, which needs root.
+        table_lines: of the engine's table, a power of two; a small one is flipped more often and changes no count.
+        max_flows: most flows of one batch; what goes beyond is unattributed, by reason batch_full.
+        on_progress: called now and then while a file is read.
+        Raises InputError for an interval that is not above 0, and for an engine that is not known.
+        """
+        if interval is not None and not interval > 0:
+            raise InputError(f"an interval of {interval} s: it must be above 0")
+        if engine not in ("host", "kernel"):
+            raise InputError(f"engine {engine!r}: it must be host or kernel")
+        self.files = tuple(os.fspath(file) for file in files)
+        self.problems: list[CaptureProblem] = []
+        #: Names of the link types of the frames, as libpcap has them, by number.
+        self.linktypes: list[str] = []
+        #: Frames counted by the host engine though the kernel's was asked for, by why.
+        self.counted_by_host: dict[str, int] = {}
+        self._interval_ns = None if interval is None else max(1, round(interval * 1e9))
+        self._engine: EngineName = engine
+        self._table_lines = table_lines
+        self._max_flows = max_flows
+        self._on_progress = on_progress
+        device = os.path.basename(self.files[0]) if len(self.files) == 1 else "capture"
+        self._attachments = (
+            Attachment(0, "stdin" if device == STANDARD_INPUT else device, 0, direction="rx", mode="none"),
+        )
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        """All batches; the files are read as they are asked for.
+
+        Raises InputError for a file that cannot be read at all, PermissionNeeded or KernelError by the kernel engine.
+        """
+        self.problems.clear()
+        self.linktypes.clear()
+        with contextlib.closing(_open_meter(self._engine, self._table_lines)) as meter:
+            self.counted_by_host = meter.counted_by_host
+            self._begin()
+            numbers: set[int] = set()
+            for path in self.files:
+                with CaptureFile(path) as file:
+                    for frames in file.frames():
+                        self._note_linktypes(numbers, file)
+                        yield from self._count(meter, frames)
+                        if self._on_progress:
+                            self._on_progress(file)
+                    if self._on_progress:
+                        self._on_progress(file)
+                    if file.problem:
+                        self.problems.append(CaptureProblem(path, file.problem))
+                    self._note_linktypes(numbers, file)
+            if self._first_ns is not None or self._interval_ns is None:
+                yield self._close_interval(meter)
+
+    def _note_linktypes(self, numbers: set[int], file: CaptureFile) -> None:
+        if not numbers.issuperset(file.linktypes):
+            numbers.update(file.linktypes)
+            self.linktypes[:] = dict.fromkeys(LINKTYPES[number] for number in sorted(numbers))
+
+    def _begin(self, start_ns: int | None = None) -> None:
+        self._parts = Interval(self._max_flows)
+        self._start_ns = start_ns
+        self._first_ns: int | None = None  # times of frames in this interval
+        self._last_ns = 0
+        self._flips = 0
+
+    def _count(self, meter: FrameMeter, frames: Frames) -> Iterator[FlowBatch]:
+        """Counts all of `frames`; yields the batches of intervals that end among them.
+
+        A frame that is older than its interval counts in it all the same: an interval ends with the first frame
+        behind its end.
+        """
+        while len(frames):
+            due = len(frames)
+            if self._interval_ns is not None:
+                if self._start_ns is None:
+                    self._start_ns = int(frames.times_ns[0])
+                behind = frames.times_ns >= np.uint64(min(self._start_ns + self._interval_ns, (1 << 64) - 1))
+                due = int(behind.argmax()) if behind.any() else due
+            if due:
+                self._count_all(meter, frames.part(0, due))
+                frames = frames.part(due)
+            if len(frames):
+                assert self._interval_ns is not None
+                assert self._start_ns is not None
+                if self._first_ns is not None:
+                    yield self._close_interval(meter)
+                # Intervals without a frame make no batch.
+                steps = (int(frames.times_ns[0]) - self._start_ns) // self._interval_ns
+                self._begin(self._start_ns + steps * self._interval_ns)
+
+    def _count_all(self, meter: FrameMeter, frames: Frames) -> None:
+        earliest, latest = int(frames.times_ns.min()), int(frames.times_ns.max())
+        self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
+        self._last_ns = max(self._last_ns, latest)
+        while (done := meter.count(frames)) < len(frames):
+            self._flip(meter)
+            frames = frames.part(done)
+
+    def _flip(self, meter: FrameMeter) -> None:
+        self._flips += 1
+        for drain, positions in meter.flip():
+            self._parts.add(drain, positions)
+
+    def _close_interval(self, meter: FrameMeter) -> FlowBatch:
+        self._flip(meter)
+        parts, merging = self._parts, time.monotonic()
+        flows = parts.flows()
+        drain_seconds = parts.drain_seconds + time.monotonic() - merging
+        (of_flows,) = tallies_by_attachment(flows, 1)
+        start_ns, end_ns = self._first_ns or 0, self._last_ns
+        if self._interval_ns is not None and self._start_ns is not None:
+            start_ns, end_ns = self._start_ns, self._start_ns + self._interval_ns
+        (attachment,) = self._attachments
+        return FlowBatch(
+            start_ns=start_ns,
+            end_ns=end_ns,
+            attachments=self._attachments,
+            flows=flows,
+            counters=parts.counters(),
+            ethertypes=parts.ethertypes(),
+            audit=(
+                Audit(
+                    device=attachment.device,
+                    direction=attachment.direction,
+                    seen=parts.seen(0),
+                    flows=of_flows,
+                    non_ip=parts.non_ip(0),
+                    unattributed=parts.unattributed(0),
+                ),
+            ),
+            health=Health(
+                flips=self._flips,
+                early_flips=self._flips - 1,
+                table_lines=meter.table_lines,
+                table_peak_lines=parts.peak_lines,
+                table_bytes=meter.table_bytes,
+                regions=1,
+                drain_seconds=drain_seconds,
+                grace_seconds=parts.grace_seconds,
+            ),
+            mode="capture",
+        )
+
+
+def _open_meter(engine: EngineName, table_lines: int | None) -> FrameMeter:
+    if engine == "host":
+        return HostMeter(table_lines=table_lines)
+    try:
+        from wiremeter.sources.capture_kernel import KernelMeter
+    except ImportError as error:  # pragma: no cover - not on Linux
+        raise InputError(f"there is no kernel engine here ({error}): use the host engine") from error
+    return KernelMeter(table_lines=table_lines)
