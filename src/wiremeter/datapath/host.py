@@ -37,7 +37,7 @@ class HostEngine:
         """
         self.plan = plan
         self.flips = 0
-        self._memory = mmap.mmap(-1, plan.region_bytes)
+        self._memory = mmap.mmap(-1, plan.region_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._region = Region(plan, self._memory, 0)
         self._region_at = ffi.from_buffer(self._memory)
         self._shape = np.array(plan.shape(secrets.randbits(64) if seed is None else seed))

@@ -162,7 +162,7 @@ class KernelEngine:
         self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._clock_fd = -1
         self._attachments: dict[int, KernelAttachment] = {}
-        self._closing: set[int] = set()
+        self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
         self._map_fds: dict[str, int] = {}
         self.flips = 0
         try:
@@ -269,16 +269,19 @@ class KernelEngine:
             case "none":
                 return None
 
+    def holds(self, attachment: KernelAttachment) -> bool:
+        """Whether counts of `attachment` may still come."""
+        return self._attachments.get(attachment.id) is attachment
+
     def release(self, attachment: KernelAttachment) -> None:
         """Detaches; the id stays taken until the second flip from now has read what the program still counted."""
         attachment.detach()
-        self._closing.add(attachment.id)
+        self._closing[attachment.id] = 2
 
     def flip(self) -> Drain:
         """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it."""
         started = time.monotonic()
         epoch = int(self._epoch[0]) & 1
-        leaving = set(self._closing)
         self._epoch[0] = epoch ^ 1
         self._grace.wait()
         read_from = time.monotonic()
@@ -286,10 +289,12 @@ class KernelEngine:
         drain.grace_seconds = read_from - started
         drain.drain_seconds = time.monotonic() - read_from
         self.flips += 1
-        # Detached before this flip: the grace period has ended their last run, so nothing can count for them again.
-        for at in leaving:
+        # A run that began before a program was detached may have read the epoch after this turned it: what it counted
+        # comes with the next flip, and only then can nothing come any more.
+        for at in [at for at, left in self._closing.items() if left == 1]:
+            del self._closing[at]
             self._attachments.pop(at).close()
-            self._closing.discard(at)
+        self._closing = dict.fromkeys(self._closing, 1)
         return drain
 
     def _read(self, epoch: int) -> Drain:

@@ -11,7 +11,7 @@ from wiremeter.errors import InputError
 
 #: Lines of one CPU's region unless memory is short. An early flip is asked for when 3 in 8 are in use; a good half
 #: can be used before flows find no room, and the difference must hold the new flows of some 30 ms (wake-up, grace
-#: period, drain): 131,072 lines are 1 million new flows a second.
+#: period, drain): 131,072 lines are 1 million new flows a second and CPU.
 DEFAULT_LINES = 1 << 17
 MIN_LINES = 1 << 8
 #: The tables take at most this part of the memory that the process may use, unless a size is asked for.

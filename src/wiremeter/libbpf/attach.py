@@ -97,6 +97,10 @@ def xdp_programs(ifindex: int) -> tuple[int, int]:
 FILTER_HANDLE, FILTER_PRIORITY = 0x776D, 1
 
 
+#: Devices that had no clsact qdisc before this process put a filter on them.
+_qdiscs_made: set[int] = set()
+
+
 class Filter:
     """A program as clsact filter. The kernel keeps it when the process dies: `remove_stale_filters` is for that."""
 
@@ -105,14 +109,17 @@ class Filter:
         checked(
             lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY, made), "RTM_NEWTFILTER", what
         )
-        self._ifindex, self._egress, self._made_qdisc = ifindex, egress, bool(made[0])
+        self._ifindex, self._egress = ifindex, egress
+        if made[0]:
+            _qdiscs_made.add(ifindex)
 
     def close(self) -> None:
-        """Removes the filter, and the clsact qdisc if this made it and it is empty. A second call does nothing."""
+        """Removes the filter, and the clsact qdisc if we made it and this was its last. A second call does nothing."""
         if self._ifindex:
             lib.wm_tc_detach(self._ifindex, self._egress, FILTER_HANDLE, FILTER_PRIORITY)
-            if self._made_qdisc and not _others_use_qdisc(self._ifindex):
+            if self._ifindex in _qdiscs_made and not _others_use_qdisc(self._ifindex):
                 lib.wm_tc_remove_qdisc(self._ifindex)
+                _qdiscs_made.discard(self._ifindex)
             messages()
             self._ifindex = 0
 

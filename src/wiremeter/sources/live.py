@@ -104,6 +104,7 @@ class Monitor:
             self._tracker.start()
             self._resources = opening.pop_all()
         self._early_flips = 0
+        self._let_go: list[Metered] = []
         self._waiting = select.epoll()
         self._resources.callback(self._waiting.close)
         for source in (self._engine.flip_requests, self._watch, self._wake_read):
@@ -187,7 +188,6 @@ class Monitor:
         self._interval = Interval()
         self._positions: dict[int, int] = {}  # attachment id → place in the batch
         self._in_batch: list[Attachment] = []
-        self._let_go: list[Metered] = []
         self._started_ns = time.time_ns()
         self._deadline = time.monotonic() + self._interval_seconds
         self._refresh_at = time.monotonic() + REFRESH_SECONDS
@@ -220,8 +220,12 @@ class Monitor:
 
     def _flip(self) -> None:
         assert self._tracker
-        slots = {m.kernel.id: m.attachment for m in (*self._tracker.metered, *self._let_go)}
-        self._interval.add(self._engine.flip(), {slot: self._position(a) for slot, a in slots.items()})
+        drain = self._engine.flip()
+        slots = {m.kernel.id: m.attachment for m in self._tracker.metered}
+        # Counts of those let go come with this flip, and perhaps, a few, with the next.
+        slots |= {m.kernel.id: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
+        self._let_go = [m for m in self._let_go if self._engine.holds(m.kernel)]
+        self._interval.add(drain, {slot: self._position(a) for slot, a in slots.items()})
 
     def _position(self, attachment: Attachment) -> int:
         position = self._positions.setdefault(attachment.id, len(self._in_batch))
@@ -240,7 +244,7 @@ class Monitor:
         flows = interval.flows()
         drain_seconds = interval.drain_seconds + time.monotonic() - merging
         by_position = tallies_by_attachment(flows, len(attachments)) if attachments else []
-        metered = {m.attachment.id: m for m in (*self._tracker.metered, *self._let_go)}
+        metered = {m.attachment.id: m for m in self._tracker.metered}
         batch = FlowBatch(
             start_ns=self._started_ns,
             end_ns=ended_ns,

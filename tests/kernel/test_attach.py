@@ -1,0 +1,342 @@
+"""On devices: attached in each mode, first in the chain or said to be displaced, and gone again however it ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from socket import if_nametoindex
+
+import pytest
+
+from hosts import devices, leaks, netns, senders
+from hosts.devices import Port
+from wiremeter.datapath.kernel import Hook, KernelAttachment, KernelEngine
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.errors import KernelError
+from wiremeter.flows.batch import AttachMode, Direction, Tally
+from wiremeter.libbpf.attach import (
+    BEFORE,
+    TCX_EGRESS,
+    TCX_INGRESS,
+    XDP,
+    XDP_FLAGS_DRIVER,
+    Link,
+    filter_program,
+    remove_stale_filters,
+    tcx_programs,
+    xdp_programs,
+)
+
+from . import packets as p
+from .bench import CPUS
+from .packets import UDP, over4
+from .programs import others
+from .reference import Counts, count_drain, count_readings, read_frame
+
+pytestmark = pytest.mark.kernel
+
+MODES: list[tuple[Direction, AttachMode]] = [
+    ("rx", "tcx"), ("tx", "tcx"), ("rx", "clsact"), ("tx", "clsact"), ("rx", "xdp"), ("rx", "xdp-generic"),
+]  # fmt: skip
+NOTHING = {"tcx": 0, "xdp": 0, "clsact": 0, "qdiscs": []}
+FRAME = over4(UDP, p.udp(bytes(18)))
+PAIRS: list[list[tuple[Direction, AttachMode]]] = [
+    [("rx", "tcx"), ("tx", "tcx")],
+    [("rx", "clsact"), ("tx", "clsact")],
+    [("rx", "xdp"), ("tx", "tcx")],
+    [("rx", "xdp-generic"), ("tx", "clsact")],
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_by_the_test() -> Iterator[None]:
+    """Each test here must itself clear up."""
+    with leaks.nothing_left():
+        yield
+
+
+@pytest.fixture(scope="module")
+def wire(nothing_left_by_the_module: None) -> Iterator[tuple[Port, Port]]:
+    """Two ends of a veth pair, nothing attached."""
+    with devices.pair("ours", "theirs") as ends:
+        devices.settle(*ends)
+        yield ends
+
+
+@pytest.fixture
+def ours(wire: tuple[Port, Port]) -> Iterator[Port]:
+    """The end that is metered. Nothing may be attached to it when a test is done."""
+    port = wire[0]
+    with port.host.entered():
+        yield port
+        left = on_device(port)
+        if left["qdiscs"]:
+            netns.command("tc", "qdisc", "del", "dev", port.device, "clsact")
+        assert left == NOTHING
+
+
+@pytest.fixture
+def engine() -> Iterator[KernelEngine]:
+    with KernelEngine(plan_tables(CPUS, 256)) as engine:
+        yield engine
+
+
+def hook(port: Port, direction: Direction, mode: AttachMode) -> Hook:
+    """To be made in the port's namespace."""
+    return Hook(port.device, if_nametoindex(port.device), direction, mode)
+
+
+def on_device(port: Port) -> dict[str, object]:
+    """How many programs are on a device of this namespace, and its qdiscs for filters."""
+    at = if_nametoindex(port.device)
+    qdiscs = json.loads(netns.command("tc", "-j", "qdisc", "show", "dev", port.device))
+    return {
+        "tcx": len(tcx_programs(at, TCX_INGRESS)) + len(tcx_programs(at, TCX_EGRESS)),
+        "xdp": sum(map(bool, xdp_programs(at))),
+        "clsact": sum(bool(filter_program(at, egress)) for egress in (False, True)),
+        "qdiscs": [qdisc["kind"] for qdisc in qdiscs if qdisc["kind"] in ("clsact", "ingress")],
+    }
+
+
+def count_until(engine: KernelEngine, program: KernelAttachment, expected: Counts) -> Counts:
+    """All counts of a program, flipping until there are as many as expected or a second has passed."""
+    deadline, total = time.monotonic() + 1, Counts()
+    while time.monotonic() < deadline and total != expected:
+        total.add(count_drain(engine.flip(), program.id))
+    total.add(count_drain(engine.flip(), program.id))
+    return total
+
+
+# Attached, and gone --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "mode"), MODES)
+def test_an_attached_program_counts_what_crosses_and_nothing_once_detached(
+    direction: Direction, mode: AttachMode, wire: tuple[Port, Port], ours: Port, engine: KernelEngine
+) -> None:
+    sender = wire[1] if direction == "rx" else wire[0]
+    program = engine.attach(hook(ours, direction, mode))
+    assert program.is_attached()
+    assert program.is_first()
+    senders.raw_frames(sender, FRAME, 23)
+    expected = count_readings([(read_frame(FRAME), Tally(23, 23 * len(FRAME), 23))])
+    assert count_until(engine, program, expected) == expected
+    program.detach()
+    assert not program.is_attached()
+    senders.raw_frames(sender, FRAME, 23)
+    assert count_until(engine, program, Counts()) == Counts()
+
+
+@pytest.mark.parametrize("hooks", PAIRS, ids=str)
+def test_nothing_is_attached_after_close(hooks: list[tuple[Direction, AttachMode]], ours: Port) -> None:
+    engine = KernelEngine(plan_tables(CPUS, 256))
+    programs = [engine.attach(hook(ours, *one)) for one in hooks]
+    assert all(program.is_attached() for program in programs)
+    engine.close()
+    engine.close()
+    assert not any(program.is_attached() for program in programs)
+
+
+@pytest.mark.parametrize("hooks", PAIRS, ids=str)
+def test_nothing_is_attached_after_an_exception(hooks: list[tuple[Direction, AttachMode]], ours: Port) -> None:
+    def fail() -> None:
+        with KernelEngine(plan_tables(CPUS, 256)) as engine:
+            for one in hooks:
+                engine.attach(hook(ours, *one))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_programs_of_both_directions_may_go_in_any_order(
+    order: tuple[int, int], ours: Port, engine: KernelEngine
+) -> None:
+    programs = [engine.attach(hook(ours, direction, "clsact")) for direction in ("rx", "tx")]
+    for at in order:
+        engine.release(programs[at])
+        assert not programs[at].is_attached()
+    engine.flip()
+
+
+def test_a_clsact_qdisc_that_was_there_before_stays(ours: Port, engine: KernelEngine) -> None:
+    netns.command("tc", "qdisc", "add", "dev", ours.device, "clsact")
+    try:
+        program = engine.attach(hook(ours, "rx", "clsact"))
+        program.detach()
+        assert on_device(ours)["qdiscs"] == ["clsact"]
+    finally:
+        netns.command("tc", "qdisc", "del", "dev", ours.device, "clsact")
+
+
+def test_two_engines_meter_one_device_beside_each_other(
+    wire: tuple[Port, Port], ours: Port, engine: KernelEngine
+) -> None:
+    expected = count_readings([(read_frame(FRAME), Tally(23, 23 * len(FRAME), 23))])
+    first = engine.attach(hook(ours, "tx", "tcx"))
+    with KernelEngine(plan_tables(CPUS, 256)) as other:
+        second = other.attach(hook(ours, "tx", "tcx"))
+        assert (first.is_first(), second.is_first()) == (False, True)
+        senders.raw_frames(ours, FRAME, 23)
+        assert count_until(engine, first, expected) == expected
+        assert count_until(other, second, expected) == expected
+    assert first.is_first()
+
+
+# First in the chain --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "side"), [("rx", TCX_INGRESS), ("tx", TCX_EGRESS)])
+def test_we_come_before_a_program_that_ends_the_chain(
+    direction: Direction, side: int, wire: tuple[Port, Port], ours: Port, engine: KernelEngine, tmp_path: Path
+) -> None:
+    expected = count_readings([(read_frame(FRAME), Tally(23, 23 * len(FRAME), 23))])
+    sender = wire[1] if direction == "rx" else wire[0]
+    with others(tmp_path, "other_ends_chain") as fd, Link(fd, if_nametoindex(ours.device), side, 0, "other"):
+        program = engine.attach(hook(ours, direction, "tcx"))
+        assert program.is_first()
+        for _ in range(23):  # what is dropped at egress, after we have counted it, is an error to the sender
+            with pytest.raises(OSError, match="No buffer space") if direction == "tx" else nullcontext():
+                senders.raw_frames(sender, FRAME, 1)
+        assert count_until(engine, program, expected) == expected
+
+
+@pytest.mark.parametrize(("direction", "side"), [("rx", TCX_INGRESS), ("tx", TCX_EGRESS)])
+def test_a_program_that_gets_before_us_is_noticed_until_it_goes(
+    direction: Direction, side: int, ours: Port, engine: KernelEngine, tmp_path: Path
+) -> None:
+    program = engine.attach(hook(ours, direction, "tcx"))
+    with others(tmp_path, "other_goes_on") as fd:
+        with Link(fd, if_nametoindex(ours.device), side, 0, "behind us"):
+            assert program.is_first()
+        with Link(fd, if_nametoindex(ours.device), side, BEFORE, "before us"):
+            assert not program.is_first()
+            assert program.is_attached()
+        assert program.is_first()
+
+
+# Devices that go -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "mode"), MODES)
+def test_a_device_that_is_deleted_is_no_longer_attached_and_detaching_is_no_error(
+    direction: Direction, mode: AttachMode, ours: Port, engine: KernelEngine
+) -> None:
+    netns.command("ip", "link", "add", "gone0", "type", "veth", "peer", "name", "gone1")
+    program = engine.attach(Hook("gone0", if_nametoindex("gone0"), direction, mode))
+    netns.command("ip", "link", "del", "gone0")
+    assert not program.is_attached()
+    engine.release(program)
+    engine.flip()
+
+
+@pytest.mark.parametrize(("direction", "mode"), MODES)
+def test_a_device_that_moves_to_another_namespace_is_let_go(
+    direction: Direction, mode: AttachMode, wire: tuple[Port, Port], ours: Port, engine: KernelEngine
+) -> None:
+    netns.command("ip", "link", "add", "moves0", "type", "veth", "peer", "name", "moves1")
+    program = engine.attach(Hook("moves0", if_nametoindex("moves0"), direction, mode))
+    netns.command("ip", "link", "set", "moves0", "netns", wire[1].host.name)
+    assert not program.is_attached()
+    engine.release(program)
+    engine.flip()
+    with wire[1].host.entered():
+        moved = Port(wire[1].host, "moves0", "", "")
+        left = on_device(moved)
+        netns.command("ip", "link", "del", "moves0")
+    assert left == NOTHING
+
+
+# Killed --------------------------------------------------------------------------------------------------------------
+
+
+def attach_and_wait(port: Port, hooks: list[tuple[Direction, AttachMode]]) -> None:
+    """In a process of its own: attach, and never come to an end."""
+    with KernelEngine(plan_tables(CPUS, 256)) as engine:
+        for one in hooks:
+            engine.attach(hook(port, *one))
+        time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    "hooks", [[("rx", "tcx"), ("tx", "tcx")], [("rx", "xdp"), ("tx", "tcx")], [("rx", "xdp-generic")]], ids=str
+)
+def test_links_die_with_a_killed_process(hooks: list[tuple[Direction, AttachMode]], ours: Port) -> None:
+    job = ours.host.start(attach_and_wait, ours, hooks)
+    wanted = {kind: sum(mode.startswith(kind) for _, mode in hooks) for kind in ("tcx", "xdp")}
+    netns.wait_until(
+        lambda: {kind: on_device(ours)[kind] for kind in wanted} == wanted or job.has_answered, "it is attached"
+    )
+    assert {kind: on_device(ours)[kind] for kind in wanted} == wanted
+    job.kill()
+    netns.wait_until(lambda: on_device(ours) == NOTHING, "the links are gone")
+
+
+def test_filters_of_a_killed_process_are_removed_at_the_next_start(ours: Port) -> None:
+    job = ours.host.start(attach_and_wait, ours, [("rx", "clsact"), ("tx", "clsact")])
+    netns.wait_until(lambda: on_device(ours)["clsact"] == 2 or job.has_answered, "it is attached")
+    job.kill()
+    assert on_device(ours)["clsact"] == 2
+    at = if_nametoindex(ours.device)
+    assert remove_stale_filters(at) == ["rx", "tx"]
+    assert remove_stale_filters(at) == []
+
+
+def test_filters_of_others_are_left_alone(ours: Port, tmp_path: Path) -> None:
+    with others(tmp_path, "other_goes_on"):
+        netns.command("tc", "qdisc", "add", "dev", ours.device, "clsact")
+        filter_ = ["dev", ours.device, "ingress", "prio", "1", "handle", "0x776d", "bpf"]
+        try:
+            netns.command("tc", "filter", "add", *filter_, "da", "obj", str(tmp_path / "others.bpf.o"), "sec", "tc")
+            assert remove_stale_filters(if_nametoindex(ours.device)) == []
+            assert on_device(ours)["clsact"] == 1
+        finally:
+            netns.command("tc", "qdisc", "del", "dev", ours.device, "clsact")
+
+
+# Refused -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "mode"), MODES)
+def test_a_device_that_is_not_there_is_named(
+    direction: Direction, mode: AttachMode, ours: Port, engine: KernelEngine
+) -> None:
+    with pytest.raises(KernelError, match="eth99") as refusal:
+        engine.attach(Hook("eth99", 999_999, direction, mode))
+    assert refusal.value.errno == (22 if mode.startswith("xdp") else 19)  # bpf_xdp_link_attach() says EINVAL
+    assert refusal.value.call in ("BPF_LINK_CREATE", "RTM_NEWTFILTER")
+    assert engine.attachments == []
+    assert engine.attach(hook(ours, direction, mode)).id == 0
+
+
+def test_another_xdp_program_in_the_slot_is_said_and_left_alone(
+    ours: Port, engine: KernelEngine, tmp_path: Path
+) -> None:
+    at = if_nametoindex(ours.device)
+    with others(tmp_path, "other_xdp") as fd, Link(fd, at, XDP, XDP_FLAGS_DRIVER, "other"):
+        before = xdp_programs(at)
+        with pytest.raises(KernelError, match="Device or resource busy") as refusal:
+            engine.attach(hook(ours, "rx", "xdp"))
+        assert (refusal.value.call, refusal.value.errno) == ("BPF_LINK_CREATE", 16)
+        with pytest.raises(KernelError) as refusal:
+            engine.attach(hook(ours, "rx", "xdp-generic"))
+        assert refusal.value.errno in (16, 17)
+        assert xdp_programs(at) == before
+
+
+def test_a_driver_without_native_xdp_is_said(engine: KernelEngine) -> None:
+    with netns.hosts("bare") as (bare,), bare.entered(), pytest.raises(KernelError) as refusal:
+        engine.attach(Hook("lo", if_nametoindex("lo"), "rx", "xdp"))
+    assert refusal.value.errno == 95
+
+
+def test_a_clsact_filter_of_another_wiremeter_is_said_and_left_alone(ours: Port, engine: KernelEngine) -> None:
+    first = engine.attach(hook(ours, "rx", "clsact"))
+    with KernelEngine(plan_tables(CPUS, 256)) as other, pytest.raises(KernelError) as refusal:
+        other.attach(hook(ours, "rx", "clsact"))
+    assert (refusal.value.call, refusal.value.errno) == ("RTM_NEWTFILTER", 17)
+    assert first.is_attached()

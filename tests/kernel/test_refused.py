@@ -1,0 +1,217 @@
+"""What the engine cannot work with is refused with whose move it is, and leaves nothing in the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from hosts import leaks, netns
+from wiremeter import Monitor
+from wiremeter.datapath.kernel import Hook, KernelEngine
+from wiremeter.datapath.layout import TablePlan, plan_tables
+from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
+
+from .bench import CPUS, load_only
+from .capabilities import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, give_up
+from .programs import changed_meter, compile_bpf
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_by_the_test() -> Iterator[None]:
+    with leaks.nothing_left():
+        yield
+
+
+def make_engine(program: Path | None = None) -> KernelEngine:
+    """With the smallest tables."""
+    return KernelEngine(plan_tables(CPUS, 256), program)
+
+
+# Not permitted -------------------------------------------------------------------------------------------------------
+
+
+def engine_without(capabilities: Collection[int]) -> tuple[str, str]:
+    """What making an engine and loading its programs raises without some capabilities: class and text."""
+    give_up(capabilities)
+    try:
+        with make_engine() as engine:
+            load_only(engine, "rx", "tcx")
+            load_only(engine, "rx", "xdp")
+    except WiremeterError as error:
+        return type(error).__name__, str(error)
+    return "", ""
+
+
+def monitor_without(capabilities: Collection[int]) -> tuple[str, str]:
+    """The same of a Monitor, which looks before it loads."""
+    give_up(capabilities)
+    try:
+        with Monitor("lo", flow_table=256):
+            return "", ""
+    except WiremeterError as error:
+        return type(error).__name__, str(error)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "missing"),
+    [
+        (engine_without, {CAP_BPF: "CAP_BPF", CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_PERFMON: "CAP_PERFMON"}),
+        (engine_without, {CAP_BPF: "CAP_BPF"}),
+        (engine_without, {CAP_NET_ADMIN: "CAP_NET_ADMIN"}),
+        (monitor_without, {CAP_BPF: "CAP_BPF", CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_PERFMON: "CAP_PERFMON"}),
+        (monitor_without, {CAP_BPF: "CAP_BPF"}),
+        (monitor_without, {CAP_NET_ADMIN: "CAP_NET_ADMIN"}),
+        (monitor_without, {CAP_PERFMON: "CAP_PERFMON"}),
+    ],
+)
+def test_a_missing_capability_is_named(
+    attempt: Callable[[Collection[int]], tuple[str, str]], missing: dict[int, str]
+) -> None:
+    kind, text = netns.fork(attempt, {*missing, CAP_SYS_ADMIN}).result()
+    assert kind == PermissionNeeded.__name__, text
+    assert all(name in text for name in missing.values())
+
+
+def test_the_capabilities_that_are_asked_for_suffice() -> None:
+    others = [number for number in range(41) if number not in (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)]
+    assert netns.fork(engine_without, others).result() == ("", "")
+
+
+# Too large -----------------------------------------------------------------------------------------------------------
+
+
+def test_tables_larger_than_the_machine_are_refused_with_the_size_to_change() -> None:
+    region_bytes = TablePlan(1 << 20, 1, 64).region_bytes
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with pytest.raises(KernelError, match="--flow-table") as refusal:
+        KernelEngine(TablePlan(1 << 20, memory_bytes // region_bytes + 1, 64))
+    assert refusal.value.errno == 12
+
+
+# Not our object ------------------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere.bpf.o: build it .* or name another with --program"):
+        make_engine(tmp_path / "nowhere.bpf.o")
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", bytes(4096)], ids=repr)
+def test_a_file_that_is_no_bpf_object_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "some.o").write_bytes(content)
+    with pytest.raises(InputError, match=r"some.o is not a BPF object that libbpf can read: \w+"):
+        make_engine(tmp_path / "some.o")
+
+
+def test_an_elf_file_of_another_machine_is_refused() -> None:
+    with pytest.raises(InputError, match="is not a BPF object that libbpf can read"):
+        make_engine(Path("/proc/self/exe").resolve())
+
+
+def test_an_object_cut_short_is_refused(tmp_path: Path) -> None:
+    from wiremeter.datapath.kernel import default_program
+
+    whole = default_program().read_bytes()
+    (tmp_path / "cut.o").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cut\.o"):
+        make_engine(tmp_path / "cut.o")
+
+
+OTHER = (
+    '#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nSEC("tc") int other(struct __sk_buff *skb) { return 0; }\n'
+)
+
+
+def test_an_object_without_btf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.c").write_text(OTHER)
+    with pytest.raises(InputError, match=r"other\.o carries no BTF: compile it with `clang -g`"):
+        make_engine(compile_bpf(tmp_path / "other.c", tmp_path / "other.o", btf=False))
+
+
+def test_somebody_elses_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.c").write_text(OTHER)
+    with pytest.raises(InputError, match=r"not built from wiremeter's records\.h"):
+        make_engine(compile_bpf(tmp_path / "other.c", tmp_path / "other.o"))
+
+
+CHANGED: dict[str, tuple[str, str, str, str]] = {
+    "two members changed places": (
+        "records.h", "__u64 packets;\n\t__u64 bytes;", "__u64 bytes;\n\t__u64 packets;", "wm_tally",
+    ),
+    "a member has another size": (
+        "records.h", "__u16 tcp_flags; /* all", "__u8 tcp_flags; __u8 more; /* all", "wm_flow_cold",
+    ),
+    "a member has another name": ("records.h", "__u32 cpu;", "__u32 cpu_number;", "wm_flip_request"),
+    "there are more reasons": ("records.h", "\tWM_REASONS,", "\tWM_BORED,\n\tWM_REASONS,", "wm_counters|reasons"),
+    "the reasons have another order": (
+        "records.h", "\tWM_TRUNCATED_L2,", "\tWM_NO_REGION_,\n\tWM_TRUNCATED_L2 = 0,", "reasons",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "old", "new", "named"), CHANGED.values(), ids=CHANGED)
+def test_an_object_with_other_records_is_refused_before_anything_is_misread(
+    file: str, old: str, new: str, named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=named) as refusal:
+        make_engine(changed_meter(tmp_path, file, old, new))
+    assert "make build" in str(refusal.value) or "same sources" in str(refusal.value)
+
+
+def test_an_object_without_one_of_our_constants_is_refused(tmp_path: Path) -> None:
+    changed = changed_meter(
+        tmp_path, "wiremeter.bpf.c", "const volatile __u32 wm_test_runs;", "#define wm_test_runs 0\n"
+    )
+    with pytest.raises(InputError, match="'wm_test_runs'"):
+        make_engine(changed)
+
+
+def test_an_object_without_one_of_our_programs_is_refused(tmp_path: Path) -> None:
+    changed = changed_meter(tmp_path, "wiremeter.bpf.c", "int wm_tc_egress(", "int wm_tc_elsewhere(")
+    with make_engine(changed) as engine:
+        load_only(engine, "rx", "tcx")
+        with pytest.raises(InputError, match=r"'wm_tc_egress'.*wm_tc_elsewhere"):
+            load_only(engine, "tx", "tcx")
+
+
+# Refused by the verifier ---------------------------------------------------------------------------------------------
+
+INVALID: dict[str, tuple[str, str, Callable[[KernelEngine], object]]] = {
+    "tc": (
+        "int wm_tc_ingress(struct __sk_buff *skb)\n{",
+        "\n\tif (*(volatile char *)(long)skb->data)\n\t\treturn 0;",
+        lambda engine: load_only(engine, "rx", "tcx"),
+    ),
+    "XDP": (
+        "int wm_xdp(struct xdp_md *xdp)\n{",
+        "\n\tif (*(volatile char *)(long)xdp->data)\n\t\treturn XDP_DROP;",
+        lambda engine: load_only(engine, "rx", "xdp"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("entry", "fault", "load"), INVALID.values(), ids=INVALID)
+def test_the_verifiers_refusal_comes_with_its_log(
+    entry: str, fault: str, load: Callable[[KernelEngine], object], tmp_path: Path
+) -> None:
+    program = entry.removeprefix("int ").partition("(")[0]
+    with make_engine(changed_meter(tmp_path, "wiremeter.bpf.c", entry, entry + fault)) as engine:
+        with pytest.raises(VerifierError, match=f"refused {program} of ") as refusal:
+            load(engine)
+        assert "invalid access to packet" in refusal.value.log
+        assert len(refusal.value.log.splitlines()) > 3
+        assert refusal.value.errno == 13
+        assert engine.attachments == []
+
+
+def test_more_attachments_than_there_is_room_for_are_an_input_error() -> None:
+    with KernelEngine(plan_tables(CPUS, 256, attachments=2)) as engine:
+        load_only(engine, "rx", "tcx")
+        load_only(engine, "tx", "tcx")
+        with pytest.raises(InputError, match="made for 1 devices"):
+            engine.attach(Hook("eth7", 7, "rx", "tcx", load_only=True))
