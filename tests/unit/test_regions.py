@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import sys
-from random import Random
 
 import numpy as np
 import pytest
@@ -23,13 +23,12 @@ PLAN = plan_tables(2, 256, attachments=4)
 
 
 class Table:
-    """A region's memory as a program would write it, at some place in a larger map."""
+    """A region's memory as a program would write it, at some place in a larger map; lines are given in any order."""
 
     def __init__(self, plan: TablePlan = PLAN, offset: int = 8192) -> None:
         self.plan = plan
-        self.memory = bytearray(offset + plan.region_bytes + 4096)
-        self.guard = bytes(self.memory[:offset])
         self.offset = offset
+        self.memory = bytearray(offset + plan.region_bytes + 4096)
         self.header = np.frombuffer(self.memory, records.REGION_HEADER, 1, offset)[0]
         self.counters = np.frombuffer(self.memory, records.COUNTERS, plan.attachments, offset + 64)["rows"]
         self.touched = np.frombuffer(self.memory, "u4", plan.lines, offset + plan.touched_offset)
@@ -38,53 +37,43 @@ class Table:
         self.v6 = lines.view(records.FLOW6)
         self.region = Region(plan, self.memory, offset)
 
-    def add_v4(
-        self, src: str, dst: str, context: int, *, ports: tuple[int, int] = (0, 0), line: int | None = None, **state: int
-    ) -> None:
-        """An entry at a line; without a number, at the first that is free."""
-        at = self._free(1) if line is None else line
-        flow = self.v4[at]
+    def add_v4(self, line: int, src: str, dst: str, context: int, **state: int) -> None:
+        """An IPv4 flow."""
+        flow = self.v4[line]
         flow["src_addr_be"], flow["dst_addr_be"] = (np.frombuffer(packed(address), "u4")[0] for address in (src, dst))
-        self._fill(flow, at, context, ports, state)
+        self._fill(flow, line, 1, context, state)
 
-    def add_ethertype(self, ethertype: int, context: int, **state: int) -> None:
+    def add_ethertype(self, line: int, ethertype: int, context: int, **state: int) -> None:
         """A line that counts frames that are not IP."""
-        at = self._free(1)
-        self.v4[at]["src_addr_be"], self.v4[at]["dst_addr_be"] = ethertype, 0
-        self._fill(self.v4[at], at, context | 1 << records.CONTEXT_NON_IP_SHIFT, (0, 0), state)
+        flow = self.v4[line]
+        flow["src_addr_be"], flow["dst_addr_be"] = ethertype, 0
+        self._fill(flow, line, 1, context | 1 << records.CONTEXT_NON_IP_SHIFT, state)
 
-    def add_v6(
-        self, src: str, dst: str, context: int, *, ports: tuple[int, int] = (0, 0), line: int | None = None, **state: int
-    ) -> None:
-        """An entry at two lines, of which the first has an even number."""
-        at = self._free(2) if line is None else line
-        flow = self.v6[at // 2]
+    def add_v6(self, line: int, src: str, dst: str, context: int, **state: int) -> None:
+        """An IPv6 flow in an even line and the next."""
+        flow = self.v6[line // 2]
         flow["src_addr_be"], flow["dst_addr_be"] = (np.frombuffer(packed(address), "u8") for address in (src, dst))
         flow["second_line"] = 1
-        self._fill(flow, at, context | 1 << records.CONTEXT_V6_SHIFT, ports, state)
-        self.header["lines_used"] += 1
+        self._fill(flow, line, 2, context | 1 << records.CONTEXT_V6_SHIFT, state)
 
-    def _free(self, lines: int) -> int:
-        for at in range(0, self.plan.lines, lines):
-            if not self.v4["head"]["context"][at : at + lines].any():
-                return at
-        raise AssertionError("the table is full")
-
-    def _fill(self, flow: np.void, line: int, context: int, ports: tuple[int, int], state: dict[str, int]) -> None:
-        flow["head"]["src_port_be"], flow["head"]["dst_port_be"] = (swapped(port) for port in ports)
+    def _fill(self, flow: np.void, line: int, lines: int, context: int, state: dict[str, int]) -> None:
+        assert not flow["head"]["context"], f"line {line} is taken"
         flow["head"]["context"] = context
-        values = {"packets": 1, "bytes": 60, "skbs": 1, **state}
-        values["merged"] = values["packets"] - values.pop("skbs")
-        for name, value in values.items():
-            flow["hot" if name in records.FLOW4["hot"].names else "cold"][name] = value
+        for name, value in {"packets": 1, "bytes": 60, **state}.items():
+            if name.endswith("_port"):
+                flow["head"][f"{name}_be"] = swapped(value)
+            else:
+                flow["hot" if name in ("packets", "bytes", "last") else "cold"][name] = value
         self.touched[self.header["entries"]] = line
         self.header["entries"] += 1
-        self.header["lines_used"] += 1
+        self.header["lines_used"] += lines
 
     def is_empty(self) -> bool:
-        """Whether header, counters and every line's head are as if new, and nothing before the region was touched."""
+        """Whether all that tells a program what is in use is as if new, and what is around the region untouched."""
         start = self.memory[self.offset : self.offset + self.plan.touched_offset]
-        return not any(start) and not self.v4["head"].view("u8").any() and not any(self.memory[: self.offset])
+        around = self.memory[: self.offset] + self.memory[self.offset + self.plan.region_bytes :]
+        heads = self.v4["head"].copy().view("u8")
+        return not any(start) and not any(around) and not heads.any()
 
 
 def packed(address: str) -> bytes:
@@ -100,7 +89,8 @@ def swapped(port: int) -> int:
 def context(protocol: int, attachment: int = 0, vlan: int | None = None) -> int:
     """As records.h packs it."""
     tag = 0 if vlan is None else records.VLAN_TAGGED | vlan
-    return protocol | tag << records.CONTEXT_VLAN_SHIFT | attachment + 1 << records.CONTEXT_ATTACHMENT_SHIFT
+    where = attachment + 1 << records.CONTEXT_ATTACHMENT_SHIFT
+    return protocol | tag << records.CONTEXT_VLAN_SHIFT | where
 
 
 def test_an_empty_region_has_no_rows() -> None:
@@ -112,8 +102,8 @@ def test_an_empty_region_has_no_rows() -> None:
 def test_an_ipv4_flow_has_all_of_its_line() -> None:
     table = Table()
     table.add_v4(
-        "192.0.2.1", "198.51.100.7", context(6, attachment=3, vlan=77), ports=(40001, 443),
-        packets=5, bytes=7000, skbs=2, first=10, last=20, tcp_flags=0x112, hash=0xFEDCBA98,
+        77, "192.0.2.1", "198.51.100.7", context(6, attachment=3, vlan=77), src_port=40001, dst_port=443,
+        packets=5, bytes=7000, merged=3, first=10, last=20, tcp_flags=0x112, hash=0xFEDCBA98,
     )  # fmt: skip
     (row,), ethertypes = table.region.take_rows()
     assert len(ethertypes) == 0
@@ -127,8 +117,8 @@ def test_an_ipv4_flow_has_all_of_its_line() -> None:
 def test_an_ipv6_flow_has_all_of_its_lines() -> None:
     table = Table()
     table.add_v6(
-        "2001:db8::1:2", "fe80::1", context(17, attachment=1), ports=(53, 5353),
-        packets=1 << 40, bytes=1 << 50, skbs=1 << 39, first=10, last=20, hash=77,
+        254, "2001:db8::1:2", "fe80::1", context(17, attachment=1), src_port=53, dst_port=5353,
+        packets=1 << 40, bytes=1 << 50, merged=1 << 39, first=10, last=20, hash=77,
     )  # fmt: skip
     (row,), _ = table.region.take_rows()
     assert [address_text(row[name]) for name in ("src_addr", "dst_addr")] == ["2001:db8::1:2", "fe80::1"]
@@ -138,69 +128,79 @@ def test_an_ipv6_flow_has_all_of_its_lines() -> None:
     assert table.is_empty()
 
 
+@pytest.mark.parametrize("v6", [False, True])
+def test_ticks_become_times(v6: bool) -> None:
+    table = Table()
+    src, dst = ("::1", "::2") if v6 else ("10.0.0.1", "10.0.0.2")
+    (table.add_v6 if v6 else table.add_v4)(0, src, dst, context(6), first=1000, last=1003)
+    (row,), _ = table.region.take_rows(tick_ns=4_000_000, origin_ns=(1 << 64) - 1_000_000_000)
+    assert (int(row["first_ns"]), int(row["last_ns"])) == (3_000_000_000, 3_012_000_000)
+
+
 @pytest.mark.parametrize(("vlan", "shown"), [(None, VLAN_NONE), (0, 0), (1, 1), (4095, 4095)])
 def test_a_priority_tag_is_not_the_same_as_none(vlan: int | None, shown: int) -> None:
     table = Table()
-    table.add_v4("10.0.0.1", "10.0.0.2", context(17, vlan=vlan))
+    table.add_v4(0, "10.0.0.1", "10.0.0.2", context(17, vlan=vlan))
     (row,), _ = table.region.take_rows()
     assert row["vlan"] == shown
 
 
+@pytest.mark.parametrize("attachment", [0, 1, records.ATTACHMENTS_MAX - 1])
+def test_the_lowest_and_the_highest_attachment(attachment: int) -> None:
+    table = Table()
+    table.add_v4(0, "10.0.0.1", "10.0.0.2", context(255, attachment, 4095))
+    table.add_v6(2, "::1", "::2", context(255, attachment, 4095))
+    table.add_ethertype(1, 0xFFFF, context(0, attachment))
+    flows, ethertypes = table.region.take_rows()
+    assert [*flows["attachment"], *ethertypes["attachment"]] == [attachment] * 3
+    assert flows[["protocol", "vlan", "family"]].tolist() == [(255, 4095, 4), (255, 4095, 6)]
+
+
 def test_ethertypes_are_told_from_flows() -> None:
     table = Table()
-    table.add_v4("10.0.0.1", "10.0.0.2", context(17), hash=1)
-    table.add_ethertype(0x0806, context(0, attachment=2), packets=9, bytes=540, skbs=9, hash=2)
-    table.add_v4("10.0.0.3", "10.0.0.4", context(17), hash=3)
-    table.add_ethertype(ETHERTYPE_LLC, context(0, attachment=1), hash=4)
-    table.add_v6("::1", "::2", context(17), hash=5)
+    table.add_v4(9, "10.0.0.1", "10.0.0.2", context(17))
+    table.add_ethertype(3, 0x0806, context(0, attachment=2), packets=9, bytes=540)
+    table.add_v4(7, "10.0.0.3", "10.0.0.4", context(17))
+    table.add_ethertype(255, ETHERTYPE_LLC, context(0, attachment=1), packets=5, merged=1)
+    table.add_v6(20, "::1", "::2", context(17))
     flows, ethertypes = table.region.take_rows()
     assert [address_text(row["src_addr"]) for row in flows] == ["10.0.0.1", "10.0.0.3", "::1"]
-    assert ethertypes.tolist() == [(2, 0x0806, 9, 540, 9), (1, ETHERTYPE_LLC, 1, 60, 1)]
+    assert ethertypes.tolist() == [(2, 0x0806, 9, 540, 9), (1, ETHERTYPE_LLC, 5, 60, 4)]
     assert table.is_empty()
 
 
 def test_only_ethertypes_make_no_flows() -> None:
     table = Table()
-    table.add_ethertype(0x0806, context(0))
+    table.add_ethertype(0, 0x0806, context(0))
     flows, ethertypes = table.region.take_rows()
     assert (len(flows), len(ethertypes)) == (0, 1)
     assert table.is_empty()
 
 
 @steady
-@given(st.sets(st.integers(0, 127)), st.randoms())
-def test_a_region_is_empty_after_it_was_read_wherever_its_entries_were(pairs: set[int], chance: Random) -> None:
-    """A pair of lines holds one IPv6 flow, or one or two IPv4 flows."""
-    table = Table()
-    v4 = v6 = 0
-    for pair in chance.sample(sorted(pairs), len(pairs)):
-        match chance.randrange(3):
-            case 0:
-                table.add_v6(f"::{pair:x}", "::", context(17), line=2 * pair)
-                v6 += 1
-            case several:
-                for line in range(2 * pair, 2 * pair + several):
-                    table.add_v4(f"10.0.0.{line}", "10.1.0.0", context(17), line=line)
-                    v4 += 1
-    assert table.region.lines_used == v4 + 2 * v6
-    flows, _ = table.region.take_rows()
-    assert (flows["family"] == 4).sum() == v4
-    assert (flows["family"] == 6).sum() == v6
-    assert len(np.unique(flows["src_addr"], axis=0)) == v4 + v6
-    assert table.region.lines_used == 0
-    assert table.is_empty()
-
-
-def test_times_become_those_of_the_unix_clock() -> None:
-    table = Table()
-    table.add_v4("10.0.0.1", "10.0.0.2", context(17), first=5, last=7)
-    (row,), _ = table.region.take_rows(4_000_000, 1_000)
-    assert [int(row["first_ns"]), int(row["last_ns"])] == [20_001_000, 28_001_000]
+@given(st.integers(0, 256), st.integers(0, 128), st.integers(0, 1 << 32))
+def test_a_region_is_empty_after_it_was_read_however_many_lines_were_in_use(v4: int, v6: int, seed: int) -> None:
+    """Twice: what a first life leaves in lines must not show in the second."""
+    table, chance = Table(), random.Random(seed)
+    for _ in range(2):
+        pairs = chance.sample(range(128), v6)
+        free = [line for line in range(256) if line // 2 not in pairs]
+        singles = chance.sample(free, min(v4, len(free)))
+        for line in singles:
+            table.add_v4(line, f"10.0.0.{line}", "10.1.0.0", context(17))
+        for pair in pairs:
+            table.add_v6(2 * pair, f"::{pair:x}", "::", context(17))
+        assert table.region.lines_used == len(singles) + 2 * v6
+        flows, _ = table.region.take_rows()
+        sources = [address_text(row["src_addr"]) for row in flows]
+        assert sources == [f"10.0.0.{line}" for line in singles] + [str(ipaddress.IPv6Address(pair)) for pair in pairs]
+        assert table.region.lines_used == 0
+        assert table.is_empty()
 
 
 def test_a_wish_for_an_early_flip_ends_with_the_flip() -> None:
     table = Table()
-    table.add_v4("10.0.0.1", "10.0.0.2", context(17))
+    table.add_v4(0, "10.0.0.1", "10.0.0.2", context(17))
     table.header["flip_asked"] = 1
     table.region.take_rows()
     assert table.is_empty()
@@ -208,7 +208,7 @@ def test_a_wish_for_an_early_flip_ends_with_the_flip() -> None:
 
 def test_rows_are_a_copy() -> None:
     table = Table()
-    table.add_v4("10.0.0.1", "10.0.0.2", context(17))
+    table.add_v4(0, "10.0.0.1", "10.0.0.2", context(17))
     flows, _ = table.region.take_rows()
     table.v4[:] = np.zeros((), records.FLOW4)
     assert flows["packets"].tolist() == [1]

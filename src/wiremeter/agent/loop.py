@@ -79,6 +79,7 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
             vitals.batch_arrived(len(batch.attachments))
             for notice in watch.look(batch):
                 log.log(notice.level, notice.message, extra=dict(notice.fields))
+            del batch  # megabytes, until the next one is here
     log.info("stopped")
 
 

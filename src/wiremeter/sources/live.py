@@ -144,11 +144,13 @@ class Monitor:
         self._drive("an iterator")
         while (batch := self._next_batch()) is not None:
             yield batch
+            del batch  # not to be held while the next is made
 
     async def __aiter__(self) -> AsyncIterator[FlowBatch]:
         self._drive("an async iterator")
         while (batch := await asyncio.to_thread(self._next_batch)) is not None:
             yield batch
+            del batch
 
     def subscribe(self, callback: Callable[[FlowBatch], None]) -> Callable[[], None]:
         """Has `callback` called with each batch, in a thread of the monitor's; returns what ends the subscription.
@@ -174,6 +176,7 @@ class Monitor:
                     callback(batch)
                 except Exception:
                     log.exception("a subscriber failed; it stays subscribed")
+            del batch
 
     def _drive(self, who: str) -> None:
         if not self._tracker:
