@@ -52,10 +52,11 @@ struct wm_counters {
  * neighbours. A flow's place is its hash, open addressing, so a packet of a known flow meets one line that is not in
  * the nearer caches. `touched` lists the first line of every entry, so that no reader scans for them. */
 struct wm_region_header {
-	__u32 entries;	  /* entries in `touched` */
-	__u32 lines_used; /* lines they take */
-	__u32 flip_asked; /* an early flip has been asked for in this epoch */
-	__u32 pad[13];
+	__u32 entries;	   /* entries in `touched` */
+	__u32 lines_used;  /* lines they take */
+	__u32 flip_asked;  /* an early flip has been asked for in this epoch */
+	__u32 spread_mask; /* lines − 1 over which places are spread while there is room: few flows touch few pages */
+	__u32 pad[12];
 };
 _Static_assert(sizeof(struct wm_region_header) == 64, "mirrored in records.py");
 

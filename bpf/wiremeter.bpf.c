@@ -82,7 +82,7 @@ static __always_inline void count(const struct headers *h, const struct wm_tally
 	region = bpf_map_lookup_elem(&wm_tables, &at);
 	if (!region)
 		return; /* cannot be: `at` is below max_entries */
-	if (wm_unlikely(meter_count(region, shape, h, wm_attachment, size, now, 0)) && flip_due(region, shape))
+	if (wm_unlikely(meter_count(region, shape, h, wm_attachment, size, now, 0)) && flip_due(region))
 		ask_for_flip(region, cpu, epoch);
 }
 

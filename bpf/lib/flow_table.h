@@ -8,18 +8,19 @@
 
 #include "../records.h"
 
-/* Lines that are looked at for a flow: those of the aligned block of this many around its hash. In a table so full
- * that a flip is asked for (3 lines in 8), one block in millions has no room for another flow. */
-#define WM_PROBES_MAX 32
+/* Lines that are looked at for a flow: the aligned block of this many around its place among the lines of
+ * `spread_mask`, and if that is full, as many around a second place, by other bits of the hash, among all lines. When a
+ * flip is asked for, with 3 lines in 8 in use, one block in ten thousand is full, and two in a hundred million. */
+#define WM_BLOCK_LINES 16
 
 /* Where the parts of a region are. The same for all regions; constants in the programs, set before load, and read
  * through a volatile pointer so that the compiler takes no value for granted. */
 struct wm_table_shape {
 	__u32 touched_offset;
 	__u32 lines_offset;
-	__u32 lines_mask;     /* lines − 1, lines a power of two */
-	__u32 flip_threshold; /* lines in use at which an early flip is asked for */
-	__u64 seed;	      /* random: who sends packets must not be able to choose their places */
+	__u32 lines_mask; /* lines − 1, lines a power of two */
+	__u32 pad;
+	__u64 seed; /* random: who sends packets must not be able to choose their places */
 };
 _Static_assert(sizeof(struct wm_table_shape) == 24, "mirrored in records.py");
 
@@ -56,9 +57,9 @@ static __always_inline int key_equals(const __u64 *stored, const __u64 *key, int
 	return !difference;
 }
 
-static __always_inline int flip_due(const struct wm_region_header *region, const volatile struct wm_table_shape *shape)
+static __always_inline int flip_due(const struct wm_region_header *region)
 {
-	return region->lines_used >= shape->flip_threshold && !region->flip_asked;
+	return region->lines_used >= (region->spread_mask + 1) / 8 * 3 && !region->flip_asked;
 }
 
 #define WM_HEAD_OF_SECOND_LINE (WM_LINE_BYTES / sizeof(__u64)) /* in words from the first */
@@ -78,6 +79,7 @@ static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 	int lines = words == WM_KEY4_WORDS ? 1 : 2;
 	__u32 mask = shape->lines_mask & ~(lines - 1U);
 	__u32 hash = key_hash(shape->seed, key, words);
+	__u32 spread = region->spread_mask, place = hash;
 	char *table = (char *)region + shape->lines_offset;
 	__u32 *touched = (void *)((char *)region + shape->touched_offset);
 	struct wm_flow_cold *cold;
@@ -85,9 +87,13 @@ static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 	__u32 line, entries;
 	__u64 *flow;
 
-	wm_loop for (__u32 probe = 0; probe < WM_PROBES_MAX; probe += lines)
+	wm_loop for (__u32 probe = 0; probe < 2 * WM_BLOCK_LINES; probe += lines)
 	{
-		line = (hash ^ probe) & mask;
+		if (probe == WM_BLOCK_LINES) {
+			place = hash >> 16 | hash << 16;
+			spread = mask;
+		}
+		line = (place ^ (probe % WM_BLOCK_LINES)) & spread & mask;
 		flow = (void *)(table + (__u64)line * WM_LINE_BYTES);
 		hot = (void *)&flow[words];
 		cold = lines == 1 ? (void *)(hot + 1) : (void *)&flow[WM_HEAD_OF_SECOND_LINE + 1];

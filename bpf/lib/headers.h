@@ -22,7 +22,9 @@ struct wm_vlan {
 #define WM_ETHERTYPE_VLAN     0x8100
 #define WM_ETHERTYPE_QINQ     0x88a8
 #define WM_ETHERTYPE_QINQ_OLD 0x9100
-#define WM_ETHERTYPE_MIN      0x0600 /* below: a length field (IEEE 802.3, 3.2.6) */
+#define WM_ETHERTYPE_MIN      0x0600 /* below: a length field (IEEE 802.3, 3.2.6), */
+#define WM_LENGTH_MAX	      1500   /* or neither */
+#define WM_RAW_IPX_BE	      0xffff /* Novell's raw 802.3: IPX, whose checksum is unused, without an LLC header */
 
 struct wm_ipv4 { /* RFC 791, section 3.1 */
 	__u8 version_ihl;

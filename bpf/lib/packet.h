@@ -9,10 +9,10 @@
 #include "../records.h"
 #include "headers.h"
 
-#define WM_VLAN_TAGS_MAX       4
-#define WM_IPV6_EXTENSIONS_MAX 10
-/* Ten headers of at most 2,048 bytes end below 32 KiB, which is what the verifier lets a packet offset be. */
-#define WM_HEADERS_END_MASK 0x7fff
+#define WM_VLAN_TAGS_MAX 4
+/* There must be a bound to the walk. 182 headers fit an Ethernet frame; ten are already more than anyone sends. */
+#define WM_IPV6_EXTENSIONS_MAX 128
+#define WM_HEADERS_END_MASK    0x7fff /* 32 KiB, which is what the verifier lets a packet offset be */
 
 /* PACKET_LINEAR is the kernel's first try: only what lies in one piece, no copies, no calls. Where that does not do
  * the same parser runs again as PACKET_SKB or PACKET_XDP, which reach every byte. */
@@ -151,10 +151,13 @@ struct ipv6_chain {
 	__u32 reason;	/* out: WM_REASONS, or why the chain could not be walked to its end */
 };
 
+/* By a set of bits: one branch, where the verifier would follow five. */
 static __always_inline int is_ipv6_extension(__u32 protocol)
 {
-	return protocol == WM_HOPOPTS || protocol == WM_ROUTING || protocol == WM_FRAGMENT || protocol == WM_AH ||
-	       protocol == WM_DSTOPTS;
+	const __u64 extensions =
+		1ULL << WM_HOPOPTS | 1ULL << WM_ROUTING | 1ULL << WM_FRAGMENT | 1ULL << WM_AH | 1ULL << WM_DSTOPTS;
+
+	return protocol < 64 && extensions >> protocol & 1;
 }
 
 /* Walks the chain as Linux's ipv6_skip_exthdr() does. */
@@ -192,6 +195,8 @@ static __always_inline void ipv6_chain_walk(const struct packet *packet, struct 
 			chain->reason = WM_TRUNCATED_IP;
 			return;
 		}
+		if (off > WM_HEADERS_END_MASK)
+			break;
 		next = extension.next_header;
 	}
 	chain->reason = WM_IP_EXTENSION_LIMIT;
@@ -239,6 +244,21 @@ static __always_inline void parse_ipv6(const struct packet *packet, struct heade
 	parse_l4(packet, h, end);
 }
 
+/* What a number below the ethertypes says of the frame behind it. 0 is no length: it shows as the ethertype that it
+ * would be, as in Wireshark. */
+static __always_inline __u32 ethertype_of_length(const struct packet *packet, __u32 length, __u32 off)
+{
+	__u16 copy;
+	const __u16 *first;
+
+	if (!length)
+		return 0;
+	if (length > WM_LENGTH_MAX)
+		return WM_ETHERTYPE_NONE;
+	first = packet_header(packet, off, &copy, sizeof(copy));
+	return first && *first == WM_RAW_IPX_BE ? WM_ETHERTYPE_NONE : WM_ETHERTYPE_LLC;
+}
+
 /* From the network header on. */
 static __always_inline void parse_l3(const struct packet *packet, struct headers *h, __u32 ethertype, __u32 off)
 {
@@ -250,7 +270,7 @@ static __always_inline void parse_l3(const struct packet *packet, struct headers
 	} else {
 		h->row = WM_ROW_NON_IP;
 		if (ethertype < WM_ETHERTYPE_MIN)
-			h->ethertype = WM_ETHERTYPE_LLC;
+			h->ethertype = ethertype_of_length(packet, ethertype, off);
 	}
 }
 

@@ -12,7 +12,7 @@
 typedef uint8_t __u8;
 typedef uint16_t __u16;
 typedef uint32_t __u32;
-typedef uint64_t __u64;
+typedef uint64_t __u64 __attribute__((aligned(8))); /* on 32 bits too, or layouts would differ */
 #undef __always_inline /* the C library may have one, which need not imply `inline` */
 #define __always_inline inline __attribute__((always_inline))
 #endif

@@ -26,7 +26,7 @@ from .reference import Counts, count_drain, count_readings, read_frame
 
 pytestmark = pytest.mark.kernel
 
-LINES = 256  # the smallest table: eight blocks of 32 lines, a flip is asked for at 96 lines
+LINES = 256  # the smallest table: sixteen blocks of 16 lines, a flip is asked for at 96 lines
 FULL = 3000  # so many flows leave no line of it free
 
 
@@ -186,31 +186,46 @@ def test_frames_that_are_not_ip_lose_only_their_ethertype_to_a_full_table(small:
     assert all(audit.balanced for audit in audits(drain, {"tc": program}))
 
 
-def flows_of_block(block: int, count: int) -> list[bytes]:
-    """Frames of flows whose places are in one block of the small table, found in a larger table of the same seed."""
+def flows_of_block(block: int, count: int, frame_of: Callable[[int], bytes] = v4) -> list[bytes]:
+    """Frames of flows whose two places are both in one block of the small table, found in a larger table of its seed."""
     with KernelEngine(plan_tables(CPUS, 1 << 15)) as engine:
         program = load_only(engine, "rx", "tcx")
-        number_of = {}
-        for number in range(count * 8 * 2):
-            frame = v4(number)
+        frames = {}
+        for frame in map(frame_of, range(count * 256 * 3 // 2 + 2000)):
             program.run(frame)
-            number_of[frame[26:30]] = frame
+            (flow,) = expected_of([frame]).flows
+            frames[flow.src] = frame
         rows = np.concatenate(engine.flip().flows)
-    mine = rows[rows["hash"] % LINES // 32 == block]
+    second = rows["hash"] >> 16
+    mine = rows[(rows["hash"] % LINES // 16 == block) & (second % LINES // 16 == block)]
     assert len(mine) >= count
-    return [number_of[row["src_addr"].tobytes()[12:]] for row in mine[:count]]
+    return [frames[row["src_addr"].tobytes()] for row in mine[:count]]
 
 
-@pytest.mark.parametrize("block", [0, 3, 7])
-def test_a_block_has_room_for_thirty_two_flows(block: int, small: KernelEngine) -> None:
-    frames = flows_of_block(block, 35)
+@pytest.mark.parametrize("block", [0, 7, 15])
+def test_a_flow_has_no_room_when_both_its_blocks_are_full(block: int, small: KernelEngine) -> None:
+    frames = flows_of_block(block, 20)
     program = load_only(small, "rx", "tcx")
     for _ in range(3):
         run(program, frames)
         run(program, frames)
         counted = count_drain(small.flip(), program.id)
-        assert counted.flows == expected_of(frames[:32] * 2).flows
-        assert counted.reasons == {"table_full": Tally(6, 6 * len(frames[0]), 6)}
+        assert counted.flows == expected_of(frames[:16] * 2).flows
+        assert counted.reasons == {"table_full": Tally(8, 8 * len(frames[0]), 8)}
+
+
+def test_an_ipv6_flow_needs_two_neighbouring_lines(small: KernelEngine) -> None:
+    many, (long, other) = flows_of_block(3, 16), flows_of_block(3, 2, v6)
+    program = load_only(small, "rx", "tcx")
+    run(program, many[:15])
+    run(program, [long, many[15], many[0], long])
+    counted = count_drain(small.flip(), program.id)
+    assert counted.flows == expected_of([*many, many[0]]).flows
+    assert counted.reasons == {"table_full": Tally(2, 2 * len(long), 2)}
+    run(program, [long, other, *many])
+    counted = count_drain(small.flip(), program.id)
+    assert sum(tally.packets for tally, _ in counted.flows.values()) == 2 + 12
+    assert {key for key in counted.flows if key.family == 6} == expected_of([long, other]).flows.keys()
 
 
 # Emptied -------------------------------------------------------------------------------------------------------------

@@ -189,6 +189,26 @@ def test_a_super_packet_counts_as_its_segments(frame: bytes, gso_size: int, benc
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("over", [over4, over6], ids=["IPv4", "IPv6"])
+def test_super_packets_and_others_of_one_flow_keep_packets_and_skbs_apart(
+    over: Callable[..., bytes], bench: Bench
+) -> None:
+    big, small = over(TCP, p.tcp(bytes(3000))), over(TCP, p.tcp(b"hello"))
+    head = len(big) - 3000
+    for entry in TC:
+        bench.run(entry, small)
+        bench.run(entry, big, gso_size=1000, repeat=5)
+        bench.run(entry, small, repeat=2)
+    expected = count_readings(
+        [
+            (read_frame(big), Tally(15, 5 * (3000 + 3 * head), 5)),
+            (read_frame(small), Tally(3, 3 * len(small), 3)),
+        ]
+    )
+    assert bench.take() == {name: expected if name in TC else Counts() for name in ENTRIES}
+
+
+@pytest.mark.kernel
 def test_the_header_that_linux_puts_before_big_tcp_is_not_on_the_wire(bench: Bench) -> None:
     """BIG TCP (Linux, include/net/ipv6.h: struct hop_jumbo_hdr): eight bytes that are taken away when it is cut."""
     frame = over6(p.HOPOPTS, JUMBO_OPTION + p.tcp(bytes(3000)), payload_bytes=0)

@@ -58,7 +58,6 @@ def test_the_shape_says_the_same_to_the_programs(plan: TablePlan, seed: int) -> 
     assert shape.dtype == records.TABLE_SHAPE
     assert (shape["touched_offset"], shape["lines_offset"]) == (plan.touched_offset, plan.lines_offset)
     assert shape["lines_mask"] + 1 == plan.lines
-    assert shape["flip_threshold"] * 8 == plan.lines * 3
     assert shape["seed"] == seed
     assert plan.lines <= records.LINES_MAX
 

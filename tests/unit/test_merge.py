@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiremeter.flows.batch import FLOW
 from wiremeter.datapath.rows import merge_rows
+from wiremeter.flows.batch import FLOW
 
 from .flow_rows import Amounts, Key, add_up, flow_rows, flows_of, regions
 
@@ -81,6 +81,12 @@ def test_flows_that_differ_in_one_thing_stay_apart_though_they_share_a_hash(name
     }
 
 
+@steady
+@given(several, hash_counts)
+def test_flows_stay_in_the_order_in_which_they_first_appear(parts: list[dict[Key, Amounts]], hashes: int) -> None:
+    assert list(flows_of(merge_rows([flow_rows(part, hashes=hashes) for part in parts]))) == list(add_up(parts))
+
+
 @pytest.mark.parametrize("byte", range(16))
 @pytest.mark.parametrize("name", ["src_addr", "dst_addr"])
 def test_every_byte_of_an_address_counts(name: str, byte: int) -> None:
@@ -101,7 +107,7 @@ def test_a_hundred_thousand_flows_on_four_cpus() -> None:
     for _ in range(4):
         rows = np.zeros(100_000, FLOW)
         rows["src_addr"][:, 12:] = np.arange(100_000, dtype=">u4").view("u1").reshape(-1, 4)
-        rows["hash"] = np.arange(100_000) // 3
+        rows["hash"] = np.arange(100_000) // 3 * 0x9E3779B1 & 0xFFFFFFFF  # three flows for each hash
         rows["packets"] = chance.integers(1, 1000, 100_000)
         parts.append(rows)
     merged = merge_rows(parts)

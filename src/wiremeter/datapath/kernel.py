@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.layout import TablePlan
+from wiremeter.datapath.layout import TablePlan, spread_for
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.batch import ETHERTYPE_COUNTER, AttachMode, Direction
@@ -165,6 +165,7 @@ class KernelEngine:
         self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
         self._map_fds: dict[str, int] = {}
         self.flips = 0
+        self._recent_lines = plan.lines  # most lines of late in use in a region
         try:
             self._make_tables()
         except BaseException:
@@ -282,12 +283,15 @@ class KernelEngine:
         """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it."""
         started = time.monotonic()
         epoch = int(self._epoch[0]) & 1
+        for region in self._regions[epoch ^ 1]:
+            region.spread(spread_for(self._recent_lines, self.plan.lines))
         self._epoch[0] = epoch ^ 1
         self._grace.wait()
         read_from = time.monotonic()
         drain = self._read(epoch)
         drain.grace_seconds = read_from - started
         drain.drain_seconds = time.monotonic() - read_from
+        self._recent_lines = max(drain.peak_lines, self._recent_lines // 2)
         self.flips += 1
         # A run that began before a program was detached may have read the epoch after this turned it: what it counted
         # comes with the next flip, and only then can nothing come any more.

@@ -14,6 +14,8 @@ from wiremeter.errors import InputError
 #: period, drain): 131,072 lines are 1 million new flows a second and CPU.
 DEFAULT_LINES = 1 << 17
 MIN_LINES = 1 << 8
+#: Places are spread over no fewer lines than this: 256 KiB, 64 pages.
+MIN_SPREAD = 1 << 12
 #: The tables take at most this part of the memory that the process may use, unless a size is asked for.
 MEMORY_SHARE = 1 / 32
 DEFAULT_ATTACHMENTS = 64
@@ -58,9 +60,19 @@ class TablePlan:
         shape["touched_offset"] = self.touched_offset
         shape["lines_offset"] = self.lines_offset
         shape["lines_mask"] = self.lines - 1
-        shape["flip_threshold"] = self.lines * 3 // 8
         shape["seed"] = seed
         return shape
+
+
+def spread_for(recent_lines: int, lines: int) -> int:
+    """Over how many of a table's lines to spread places, where of late so many were in use: a power of two.
+
+    Four times as many, so that a flip is not due before half as many again are in use; at least MIN_SPREAD.
+
+    >>> spread_for(1000, 131072), spread_for(40000, 131072), spread_for(3, 256)
+    (4096, 131072, 256)
+    """
+    return min(lines, max(MIN_SPREAD, 1 << (4 * recent_lines - 1).bit_length()))
 
 
 def plan_tables(

@@ -30,7 +30,9 @@ COUNTERS = np.dtype(
     {"names": ["rows"], "formats": [(TALLY, (ROWS,))], "offsets": [0], "itemsize": -(-ROWS * 24 // 64) * 64}
 )
 
-REGION_HEADER = np.dtype([("entries", "u4"), ("lines_used", "u4"), ("flip_asked", "u4"), ("pad", "u4", (13,))])
+REGION_HEADER = np.dtype(
+    [("entries", "u4"), ("lines_used", "u4"), ("flip_asked", "u4"), ("spread_mask", "u4"), ("pad", "u4", (12,))]
+)
 LINE_BYTES = 64
 
 CONTEXT_VLAN_SHIFT = 8
@@ -57,7 +59,7 @@ FLOW6 = np.dtype(
     ]
 )
 TABLE_SHAPE = np.dtype(
-    [("touched_offset", "u4"), ("lines_offset", "u4"), ("lines_mask", "u4"), ("flip_threshold", "u4"), ("seed", "u8")]
+    [("touched_offset", "u4"), ("lines_offset", "u4"), ("lines_mask", "u4"), ("pad", "u4"), ("seed", "u8")]
 )
 CLOCK_READING = np.dtype([("ticks", "u8"), ("monotonic_ns", "u8")])
 TEST_PACKET = np.dtype([("time_ns", "u8"), ("wire_bytes", "u4")])

@@ -26,6 +26,13 @@ class Region:
         ]
         self._shape = np.array([plan.shape(0)], records.TABLE_SHAPE)
 
+        if not counters_only:
+            self.spread(plan.lines)
+
+    def spread(self, lines: int) -> None:
+        """Has flows placed among the first `lines` lines, a power of two, while there is room. Only in an empty region."""
+        self._header["spread_mask"] = lines - 1
+
     @property
     def lines_used(self) -> int:
         """Lines in use, of both families."""
