@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
     from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
     from wiremeter.sources.live import Monitor
+    from wiremeter.sources.simulation import simulate
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "VerifierError",
     "WiremeterError",
     "address_text",
+    "simulate",
 ]
 
 
@@ -31,8 +33,8 @@ def __getattr__(name: str) -> Any:
     # At first use: `wiremeter --help` needs no NumPy, and all but Monitor works where there is no libbpf.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "Monitor":
-        home = "wiremeter.sources.live"
+    if name in ("Monitor", "simulate"):
+        home = "wiremeter.sources.live" if name == "Monitor" else "wiremeter.sources.simulation"
     else:
         home = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"
     return getattr(importlib.import_module(home), name)

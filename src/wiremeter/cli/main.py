@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Sequence
 
 from wiremeter import __version__
-from wiremeter.cli import agent, detach, doctor, live, replay, verify
+from wiremeter.cli import agent, detach, doctor, live, replay, simulate, verify
 from wiremeter.errors import InputError, VerifierError, WiremeterError
 
 #: In the order of the help text. None of them imports much before it runs.
-COMMANDS = (live, agent, replay, doctor, verify, detach)
+COMMANDS = (live, agent, replay, simulate, doctor, verify, detach)
 
 EXIT_ERROR = 1
 EXIT_INPUT = 2
@@ -30,6 +30,7 @@ examples:
   wiremeter live --once --format json  one interval, for scripts
   wiremeter agent --interface eth0     meter eth0 and serve /metrics to Prometheus
   wiremeter replay traffic.pcap        meter a capture file
+  wiremeter simulate --profile dns     meter synthetic traffic with known totals
 
 `wiremeter COMMAND --help` has the details. Metering devices needs root.
 """

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     for problem in replay.problems:
         print(f"wiremeter: {problem.file}: {problem.problem}", file=sys.stderr)
     for why, frames in replay.counted_by_host.items():
-        print(f"wiremeter: {frames} frames were counted by the host engine: {why}", file=sys.stderr)
+        print(f"wiremeter: frames counted by the host engine, {why}: {frames}", file=sys.stderr)
     return 0
 
 

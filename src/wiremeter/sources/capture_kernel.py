@@ -77,7 +77,10 @@ class KernelMeter:
     def _count_one(self, frames: Frames, number: int) -> None:
         packet, wire_bytes = _as_ethernet(frames, number)
         if len(packet) < ETHERNET_BYTES:
-            self._count_on_host(frames, number, f"under {ETHERNET_BYTES} bytes")
+            self._count_on_host(frames, number, f"of under {ETHERNET_BYTES} bytes")
+            return
+        if not wire_bytes:  # a test run would take this for not given
+            self._count_on_host(frames, number, "of no length on the wire")
             return
         entry = self._tc if _taken_by_tc(packet) else self._xdp
         try:
@@ -85,7 +88,7 @@ class KernelMeter:
         except KernelError as error:
             if error.errno != errno.EINVAL:
                 raise
-            self._count_on_host(frames, number, f"over {TC_LONGEST} bytes, and this kernel's test runs refuse them")
+            self._count_on_host(frames, number, f"of over {TC_LONGEST} bytes, which this kernel's test runs refuse")
 
     def _count_on_host(self, frames: Frames, number: int, why: str) -> None:
         self.counted_by_host[why] = self.counted_by_host.get(why, 0) + 1
