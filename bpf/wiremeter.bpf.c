@@ -17,6 +17,11 @@ const volatile __u32 wm_kernel_skb; /* bpf_cast_to_kern_ctx() and bpf_rdonly_cas
 const volatile __u32 wm_xdp_frags;  /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
 const volatile __u32 wm_test_runs;  /* no device: time and length of each packet are what wm_test_packet says */
 
+static __always_inline int engine_times_in_any_order(void)
+{
+	return wm_test_runs;
+}
+
 /* 0 or 1: which half of the regions is being written. User space sets it. */
 volatile __u32 wm_epoch SEC(".data.control");
 

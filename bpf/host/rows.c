@@ -1,6 +1,7 @@
 /* See rows.h. */
 #include "rows.h"
-#include "../lib/flow_table.h"
+#include "../lib/headers.h"
+#include "../records.h"
 
 #include <string.h>
 

@@ -13,17 +13,6 @@
  * flip is asked for, with 3 lines in 8 in use, one block in ten thousand is full, and two in a hundred million. */
 #define WM_BLOCK_LINES 16
 
-/* Where the parts of a region are. The same for all regions; constants in the programs, set before load, and read
- * through a volatile pointer so that the compiler takes no value for granted. */
-struct wm_table_shape {
-	__u32 touched_offset;
-	__u32 lines_offset;
-	__u32 lines_mask; /* lines − 1, lines a power of two */
-	__u32 pad;
-	__u64 seed; /* random: who sends packets must not be able to choose their places */
-};
-_Static_assert(sizeof(struct wm_table_shape) == 24, "mirrored in records.py");
-
 /* Murmur3's finalizer over each word (Appleby, public domain constants): every input bit reaches every hash bit. */
 static __always_inline __u64 hash_mix(__u64 hash)
 {
@@ -61,6 +50,9 @@ static __always_inline int flip_due(const struct wm_region_header *region)
 {
 	return region->lines_used >= (region->spread_mask + 1) / 8 * 3 && !region->flip_asked;
 }
+
+/* Whether a packet may be older than one counted before it, as in captures of several interfaces. */
+static __always_inline int engine_times_in_any_order(void);
 
 #define WM_HEAD_OF_SECOND_LINE (WM_LINE_BYTES / sizeof(__u64)) /* in words from the first */
 
@@ -107,7 +99,14 @@ static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 known:
 	hot->packets += size->packets;
 	hot->bytes += size->bytes;
-	hot->last = now;
+	if (engine_times_in_any_order()) {
+		if (now > hot->last)
+			hot->last = now;
+		if (now < cold->first)
+			cold->first = now;
+	} else {
+		hot->last = now;
+	}
 	if (wm_unlikely(size->packets != size->skbs))
 		cold->merged += size->packets - size->skbs;
 	if (tcp_flags)
