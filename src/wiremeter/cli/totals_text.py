@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wiremeter.cli import totals
 from wiremeter.flows.batch import VLAN_NONE, FlowBatch
@@ -46,10 +47,10 @@ def _amounts_line(kind: str, name: str, packets: int | str, amount: int | str) -
     return f"{kind:<13} {name:<18} {packets:>14} {amount:>17}"
 
 
-def _largest(batch: FlowBatch, top: int) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
+def _largest(batch: FlowBatch, top: int) -> NDArray[np.void]:
     """The flows of most bytes; equal ones in the document's order."""
     rows = totals.sorted_flows(batch.flows)
-    order = np.argsort(rows["bytes"], kind="stable")[::-1] if top else []
+    order = np.argsort(-rows["bytes"].astype(np.int64), kind="stable")
     return rows[order[:top]]
 
 

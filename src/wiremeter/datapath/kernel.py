@@ -120,7 +120,8 @@ class KernelAttachment:
     ) -> ProgramRun:
         """Runs the program on a packet that no device ever saw; its counts land in the tables like any other's.
 
-        time_ns, wire_bytes: the packet's time and its length on the wire (0: as it is); only with the engine's `test_runs`.
+        time_ns, wire_bytes: the packet's time, and its length on the wire (0: as it is); only in an engine for
+        `test_runs`.
         """
         self._test_packet["time_ns"], self._test_packet["wire_bytes"] = time_ns, wire_bytes
         skb = not self.hook.mode.startswith("xdp")

@@ -30,7 +30,10 @@ class Region:
             self.spread(plan.lines)
 
     def spread(self, lines: int) -> None:
-        """Has flows placed among the first `lines` lines, a power of two, while there is room. Only in an empty region."""
+        """Has flows placed among the first `lines` lines, a power of two, while there is room.
+
+        Only in an empty region: flows are looked for where they would be placed.
+        """
         self._header["spread_mask"] = lines - 1
 
     @property

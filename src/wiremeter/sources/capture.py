@@ -180,8 +180,9 @@ class CaptureReplay:
             if self._interval_ns is not None:
                 if self._start_ns is None:
                     self._start_ns = int(frames.times_ns[0])
-                behind = frames.times_ns >= np.uint64(min(self._start_ns + self._interval_ns, (1 << 64) - 1))
-                due = int(behind.argmax()) if behind.any() else due
+                end_ns = self._start_ns + self._interval_ns
+                if end_ns < 1 << 64 and (behind := frames.times_ns >= np.uint64(end_ns)).any():
+                    due = int(behind.argmax())
             if due:
                 self._count_all(meter, frames.part(0, due))
                 frames = frames.part(due)

@@ -7,7 +7,7 @@ import io
 import sys
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,15 @@ class Frames(NamedTuple):
 
     def part(self, first: int, end: int | None = None) -> Frames:
         """Frames from number `first` on, up to but without `end`."""
-        return Frames(self.data, *(column[first:end] for column in self[1:]))
+        part = slice(first, end)
+        return Frames(
+            self.data,
+            self.offsets[part],
+            self.captured[part],
+            self.wire[part],
+            self.times_ns[part],
+            self.links[part],
+        )
 
 
 class CaptureFile:
@@ -149,7 +157,7 @@ class CaptureFile:
         Raises InputError if this is no capture file, or one of a version or link type that is not read.
         """
         stream, kept = self._open_stream()
-        view = memoryview(self._buffer)
+        view = self._buffer.data
         while True:
             got = self._read(stream, view[kept : kept + _CHUNK_BYTES])
             at, there = 0, kept + got
@@ -175,13 +183,13 @@ class CaptureFile:
                 return
             self._buffer[:kept] = self._buffer[at:there]
 
-    def _open_stream(self) -> tuple[IO[bytes] | io.FileIO, int]:
+    def _open_stream(self) -> tuple[gzip.GzipFile | io.FileIO, int]:
         """What the capture's bytes come from, and how many of them are in the buffer already."""
         head = b""
         while len(head) < len(_GZIP_MAGIC) and (more := self._raw.read(len(_GZIP_MAGIC) - len(head))):
             head += more
         if head == _GZIP_MAGIC:
-            return gzip.GzipFile(fileobj=_Rejoined(head, self._raw)), 0  # type: ignore[arg-type]
+            return gzip.GzipFile(fileobj=cast(IO[bytes], _Rejoined(head, self._raw))), 0
         self._buffer[: len(head)] = np.frombuffer(head, np.uint8)
         return self._raw, len(head)
 
