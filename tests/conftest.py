@@ -6,6 +6,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# A busy machine may stand still for longer than an example usually takes.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 IN_CI = os.environ.get("CI") == "true"
 _skipped_in_ci: list[str] = []

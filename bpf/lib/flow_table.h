@@ -82,7 +82,8 @@ static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 	wm_loop for (__u32 probe = 0; probe < 2 * WM_BLOCK_LINES; probe += lines)
 	{
 		if (probe == WM_BLOCK_LINES) {
-			place = hash >> 16 | hash << 16;
+			/* Outside the lines that are being filled. */
+			place = (hash >> 16 | hash << 16) | ((spread + 1) & shape->lines_mask);
 			spread = mask;
 		}
 		line = (place ^ (probe % WM_BLOCK_LINES)) & spread & mask;

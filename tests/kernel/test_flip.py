@@ -187,7 +187,7 @@ def test_frames_that_are_not_ip_lose_only_their_ethertype_to_a_full_table(small:
 
 
 def flows_of_block(block: int, count: int, frame_of: Callable[[int], bytes] = v4) -> list[bytes]:
-    """Frames of flows whose two places are both in one block of the small table, found in a larger table of its seed."""
+    """Frames of flows with both places in one block of the small table, found in a larger one of the same seed."""
     with KernelEngine(plan_tables(CPUS, 1 << 15)) as engine:
         program = load_only(engine, "rx", "tcx")
         frames = {}
@@ -226,6 +226,20 @@ def test_an_ipv6_flow_needs_two_neighbouring_lines(small: KernelEngine) -> None:
     counted = count_drain(small.flip(), program.id)
     assert sum(tally.packets for tally, _ in counted.flows.values()) == 2 + 12
     assert {key for key in counted.flows if key.family == 6} == expected_of([long, other]).flows.keys()
+
+
+def test_a_burst_after_a_quiet_time_finds_room_in_all_of_the_table(same_places: None) -> None:
+    """Few flows stay on few pages, which must not leave many without a line while others are free."""
+    frames = [v4(n) for n in range(6000)]  # of 16,384 lines: no more than a flip in time would find
+    with pinned(USABLE[0]), KernelEngine(plan_tables(CPUS, 1 << 14)) as engine:
+        program = load_only(engine, "rx", "tcx")
+        for _ in range(12):
+            engine.flip()
+        run(program, frames)
+        assert requests(engine) != []
+        counted = count_drain(engine.flip(), program.id)
+    assert counted.reasons == {}
+    assert len(counted.flows) == 6000
 
 
 # Emptied -------------------------------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ class Table:
     def is_empty(self) -> bool:
         """Whether all that tells a program what is in use is as if new, and what is around the region untouched."""
         assert self.header["spread_mask"] == self.plan.lines - 1
-        start = bytes(self.header.tobytes()[:12] + self.memory[self.offset + 64 : self.offset + self.plan.touched_offset])
+        counters = self.memory[self.offset + 64 : self.offset + self.plan.touched_offset]
+        start = self.header.tobytes()[:12] + bytes(counters)
         around = self.memory[: self.offset] + self.memory[self.offset + self.plan.region_bytes :]
         heads = self.v4["head"].copy().view("u8")
         return not any(start) and not any(around) and not heads.any()
