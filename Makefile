@@ -6,12 +6,14 @@ BIN        := $(VENV)/bin
 PROGRAMS   := src/wiremeter/programs
 BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h)
 HOST_SOURCES := src/wiremeter/datapath/host_build.py $(wildcard bpf/host/*) $(BPF_HEADERS)
-C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/host/*.[ch] benchmarks/*.c) src/wiremeter/libbpf/shim.c
+C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/host/*.[ch] benchmarks/*.c tests/fuzz/*.[ch]) src/wiremeter/libbpf/shim.c
 # The newest clang there is; 14 suffices.
 CLANG      ?= $(firstword $(foreach v,clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang,$(shell command -v $(v) 2>/dev/null)))
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
 
-.PHONY: help run test build lint format bench accuracy setup setup-test clean
+FUZZ_SECONDS ?= 600
+
+.PHONY: help run test build lint format bench accuracy fuzz setup setup-test clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +30,12 @@ build: setup $(PROGRAMS)/wiremeter.bpf.o $(VENV)/.installed  ## compile the prog
 
 bench: setup build/bench.bpf.o build $(VENV)/.dev  ## measure ns per packet, drain and agent cost (root); figures to the terminal
 	$(BIN)/python -m benchmarks
+
+accuracy: setup-test build $(VENV)/.dev  ## scenarios between namespaces against the senders' arithmetic (root); writes docs/accuracy.md
+	PYTHONPATH=tests $(BIN)/python -m accuracy --write
+
+fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host library, for FUZZ_SECONDS; corpus in build/fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/.dev  ## formatting, lint, types, layering
 	$(BIN)/ruff check src tests benchmarks setup.py

@@ -2,11 +2,11 @@
 #include "../bpf/wiremeter.bpf.c"
 
 /* Set before load. */
-const volatile __u32 bench_flows = 1;	     /* how many flows the packets of a test run have */
-const volatile __u32 bench_in_order = 0;     /* one after another, each once, instead of drawn at random */
-const volatile __u32 bench_first_flow = 0;   /* the number of the first one */
-const volatile __u32 bench_address_at = 26;  /* where in the packet the four bytes are that tell flows apart */
-const volatile __u32 bench_vlan = 0;	     /* a tag for the skb's metadata */
+const volatile __u32 bench_flows = 1;	    /* how many flows the packets of a test run have */
+const volatile __u32 bench_in_order = 0;    /* one after another, each once, instead of drawn at random */
+const volatile __u32 bench_first_flow = 0;  /* the number of the first one */
+const volatile __u32 bench_address_at = 26; /* where in the packet the four bytes are that tell flows apart */
+const volatile __u32 bench_vlan = 0;	    /* a tag for the skb's metadata */
 
 /* Draws the number of the next packet's flow. A full avalanche, so that no prefetcher guesses the order of lines. */
 static __always_inline __u32 draw_flow(void)

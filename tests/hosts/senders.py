@@ -242,14 +242,14 @@ def udp_packets(
     """
     flow = udp_flow(src, sport, dst, dport)
     with new_socket(src, FAMILIES[flow.family], socket.SOCK_DGRAM) as datagrams:
-        _bind_to(datagrams, src, flow, hear_own=hear_own)
+        bind_to(datagrams, src, flow, hear_own=hear_own)
         data = bytes(size)
         for _ in range(times):
             assert datagrams.send(data) == size
     return flow_traffic(flow, times, times * (ETHER + IP_HEADERS[flow.family] + UDP_HEADER + size))
 
 
-def _bind_to(datagrams: socket.socket, src: Port, flow: Flow, *, hear_own: bool = False) -> None:
+def bind_to(datagrams: socket.socket, src: Port, flow: Flow, *, hear_own: bool = False) -> None:
     """Fix both ends. Group and broadcast packets leave by the port's device."""
     datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, src.device.encode())
     datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -303,7 +303,7 @@ def udp_sendmmsg(
             message.header.name = ctypes.addressof(addresses[number % flows])
             message.header.namelen = 16
     with new_socket(src, FAMILIES[flow.family], socket.SOCK_DGRAM) as datagrams:
-        _bind_to(datagrams, src, flow)
+        bind_to(datagrams, src, flow)
         sent = 0
         while sent < times:
             first = ctypes.byref(messages, sent % flows * ctypes.sizeof(_Mmsghdr))
@@ -331,7 +331,7 @@ def udp_gso(
     """
     flow = udp_flow(src, sport, dst, dport)
     with new_socket(src, FAMILIES[flow.family], socket.SOCK_DGRAM) as datagrams:
-        _bind_to(datagrams, src, flow)
+        bind_to(datagrams, src, flow)
         datagrams.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
         data = bytes(size)
         for _ in range(times):
@@ -350,7 +350,7 @@ def udp_fragments(
     """
     flow = udp_flow(src, sport, dst, dport)
     with new_socket(src, FAMILIES[flow.family], socket.SOCK_DGRAM) as datagrams:
-        _bind_to(datagrams, src, flow)
+        bind_to(datagrams, src, flow)
         datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         data = bytes(size)
         for _ in range(times):

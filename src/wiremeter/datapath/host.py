@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.layout import TablePlan
+from wiremeter.datapath.layout import TablePlan, spread_for
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import ETHERTYPE_COUNTER, Direction
@@ -30,7 +30,7 @@ class HostEngine:
     """One table in this process's memory and the parser that fills it. Not to be used by two threads at once."""
 
     def __init__(self, plan: TablePlan, *, seed: int | None = None) -> None:
-        """Makes the table; its memory is taken as it is used.
+        """Makes the table; its memory is taken as it is used, and few flows use little of it.
 
         plan: of its regions only one is made: one thread counts, and a flip reads and clears at once.
         seed: of the hash, 64 bits; the same gives the same places, and rows that merge with another engine's.
@@ -39,6 +39,8 @@ class HostEngine:
         self.flips = 0
         self._memory = mmap.mmap(-1, plan.region_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._region = Region(plan, self._memory, 0)
+        self._recent_lines = 0  # most lines of late in use
+        self._region.spread(spread_for(0, plan.lines))
         self._region_at = ffi.from_buffer(self._memory)
         self._shape = np.array(plan.shape(secrets.randbits(64) if seed is None else seed))
         self._shape_at = ffi.cast("struct wm_table_shape *", self._shape.ctypes.data)
@@ -74,7 +76,8 @@ class HostEngine:
         those it had on the wire (link-layer header included), its time in nanoseconds since the Unix epoch, and
         LINK_ETHERNET or, for frames that begin with their network header, the ethertype (also ETHERTYPE_LLC and
         ETHERTYPE_NONE).
-        Fewer than n where the table is half full: flip, and go on with the next one, so that none is ever full.
+        Fewer than n where a flip is due: flip, and go on with the next one, so that none ever finds no room. After a
+        flip the flows are spread over more of the table.
         Raises InputError for a slot that is not attached, arrays of other lengths or types, and a frame that does not
         lie in `data`; those before it are counted.
         """
@@ -114,6 +117,8 @@ class HostEngine:
         if drain.peak_lines:
             flows, drain.ethertypes = self._region.take_rows()
             drain.flows.append(flows)
+        self._recent_lines = max(drain.peak_lines, self._recent_lines // 2)
+        self._region.spread(spread_for(self._recent_lines, self.plan.lines))
         self.flips += 1
         drain.drain_seconds = time.monotonic() - started
         return drain

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from wiremeter.sources.capture_file import LINKTYPES, STANDARD_INPUT, CaptureFil
 
 EngineName = Literal["host", "kernel"]
 
-#: Lines of the largest table that a replay makes by itself: some 150 MiB.
-MOST_LINES = 1 << 21
+#: Lines of the host engine's table: some 140 MiB, of which it takes what it uses.
+TABLE_LINES = 1 << 21
 
 
 class FrameMeter(Protocol):
@@ -46,32 +45,21 @@ class FrameMeter(Protocol):
 
 
 class HostMeter:
-    """The host engine as a FrameMeter. Its table grows while flips come before an interval's end."""
+    """The host engine as a FrameMeter."""
 
     def __init__(self, seed: int | None = None, table_lines: int | None = None) -> None:
-        """table_lines: a fixed size; None starts small, for the cache's sake, and grows up to MOST_LINES."""
-        self._seed = secrets.randbits(64) if seed is None else seed
-        self._most_lines = table_lines or MOST_LINES
-        self.counted_by_host: dict[str, int] = {}
-        self._open(table_lines)
-
-    def _open(self, table_lines: int | None) -> None:
-        self._engine = HostEngine(plan_tables(1, table_lines, attachments=2), seed=self._seed)
+        """table_lines: of its table; by default TABLE_LINES."""
+        self._engine = HostEngine(plan_tables(1, table_lines or TABLE_LINES, attachments=2), seed=seed)
         self._slot = self._engine.attach("capture")
+        self.counted_by_host: dict[str, int] = {}
         self.table_lines = self._engine.plan.lines
         self.table_bytes = self._engine.plan.region_bytes
-        self._is_full = False
 
     def count(self, frames: Frames) -> int:
-        counted = self._engine.count(self._slot, *frames)
-        self._is_full = counted < len(frames)
-        return counted
+        return self._engine.count(self._slot, *frames)
 
     def flip(self) -> list[tuple[Drain, dict[int, int]]]:
-        drained = [(self._engine.flip(), {self._slot: 0})]
-        if self._is_full and self.table_lines < self._most_lines:
-            self._open(min(self._most_lines, self.table_lines * 4))
-        return drained
+        return [(self._engine.flip(), {self._slot: 0})]
 
     def close(self) -> None:
         pass

@@ -1,0 +1,63 @@
+"""`python -m benchmarks`: measures, and holds the figures against their targets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType, MappingProxyType
+
+from benchmarks import agent, drain, live, testrun
+from benchmarks.machine import machine_facts
+from benchmarks.report import Figure, Progress, as_json, as_table
+from wiremeter.errors import WiremeterError
+
+BENCHMARKS: Mapping[str, Callable[[Progress], Iterator[Figure]]] = MappingProxyType(
+    {"testrun": testrun.measure, "live": live.measure, "drain": drain.measure, "agent": agent.measure}
+)
+
+
+def main() -> int:
+    """Runs what was asked for; 0 whether targets are reached or not: a benchmark tells, a test judges."""
+    args = _parser().parse_args()
+    if os.geteuid():
+        print("the benchmarks load programs into the kernel: run them as root (sudo make bench)", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, _interrupt)
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {what}", file=sys.stderr, flush=True)
+
+    machine = machine_facts()
+    figures: list[Figure] = []
+    status = 0
+    try:
+        for name in args.only or BENCHMARKS:
+            figures.extend(BENCHMARKS[name](say))
+    except KeyboardInterrupt:
+        say("interrupted; what was measured so far:")
+        status = 130
+    except WiremeterError as error:
+        say(f"failed: {error}")
+        status = 1
+    print(as_json(machine, figures) if args.format == "json" else as_table(machine, figures))
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="a table (default), or JSON")
+    return parser
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

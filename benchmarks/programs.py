@@ -1,0 +1,43 @@
+"""The bench programs: the datapath over an engine's tables, between what a benchmark puts before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wiremeter.datapath.kernel import KernelEngine
+from wiremeter.errors import InputError
+from wiremeter.libbpf.objects import BpfObject
+
+OBJECT = Path(__file__).parents[1] / "build" / "bench.bpf.o"
+
+
+@contextmanager
+def loaded(engine: KernelEngine, name: str, **constants: int) -> Iterator[int]:
+    """A program of the bench object over the tables of an engine that was made with it; its file descriptor."""
+    fd = engine._load_named(name, constants)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def loaded_alone(name: str) -> Iterator[int]:
+    """A program of the bench object that needs no tables; its file descriptor."""
+    require_object()
+    with BpfObject(OBJECT) as bench:
+        bench.load(name)
+        fd = bench.program_fd(name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def require_object() -> None:
+    """Raises InputError if the bench object was not built."""
+    if not OBJECT.is_file():
+        raise InputError(f"no {OBJECT}: `make bench` builds it")

@@ -1,0 +1,46 @@
+"""A bounded run of both fuzzers: no crash, no hang, no wrong sum, bounded memory; and that they would find one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from . import fuzzing
+
+#: Of each fuzzer; `make fuzz` runs longer.
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
+LEAST_RUNS = 1000
+
+
+@pytest.mark.parametrize("name", fuzzing.FUZZERS)
+def test_no_input_breaks_the_host_library(name: str, tmp_path: Path) -> None:
+    program = fuzzing.build(name, tmp_path)
+    seeds = fuzzing.make_seeds(name, tmp_path / "seeds")
+    done = fuzzing.run(program, tmp_path / "corpus", seeds, SECONDS)
+    failing = {file.name: file.read_bytes().hex() for file in tmp_path.glob("*-*") if file.is_file()}
+    assert done.returncode == 0, f"{done.stderr[-4000:]}\ninput: {failing}"
+    runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    assert runs, done.stderr[-1000:]
+    assert int(runs[1]) >= LEAST_RUNS
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "right", "wrong"),
+    [
+        ("frame", "host/host.c", ".len = captured,", ".len = captured + 1,"),
+        ("frame", "host/rows.c", "to->packets += row->packets", "to->packets = row->packets"),
+        ("capture", "host/capture.c", "if (bytes < length)", "if (bytes + 1 < length)"),
+    ],
+)
+def test_a_mistake_in_the_host_library_is_found(name: str, file: str, right: str, wrong: str, tmp_path: Path) -> None:
+    sources = shutil.copytree(fuzzing.ROOT / "bpf", tmp_path / "bpf")
+    text = (sources / file).read_text()
+    assert right in text, f"{file} has no {right!r}: change this test with it"
+    (sources / file).write_text(text.replace(right, wrong, 1))
+    program = fuzzing.build(name, tmp_path, host=sources / "host")
+    seeds = fuzzing.make_seeds(name, tmp_path / "seeds")
+    assert fuzzing.run(program, tmp_path / "corpus", seeds, 20).returncode != 0

@@ -1,0 +1,282 @@
+"""`wiremeter replay`: what it prints, where it says what was wrong, and that both engines print the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from captures.build import SECOND, Pcapng, Record, ethernet, pcap, udp, udp6
+from wiremeter.cli import replay
+from wiremeter.cli.main import main
+
+T0 = 1_700_000_000 * SECOND
+FRAME = ethernet(udp())
+ARP = ethernet(bytes(28), 0x0806)
+MIXED = [
+    Record(FRAME, T0),
+    Record(ethernet(udp(2, 1, 53, 1000)), T0 + 1000),
+    Record(ethernet(udp6(), None, (0x88A8, 5), (0x8100, 6)), T0 + 2000, wire=1500),
+    Record(ARP, T0 + 3000),
+    Record(FRAME[:20], T0 + 4000, wire=60),
+    Record(b"short", T0 + 5000, wire=64),
+]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    path = tmp_path / "mixed.pcap"
+    path.write_bytes(pcap(MIXED))
+    return path
+
+
+def test_the_document(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(mixed), "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    size = len(FRAME)
+    flow = {"family": "ipv4", "protocol": 17, "vlan": None, "packets": 1, "bytes": size, "tcp_flags": 0}
+    assert json.loads(printed.out) == {
+        "source": {"kind": "capture", "files": [str(mixed)], "linktype": "EN10MB"},
+        "seen": {"packets": 6, "bytes": 2 * size + 1500 + len(ARP) + 60 + 64},
+        "families": {
+            "ipv4": {"packets": 3, "bytes": 2 * size + 60},
+            "ipv6": {"packets": 1, "bytes": 1500},
+            "non_ip": {"packets": 1, "bytes": len(ARP)},
+        },
+        "protocols": {
+            "ipv4": {"17": {"packets": 2, "bytes": 2 * size}, "unknown": {"packets": 1, "bytes": 60}},
+            "ipv6": {"17": {"packets": 1, "bytes": 1500}},
+        },
+        "ethertypes": {"0x0806": {"packets": 1, "bytes": len(ARP)}},
+        "unattributed": {
+            "truncated_l2": {"packets": 1, "bytes": 64},
+            "truncated_ip": {"packets": 1, "bytes": 60},
+        },
+        "flows": [
+            flow
+            | {"src_addr": "10.0.0.1", "src_port": 1000, "dst_addr": "10.0.0.2", "dst_port": 53}
+            | {"first_ns": T0, "last_ns": T0},
+            flow
+            | {"src_addr": "10.0.0.2", "src_port": 53, "dst_addr": "10.0.0.1", "dst_port": 1000}
+            | {"first_ns": T0 + 1000, "last_ns": T0 + 1000},
+            flow
+            | {"family": "ipv6", "vlan": 5, "bytes": 1500}
+            | {"src_addr": "2001:db8::1", "src_port": 1000, "dst_addr": "2001:db8::2", "dst_port": 53}
+            | {"first_ns": T0 + 2000, "last_ns": T0 + 2000},
+        ],
+    }
+
+
+def test_the_keys_of_the_document_are_in_the_order_of_the_reference(
+    mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["replay", str(mixed), "--format", "json"])
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["source", "seen", "families", "protocols", "ethertypes", "unattributed", "flows"]
+    assert " ".join(document["flows"][0]) == (
+        "family protocol src_addr src_port dst_addr dst_port vlan packets bytes first_ns last_ns tcp_flags"
+    )
+
+
+def test_frames_without_a_usable_ethertype(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [(0, b""), (38, b"\x42\x42\x03"), (1500, b""), (38, b"\xff\xff"), (1501, b""), (0x600, b""), (0xFFFF, b"")]
+    (tmp_path / "file").write_bytes(pcap([Record(ethernet(body, kind), T0, wire=60) for kind, body in frames]))
+    assert main(["replay", str(tmp_path / "file"), "--format", "json"]) == 0
+    ethertypes = json.loads(capsys.readouterr().out)["ethertypes"]
+    assert {name: tally["packets"] for name, tally in ethertypes.items()} == {
+        "0x0000": 1,
+        "0x0600": 1,
+        "0xffff": 1,
+        "llc": 2,
+        "none": 2,
+    }
+
+
+def test_a_v4_mapped_address_of_ipv6_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packet = bytearray(udp6())
+    packet[8:24] = bytes(10) + b"\xff\xff\xc0\0\2\1"
+    (tmp_path / "file").write_bytes(pcap([Record(ethernet(bytes(packet)), T0)]))
+    main(["replay", str(tmp_path / "file"), "--format", "json"])
+    (flow,) = json.loads(capsys.readouterr().out)["flows"]
+    assert (flow["family"], flow["src_addr"]) == ("ipv6", "::ffff:192.0.2.1")
+
+
+def test_the_text(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(mixed), "--top", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{mixed}: capture, EN10MB"
+    assert lines[1] == "2023-11-14T22:13:20.000000000Z to 2023-11-14T22:13:20.000005000Z, 0.000005 s"
+    table = [line.split() for line in lines[3:-4]]
+    assert table == [
+        ["packets", "bytes"],
+        ["seen", "6", "1764"],
+        ["ipv4", "udp", "2", "98"],
+        ["ipv4", "unknown", "1", "60"],
+        ["ipv6", "udp", "1", "1500"],
+        ["non_ip", "arp", "1", "42"],
+        ["unattributed", "truncated_l2", "1", "64"],
+        ["unattributed", "truncated_ip", "1", "60"],
+    ]
+    assert lines[-3:] == [
+        "3 flows, the largest 1:",
+        "  udp [2001:db8::1]:1000 > [2001:db8::2]:53 packets 1 bytes 1500 vlan 5",
+        "",
+    ]
+
+
+def test_an_interval_prints_a_document_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(pcap([Record(FRAME, T0 + n * SECOND // 2) for n in range(5)]))
+    assert main(["replay", str(tmp_path / "file"), "--format", "json", "--interval", "1s"]) == 0
+    decoder, rest, documents = json.JSONDecoder(), capsys.readouterr().out, []
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        documents.append(document)
+        rest = rest[end:].lstrip()
+    assert [d["seen"]["packets"] for d in documents] == [2, 2, 1]
+    assert documents[1]["source"] == {
+        "kind": "capture",
+        "files": [str(tmp_path / "file")],
+        "linktype": "EN10MB",
+        "start_ns": T0 + SECOND,
+        "end_ns": T0 + 2 * SECOND,
+    }
+
+
+def test_a_file_that_ends_early_is_told_on_standard_error_and_in_the_document(
+    mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed.write_bytes(mixed.read_bytes()[:-1])
+    assert main(["replay", str(mixed), "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    end = mixed.stat().st_size
+    problem = f"ends in the middle of a record, at byte {end}; what came before is counted"
+    assert printed.err == f"wiremeter: {mixed}: {problem}\n"
+    document = json.loads(printed.out)
+    assert document["source"]["problems"] == [{"file": str(mixed), "problem": problem}]
+    assert document["seen"]["packets"] == 5
+
+
+def test_what_is_wrong_with_the_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(tmp_path / "nothing")]) == 2
+    assert "nothing: No such file or directory" in capsys.readouterr().err
+    for option in (["--interval", "0"], ["--interval", "1d"], ["--top", "-1"], ["--engine", "other"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["replay", *option, "file"])
+    assert "'1d' is no time above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("5s", 5), ("250ms", 0.25), ("2m", 120), ("1.5h", 5400)])
+def test_times(text: str, seconds: float) -> None:
+    assert replay._interval(text) == seconds
+
+
+def test_standard_input(mixed: Path) -> None:
+    command = [sys.executable, "-m", "wiremeter.cli.main", "replay", "-", "--format", "json"]
+    with mixed.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=True)
+    piped = subprocess.run(command, input=mixed.read_bytes(), capture_output=True, check=True)
+    assert done.stdout == piped.stdout
+    assert json.loads(done.stdout)["source"]["files"] == ["-"]
+
+
+def test_a_progress_bar_only_on_a_terminal(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = argparse.Namespace(files=[str(mixed)], interval=None, no_progress=False)
+    with replay._progress(args) as draw:
+        assert draw is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with replay._progress(args) as draw:
+        assert draw is not None
+    for changed in ({"no_progress": True}, {"files": ["-"]}, {"files": [str(mixed), str(mixed.parent)]}):
+        with replay._progress(argparse.Namespace(**(vars(args) | changed))) as draw:
+            assert draw is None
+
+
+def test_the_progress_bar_is_drawn_when_reading_takes_long(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay, "_BAR_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["replay", str(mixed), "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    assert "mixed.pcap" in printed.err
+    json.loads(printed.out)
+
+
+# --- the kernel's programs
+
+PROTOCOLS = (0x0800, 0x86DD, 0x0806, 0x8100, 1, 3, 4)
+PAYLOADS = (udp(), udp6(), FRAME, b"", b"\xff\xff")
+BIG = ethernet(udp(payload=bytes(4000)))
+ODD: list[tuple[str, int, list[Record]]] = [
+    ("mixed", 1, MIXED),
+    ("every length", 1, [Record(ethernet(p)[:n], T0, wire=90) for p in (udp(), udp6()) for n in range(70)]),
+    ("long frames", 1, [Record(BIG, T0), Record(ethernet(udp(payload=bytes(60_000))), T0 + 1)]),
+    ("longer than any test run", 1, [Record(ethernet(bytes(200_000), 0x1234), T0), Record(FRAME + bytes(100_000), T0)]),
+    ("times that go back", 1, [Record(FRAME, T0 + n * 1000) for n in (5, 3, 9, 1)] + [Record(BIG, T0)]),
+    ("a flow in both entries", 1, [Record(FRAME, T0), Record(BIG, T0 + 1000), Record(FRAME, T0 + 2000)]),
+    ("no length on the wire", 1, [Record(FRAME, T0, wire=0), Record(FRAME, T0)]),
+    ("less on the wire than there is", 1, [Record(FRAME, T0, wire=20)]),
+    ("tags", 1, [Record(ethernet(udp(), None, *[(0x8100, n)] * n), T0) for n in range(1, 7)]),
+    ("lengths", 1, [Record(ethernet(b, n), T0) for n in (0, 38, 1501) for b in (b"", b"\xff", b"\xff\xff", b"BB")]),
+    ("raw", 101, [Record(udp(), T0), Record(udp6(), T0, wire=900), Record(b"\xf0", T0), Record(b"", T0)]),
+    ("cooked", 113, [Record(bytes(14) + struct.pack(">H", n) + b, T0) for n in PROTOCOLS for b in PAYLOADS]),
+    ("loopback", 0, [Record(struct.pack("<I", n) + b, T0) for n in (2, 24, 7) for b in (udp(), udp6(), b"")]),
+    ("within the pseudo header", 113, [Record(bytes(n), T0) for n in range(17)]),
+    ("many flows", 1, [Record(ethernet(udp(n % 5000)), T0 + n * 1000) for n in range(6000)]),
+]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("linktype", "records"), [row[1:] for row in ODD], ids=[row[0] for row in ODD])
+@pytest.mark.parametrize("options", [["--format", "json"], []], ids=["json", "text"])
+def test_both_engines_print_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], linktype: int, records: list[Record], options: list[str]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(pcap(records, linktype, nanoseconds=True))
+    printed = []
+    for engine in ("host", "kernel"):
+        assert main(["replay", str(path), "--engine", engine, "--flow-table", "4096", *options]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.kernel
+def test_frames_that_no_test_run_takes_are_told(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(mixed), "--engine", "kernel"]) == 0
+    assert capsys.readouterr().err == "wiremeter: frames counted by the host engine, of under 14 bytes: 1\n"
+
+
+@pytest.mark.kernel
+def test_intervals_are_the_same_on_both_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file"
+    file = Pcapng().interface(resolution=9).interface(101, resolution=3)
+    for n in range(20):
+        file.packet(FRAME, T0 + n * SECOND // 3).packet(udp6(), T0 // 10**6 + n * 300, interface=1)
+    path.write_bytes(file.bytes)
+    printed = []
+    for engine in ("host", "kernel"):
+        assert main(["replay", str(path), "--engine", engine, "--interval", "1", "--format", "json"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+
+
+def test_the_kernel_engine_says_what_it_lacks(mixed: Path) -> None:
+    if os.geteuid() != 0:
+        assert main(["replay", str(mixed), "--engine", "kernel"]) == 1
+        return
+    unprivileged = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]
+    command = [sys.executable, "-m", "wiremeter.cli.main", "replay", str(mixed), "--engine", "kernel"]
+    done = subprocess.run(unprivileged + command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "CAP_BPF" in done.stderr
