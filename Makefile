@@ -78,4 +78,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	@touch $@
 
 clean:  ## remove what was built
-	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.*
+	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.* src/wiremeter/datapath/_host.*

@@ -25,7 +25,8 @@ def totals_text(batch: FlowBatch, title: str, linktype: str, *, top: int) -> Ite
     for kind, name, tally in _amounts(batch):
         yield _amounts_line(kind, name, tally["packets"], tally["bytes"])
     yield ""
-    yield f"{len(batch.flows)} flows" + (f", the largest {top}:" if len(batch.flows) > top else ":" if top else "")
+    shown = f", the largest {top}:" if 0 < top < len(batch.flows) else ":" if top and len(batch.flows) else ""
+    yield f"{len(batch.flows)} flows{shown}"
     for row in _largest(batch, top):
         yield f"  {_flow_line(row)}"
     yield ""
