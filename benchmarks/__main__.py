@@ -26,7 +26,8 @@ def main() -> int:
     if os.geteuid():
         print("the benchmarks load programs into the kernel: run them as root (sudo make bench)", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started this with SIGINT ignored
+        signal.signal(number, _interrupt)
     started = time.monotonic()
 
     def say(what: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.cpus import measured_cpu
 from benchmarks.memory import resident_mb
-from benchmarks.namespaces import RECEIVER, Namespace, veth_pair
+from benchmarks.namespaces import RECEIVER, Namespace, end_with_parent, veth_pair
 from benchmarks.report import Figure, Progress, figure_of
 from benchmarks.sender import Sender
 from wiremeter.errors import KernelError
@@ -60,7 +60,7 @@ def _agent(namespace: Namespace) -> Iterator[subprocess.Popen[bytes]]:
     """The agent on RECEIVER, until the block ends."""
     command = (_AGENT, "agent", "--interface", RECEIVER, "--interval", f"{INTERVAL}s", "--listen", "127.0.0.1:0")
     with namespace.entered():
-        process = subprocess.Popen((*command, "--log-level", "warning"))
+        process = subprocess.Popen((*command, "--log-level", "warning"), preexec_fn=end_with_parent)
     try:
         yield process
     finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.cpus import measured_cpu
 from benchmarks.namespaces import RECEIVER, SENDER, Namespace, ifindex, veth_pair
-from benchmarks.programs import OBJECT, loaded, loaded_alone, require_object
+from benchmarks.programs import OBJECT, fill, loaded, loaded_alone, require_object
 from benchmarks.report import Figure, Progress, figure_of_difference
 from benchmarks.sender import Sender
 from benchmarks.testrun import lines_for
@@ -94,7 +94,7 @@ def _measure_case(
                 empty, meter = place(empty_fd), place(meter_fd)
                 if load == 0:
                     with meter.attached():
-                        sender.sweep(flows)
+                        fill(engine, lambda: sender.sweep(flows))
                 for _ in range(ROUNDS):
                     empty_samples.append(empty.run(sender, flows))
                     meter_samples.append(meter.run(sender, flows))

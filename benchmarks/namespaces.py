@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from wiremeter.errors import KernelError
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 HERE = Path("/proc/thread-self/ns/net")
 SENDER, RECEIVER = "wmsend", "wmrecv"
 
@@ -61,6 +63,11 @@ def veth_pair() -> Iterator[tuple[Namespace, Namespace]]:
         with receiving.entered():
             _ip("link", "set", RECEIVER, "up")
         yield sending, receiving
+
+
+def end_with_parent() -> None:
+    """For a child between fork and exec: SIGTERM when its parent dies, however."""
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def ifindex(namespace: Namespace, device: str) -> int:

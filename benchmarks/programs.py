@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,14 @@ def loaded_alone(name: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def fill(engine: KernelEngine, send_all: Callable[[], object]) -> None:
+    """Has `send_all` send one packet of every flow, twice: an engine lays its table out by what it held before."""
+    send_all()
+    engine.flip()
+    engine.flip()
+    send_all()
 
 
 def require_object() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks import packets
 from benchmarks.cpus import measured_cpu, pinned
-from benchmarks.programs import OBJECT, loaded, require_object
+from benchmarks.programs import OBJECT, fill, loaded, require_object
 from benchmarks.report import Figure, Progress, figure_of_difference
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import DEFAULT_LINES, plan_tables
@@ -94,8 +94,12 @@ def _measure_case(case: Case) -> Figure:
     meter_samples: list[float] = []
     with KernelEngine(plan_tables(measured_cpu() + 1, lines_for(case.flows)), OBJECT) as engine:
         if case.is_skb:
-            with loaded(engine, case.meter, **constants, bench_in_order=1) as sweep:
-                _run(case, sweep, case.flows)
+
+            def sweep() -> None:
+                with loaded(engine, case.meter, **constants, bench_in_order=1) as in_order:
+                    _run(case, in_order, case.flows)
+
+            fill(engine, sweep)
         for _ in range(LOADS):
             with loaded(engine, case.base, **constants) as base, loaded(engine, case.meter, **constants) as meter:
                 for _ in range(ROUNDS):
