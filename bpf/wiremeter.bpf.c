@@ -11,7 +11,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* Set before load. */
 const volatile struct wm_table_shape wm_shape;
 const volatile __u32 wm_attachment;  /* WM_CONTEXT_ATTACHMENT_SHIFT bits */
-const volatile __u32 wm_regions = 1; /* CPUs with a region; one more region is shared by all others */
+const volatile __u32 wm_regions = 1; /* CPUs with a region of their own: those numbered below this */
 const volatile __u32 wm_has_ethernet = 1;
 const volatile __u32 wm_kernel_skb; /* bpf_cast_to_kern_ctx() and bpf_rdonly_cast() exist */
 const volatile __u32 wm_xdp_frags;  /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
