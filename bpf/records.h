@@ -44,6 +44,44 @@ struct wm_counters {
 	struct wm_tally rows[WM_ROWS];
 } __attribute__((aligned(64)));
 
+/* Why a packet's payload is sent to user space, to read a name from. The order is an interface: records.py names them.
+ */
+enum wm_source {
+	WM_SOURCE_DNS,	 /* by port: DNS, mDNS, LLMNR */
+	WM_SOURCE_TLS,	 /* a ClientHello or ServerHello, and what follows it */
+	WM_SOURCE_HTTP,	 /* the head of an HTTP/1.x message or an HTTP/2 preface, and what follows it */
+	WM_SOURCE_QUIC,	 /* an Initial packet */
+	WM_SOURCE_FIRST, /* the first packets of any flow */
+	WM_SOURCES,
+};
+
+/* What of a flow's payload has been looked at. */
+struct wm_attention {
+	__u8 credit; /* how many more packets to send, whatever they hold */
+	__u8 state;  /* as what: 1 + enum wm_source; or that nothing has been looked at (payload.h) */
+};
+_Static_assert(sizeof(struct wm_attention) == 2, "in a flow's line");
+
+/* One packet's payload on its way to user space; `captured` bytes follow. */
+struct wm_payload {
+	__u64 time_ns;	   /* CLOCK_MONOTONIC, or the capture's own */
+	__u8 src_addr[16]; /* network order, IPv4 as v4-mapped (RFC 4291, 2.5.5.2) */
+	__u8 dst_addr[16];
+	__u16 src_port;
+	__u16 dst_port;
+	__u32 seq;	/* TCP sequence number of its first byte */
+	__u32 bytes;	/* of payload that the packet, or the super-packet, has */
+	__u16 captured; /* of those, that follow here */
+	__u16 attachment;
+	__u16 tcp_flags; /* UDP: of a fragment, where it belongs (struct headers); else 0 */
+	__u8 protocol;
+	__u8 family;
+	__u8 source; /* enum wm_source */
+	__u8 pad[3];
+};
+_Static_assert(sizeof(struct wm_payload) == 64, "mirrored in records.py");
+#define WM_PAYLOAD_BYTES_MAX 4096 /* of one packet */
+
 /* The fixed part at the start of a region. A region is
  *
  *   header | counters[attachments] | touched[lines] | lines[lines]
@@ -56,7 +94,10 @@ struct wm_region_header {
 	__u32 lines_used;  /* lines they take */
 	__u32 flip_asked;  /* an early flip has been asked for in this epoch */
 	__u32 spread_mask; /* lines − 1 over which places are spread while there is room: few flows touch few pages */
-	__u32 pad[12];
+	__u32 payloads[WM_SOURCES];	 /* sent to user space in this epoch, by source */
+	__u32 lost_payloads[WM_SOURCES]; /* picked and not sent: nobody had taken those before, or too many came at once
+					  */
+	__u32 pad[2];
 };
 _Static_assert(sizeof(struct wm_region_header) == 64, "mirrored in records.py");
 
@@ -108,7 +149,7 @@ struct wm_flow_cold {
 	__u64 first;
 	__u32 hash;
 	__u16 tcp_flags; /* all flags seen, RFC 9293 section 3.1 */
-	__u16 pad;
+	struct wm_attention attention;
 };
 
 /* An IPv4 flow, or the frames of one ethertype. */
@@ -133,6 +174,21 @@ struct wm_flow6 {
 };
 _Static_assert(sizeof(struct wm_flow6) == 2 * WM_LINE_BYTES, "two cache lines");
 _Static_assert(offsetof(struct wm_flow6, second_line) == WM_LINE_BYTES, "where a line's head is");
+
+/* What one CPU remembers of flows' payloads beyond an epoch: by hash, one place each, the newest stays. */
+#define WM_RECENT_FLOWS	    (1U << 15)
+#define WM_RECENT_FRAGMENTS 64
+struct wm_recent_flow {
+	__u32 hash;
+	__u16 age; /* of the clock's coarsest part, when it was last new in an epoch */
+	struct wm_attention attention;
+};
+struct wm_recent {
+	__u64 tick;			      /* of the grants counted here */
+	__u32 granted[2];		      /* attention that was given to new flows in this tick: TCP, UDP */
+	__u32 fragments[WM_RECENT_FRAGMENTS]; /* hashes of packets whose first fragment was sent */
+	struct wm_recent_flow flows[WM_RECENT_FLOWS];
+};
 
 /* What the kernel's tick was at a time, so that user space can turn ticks into time. */
 struct wm_clock_reading {

@@ -5,6 +5,7 @@
  */
 #include "lib/kernel.h"
 #include "lib/meter.h"
+#include "lib/payload.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -17,6 +18,11 @@ const volatile __u32 wm_kernel_skb; /* bpf_cast_to_kern_ctx() and bpf_rdonly_cas
 const volatile __u32 wm_xdp_frags;  /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
 const volatile __u32 wm_test_runs;  /* no device: time and length of each packet are what wm_test_packet says */
 
+const volatile __u32
+	wm_payload_limit; /* bytes of a packet's payload to send at most; 0: none, and nothing is looked at */
+const volatile __u32 wm_payload_sources; /* bits of enum wm_source: those to send */
+const volatile __u32 wm_payload_ring;	 /* bytes of each of the rings they go to */
+
 static __always_inline int engine_times_in_any_order(void)
 {
 	return wm_test_runs;
@@ -24,6 +30,12 @@ static __always_inline int engine_times_in_any_order(void)
 
 /* 0 or 1: which half of the regions is being written. User space sets it. */
 volatile __u32 wm_epoch SEC(".data.control");
+
+/* What user space says of the packet of the next test run; captures know its time, and its length before it was cut. */
+struct {
+	__u64 time_ns;
+	__u32 wire_bytes; /* 0: as many as there are */
+} wm_test_packet SEC(".data.control");
 
 /* Regions: [epoch][CPU]. Sized before load. */
 struct {
@@ -48,6 +60,48 @@ struct {
 	__uint(max_entries, 64 * 1024);
 } wm_events SEC(".maps");
 
+/* Two rings, so that a flood of DNS leaves room for the rest. Sized before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} wm_dns_payloads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} wm_payloads SEC(".maps");
+
+/* [CPU]. Sized before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct wm_recent));
+	__uint(max_entries, 1);
+} wm_recent SEC(".maps");
+
+/* What does not fit the stack: headers on the general way, and a payload's record as it is put together. Programs on
+ * one CPU follow one another. */
+struct scratch {
+	struct headers headers;
+	struct payload_record {
+		struct wm_payload head;
+		__u8 bytes[WM_PAYLOAD_BYTES_MAX];
+	} record;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct scratch));
+	__uint(max_entries, 1);
+} wm_scratch SEC(".maps");
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&wm_scratch, &zero);
+}
+
 /* Keeps the shared records in the object's BTF, where Python checks its dtypes against them. */
 union {
 	struct wm_counters counters;
@@ -56,6 +110,9 @@ union {
 	struct wm_flow6 flow6;
 	struct wm_table_shape shape;
 	struct wm_flip_request flip_request;
+	struct wm_payload payload;
+	struct wm_recent recent;
+	enum wm_source source;
 	enum wm_reason reason;
 	enum wm_row row;
 } *wm_records;
@@ -68,27 +125,107 @@ static __always_inline void ask_for_flip(struct wm_region_header *region, __u32 
 	bpf_ringbuf_output(&wm_events, &request, sizeof(request), 0);
 }
 
-static __always_inline void count(const struct headers *h, const struct wm_tally *size, __u64 now)
+/* The tick is the kernel's, and a flow is remembered for four to nine minutes at 250 Hz. A capture's times are
+ * nanoseconds; nothing floods there. */
+static __always_inline __u64 engine_tick(__u64 now)
+{
+	return now;
+}
+
+static __always_inline __u16 engine_age(__u64 now)
+{
+	return now >> (wm_test_runs ? WM_AGE_SHIFT_NS : 16);
+}
+
+static __always_inline int engine_grants_are_limited(void)
+{
+	return !wm_test_runs;
+}
+
+/* A function of its own, as are others below: the verifier checks each once. Returns the attention's credit and state.
+ */
+__noinline __u32 wm_open_flow(__u32 hash, __u32 udp, __u32 from_start, __u64 now)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_recent *recent = bpf_map_lookup_elem(&wm_recent, &cpu);
+	struct wm_attention attention = {0, WM_REFUSED};
+
+	if (recent)
+		attention = attention_open(recent, hash, udp, from_start, now);
+	return attention.credit | (__u32)attention.state << 8;
+}
+
+__noinline int wm_note_flow(__u32 hash, __u32 credit, __u32 state)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_recent *recent = bpf_map_lookup_elem(&wm_recent, &cpu);
+
+	if (recent)
+		attention_note(recent, hash, (struct wm_attention){credit, state});
+	return 0;
+}
+
+__noinline int wm_fragment(__u32 hash, int first)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_recent *recent = bpf_map_lookup_elem(&wm_recent, &cpu);
+
+	return recent ? fragment_known(recent, hash, first) : 0;
+}
+
+static __always_inline int engine_fragment(__u32 hash, int first)
+{
+	return wm_fragment(hash, first);
+}
+
+static __always_inline struct wm_attention engine_open(__u32 hash, int udp, int from_start, __u64 now)
+{
+	__u32 attention = wm_open_flow(hash, udp, from_start, now);
+
+	return (struct wm_attention){attention & 0xff, attention >> 8 & 0xff};
+}
+
+static __always_inline void engine_note(__u32 hash, struct wm_attention attention)
+{
+	wm_note_flow(hash, attention.credit, attention.state);
+}
+
+/* Returns what to send the packet's payload as: enum wm_source, WM_SOURCES for not at all. `packet` as payload_pick()
+ * takes it. */
+static __always_inline __u32 count(const struct packet *packet, const struct headers *h, const struct wm_tally *size,
+				   __u64 now)
 {
 	const volatile struct wm_table_shape *shape = &wm_shape;
 	__u32 cpu = bpf_get_smp_processor_id();
-	__u32 epoch = wm_epoch & 1;
 	struct wm_region_header *region;
+	struct wm_flow_cold *flow = NULL;
+	__u32 epoch = wm_epoch & 1;
 	__u32 at;
 
 	if (wm_unlikely(cpu >= wm_regions)) {
 		at = epoch;
 		region = bpf_map_lookup_elem(&wm_overflow, &at);
 		if (region)
-			meter_count(region, shape, h, wm_attachment, size, now, 1);
-		return;
+			meter_count(region, shape, h, wm_attachment, size, now, 1, &flow);
+		return WM_SOURCES;
 	}
 	at = epoch * wm_regions + cpu;
 	region = bpf_map_lookup_elem(&wm_tables, &at);
 	if (!region)
-		return; /* cannot be: `at` is below max_entries */
-	if (wm_unlikely(meter_count(region, shape, h, wm_attachment, size, now, 0)) && flip_due(region))
-		ask_for_flip(region, cpu, epoch);
+		return WM_SOURCES; /* cannot be: `at` is below max_entries */
+	switch (meter_count(region, shape, h, wm_attachment, size, now, 0, &flow)) {
+	case FLOW_NO_ROOM:
+		return WM_SOURCES;
+	case FLOW_NEW:
+		if (flip_due(region))
+			ask_for_flip(region, cpu, epoch);
+		break;
+	case FLOW_KNOWN:
+		break;
+	}
+	if (!wm_payload_limit || !flow)
+		return WM_SOURCES;
+	return payload_pick(packet, h, wm_payload_sources, region, flow, now);
 }
 
 static __always_inline int packet_load(const struct packet *packet, __u32 off, void *to, __u32 len)
@@ -105,7 +242,7 @@ static __always_inline int packet_load(const struct packet *packet, __u32 off, v
 
 __noinline int wm_walk_skb(struct __sk_buff *skb, struct ipv6_chain *chain)
 {
-	struct packet packet = {.kind = PACKET_SKB, .ctx = skb, .len = skb->len};
+	struct packet packet = {.kind = PACKET_SKB, .ctx = skb};
 
 	if (!chain)
 		return -1;
@@ -113,9 +250,9 @@ __noinline int wm_walk_skb(struct __sk_buff *skb, struct ipv6_chain *chain)
 	return 0;
 }
 
-__noinline int wm_walk_xdp(struct xdp_md *xdp, __u32 len, struct ipv6_chain *chain)
+__noinline int wm_walk_xdp(struct xdp_md *xdp, struct ipv6_chain *chain)
 {
-	struct packet packet = {.kind = PACKET_XDP, .ctx = xdp, .len = len};
+	struct packet packet = {.kind = PACKET_XDP, .ctx = xdp};
 
 	if (!chain)
 		return -1;
@@ -130,18 +267,12 @@ static __always_inline void engine_walk(const struct packet *packet, struct ipv6
 		wm_walk_skb(packet->ctx, chain);
 		break;
 	case PACKET_XDP:
-		wm_walk_xdp(packet->ctx, packet->len, chain);
+		wm_walk_xdp(packet->ctx, chain);
 		break;
 	default:
 		chain->reason = WM_TRUNCATED_IP;
 	}
 }
-
-/* What user space says of the packet of the next test run; captures know its time, and its length before it was cut. */
-struct {
-	__u64 time_ns;
-	__u32 wire_bytes; /* 0: as many as there are */
-} wm_test_packet SEC(".data.control");
 
 /* The tick: as fine as the coarse clock, and inlined by the verifier where that would be two calls. */
 static __always_inline __u64 now(void)
@@ -154,28 +285,29 @@ static __always_inline struct wm_tally one_packet(__u32 len)
 	return wire_packet(wm_test_runs && wm_test_packet.wire_bytes ? wm_test_packet.wire_bytes : len);
 }
 
-/* The common packet: Ethernet, IPv4 or IPv6 without extension headers, all of it linear, no super-packet. Returns 1
- * if it was counted; 0 leaves it to the general way. */
-static __always_inline int meter_common(struct packet *packet, __u32 vlan, __u64 when)
+/* The common packet: Ethernet, IPv4 or IPv6 without extension headers, its headers linear, no super-packet. Returns
+ * what to send its payload as, as count() does; NOT_COMMON leaves all of it to the general way. */
+#define NOT_COMMON (-1)
+static __always_inline int meter_common(const struct packet *packet, __u32 vlan, __u64 when)
 {
 	struct headers h = {.reason = WM_REASONS, .vlan = vlan};
 	const struct wm_eth *eth = packet->data;
+	struct packet linear = *packet;
 	struct wm_tally size;
 
-	packet->kind = PACKET_LINEAR;
+	linear.kind = PACKET_LINEAR;
 	if ((const void *)(eth + 1) > packet->end)
-		return 0;
+		return NOT_COMMON;
 	if (eth->ethertype_be == wm_be16(WM_ETHERTYPE_IPV4))
-		parse_ipv4(packet, &h, sizeof(*eth));
+		parse_ipv4(&linear, &h, sizeof(*eth));
 	else if (eth->ethertype_be == wm_be16(WM_ETHERTYPE_IPV6))
-		parse_ipv6(packet, &h, sizeof(*eth));
+		parse_ipv6(&linear, &h, sizeof(*eth));
 	else
-		return 0;
+		return NOT_COMMON;
 	if (h.reason != WM_REASONS)
-		return 0;
+		return NOT_COMMON;
 	size = one_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
-	count(&h, &size, when);
-	return 1;
+	return count(packet, &h, &size, when);
 }
 
 /* Where `data` is in the skb's head. In 64 bits: the verifier takes the difference of two kernel pointers only whole.
@@ -247,8 +379,136 @@ static __always_inline struct wm_tally skb_size(struct __sk_buff *skb, const str
 __noinline int wm_count(const struct headers *h, const struct wm_tally *size, __u64 when)
 {
 	if (!h || !size)
+		return WM_SOURCES;
+	return count(NULL, h, size, when);
+}
+
+/* The region of this CPU, for what is counted about payloads; the same that counted the packet unless the epoch turned
+ * in between, which moves the count to the next interval. */
+static __always_inline struct wm_region_header *region_now(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 at = (wm_epoch & 1) * wm_regions + cpu;
+
+	return cpu < wm_regions ? bpf_map_lookup_elem(&wm_tables, &at) : NULL;
+}
+
+/* Wakes the reader as a ring becomes a quarter full; short of that it comes by itself at each flip. */
+#define WAKE_WINDOW 16384
+static __always_inline __u64 wake_flags(__u64 waiting_bytes)
+{
+	__u64 over = waiting_bytes - wm_payload_ring / 4;
+
+	return over < WAKE_WINDOW ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Sends `captured` payload bytes that are in the scratch record, or counts them as lost. */
+static __always_inline void record_send(struct payload_record *record, __u32 source, __u32 captured)
+{
+	struct wm_region_header *region = region_now();
+	__u32 size = sizeof(record->head) + captured;
+	long error = -1;
+	__u64 waiting;
+
+	asm volatile("" : "+r"(source)); /* one register, checked and used: the verifier goes by that */
+	if (!region || source >= WM_SOURCES || size > sizeof(*record))
+		return;
+	if (source == WM_SOURCE_DNS) {
+		waiting = bpf_ringbuf_query(&wm_dns_payloads, BPF_RB_AVAIL_DATA);
+		if (waiting + sizeof(*record) < wm_payload_ring)
+			error = bpf_ringbuf_output(&wm_dns_payloads, record, size, wake_flags(waiting));
+	} else {
+		waiting = bpf_ringbuf_query(&wm_payloads, BPF_RB_AVAIL_DATA);
+		if (waiting + sizeof(*record) < wm_payload_ring)
+			error = bpf_ringbuf_output(&wm_payloads, record, size, wake_flags(waiting));
+	}
+	if (error)
+		region->lost_payloads[source]++;
+	else
+		region->payloads[source]++;
+}
+
+static __always_inline void address_from_v4(__u8 *to, __u32 addr_be)
+{
+	__u32 words[4] = {0, 0, wm_be32(0xffff), addr_be};
+
+	__builtin_memcpy(to, words, sizeof(words));
+}
+
+static __always_inline void record_head(struct wm_payload *head, const struct headers *h, __u32 source)
+{
+	head->time_ns = wm_test_runs ? wm_test_packet.time_ns : bpf_ktime_get_ns();
+	if (h->family == 4) {
+		address_from_v4(head->src_addr, h->addr_be.v4[0]);
+		address_from_v4(head->dst_addr, h->addr_be.v4[1]);
+	} else {
+		__builtin_memcpy(head->src_addr, h->addr_be.words, sizeof(head->src_addr));
+		__builtin_memcpy(head->dst_addr, &h->addr_be.words[2], sizeof(head->dst_addr));
+	}
+	head->src_port = wm_be16(h->ports.src_be);
+	head->dst_port = wm_be16(h->ports.dst_be);
+	head->seq = 0;
+	head->attachment = wm_attachment;
+	head->tcp_flags = h->tcp_flags;
+	head->protocol = h->protocol;
+	head->family = h->family;
+	head->source = source;
+}
+
+/* At most this many datagrams of a UDP super-packet are sent. */
+#define DATAGRAMS_MAX 4
+
+static __always_inline void send_payload(const struct packet *packet, const struct headers *h, __u32 source,
+					 __u32 gso_size)
+{
+	__u32 limit = wm_payload_limit, offset = h->payload_offset, left = h->payload_bytes;
+	struct scratch *memory = scratch();
+	struct payload_record *record;
+	__u32 bytes, captured, seq_be;
+
+	if (!memory || !offset || offset > WM_HEADERS_END_MASK)
+		return;
+	record = &memory->record;
+	record_head(&record->head, h, source);
+	if (h->protocol != WM_TCP) {
+		record->head.seq = h->fragment_id;
+		record->head.tcp_flags = h->fragment;
+	} else if (!packet_load(packet, h->l4_offset + WM_TCP_SEQ_OFFSET, &seq_be, sizeof(seq_be))) {
+		record->head.seq = wm_be32(seq_be);
+	}
+	wm_loop for (int i = 0; i < DATAGRAMS_MAX && left; i++)
+	{
+		bytes = gso_size && gso_size < left ? gso_size : left;
+		captured = bytes < limit ? bytes : limit;
+		if (!captured || captured > WM_PAYLOAD_BYTES_MAX)
+			return;
+		if (packet_load(packet, offset, record->bytes, captured))
+			captured = 0;
+		record->head.bytes = bytes;
+		record->head.captured = captured;
+		record_send(record, source, captured);
+		left -= bytes;
+		offset += bytes;
+	}
+}
+
+__noinline int wm_send_skb(struct __sk_buff *skb, const struct headers *h, __u32 source)
+{
+	struct packet packet = {.kind = PACKET_SKB, .ctx = skb};
+
+	if (!h)
 		return -1;
-	count(h, size, when);
+	send_payload(&packet, h, source, h->protocol == WM_UDP ? skb->gso_size : 0);
+	return 0;
+}
+
+__noinline int wm_send_xdp(struct xdp_md *xdp, const struct headers *h, __u32 source)
+{
+	struct packet packet = {.kind = PACKET_XDP, .ctx = xdp};
+
+	if (!h)
+		return -1;
+	send_payload(&packet, h, source, 0);
 	return 0;
 }
 
@@ -276,8 +536,7 @@ __noinline int wm_parse_skb(struct __sk_buff *skb, __u32 skipped, struct headers
 
 	if (!h)
 		return -1;
-	h->reason = WM_REASONS;
-	h->vlan = vlan_of_skb(skb);
+	*h = (struct headers){.reason = WM_REASONS, .vlan = vlan_of_skb(skb)};
 	if (wm_has_ethernet && !skipped) {
 		parse_l2(&packet, h);
 	} else {
@@ -285,27 +544,52 @@ __noinline int wm_parse_skb(struct __sk_buff *skb, __u32 skipped, struct headers
 		if (!wm_has_ethernet && h->ethertype == WM_ETHERTYPE_LLC)
 			h->ethertype = WM_ETHERTYPE_NONE;
 	}
+	if (wm_payload_limit)
+		h->start_is_there = payload_begin(&packet, h, &h->start, 1);
 	return 0;
 }
 
 /* Any skb at all: the general way, for what meter_common() leaves. */
 __noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
 {
-	struct headers h = {0};
+	struct scratch *memory = scratch();
 	struct wm_tally size;
+	struct headers *h;
+	__u32 source;
 
-	wm_parse_skb(skb, skipped, &h);
-	size = skb_size(skb, &h, skipped + (h.vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
-	return wm_count(&h, &size, now());
+	if (!memory)
+		return -1; /* cannot be */
+	h = &memory->headers;
+	wm_parse_skb(skb, skipped, h);
+	size = skb_size(skb, h, skipped + (h->vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
+	source = wm_count(h, &size, now());
+	return wm_payload_limit && source < WM_SOURCES ? wm_send_skb(skb, h, source) : 0;
+}
+
+/* For the common packet, whose headers are nowhere in memory: few payloads are sent, so they are parsed again. */
+__noinline int wm_resend_skb(struct __sk_buff *skb, __u32 source)
+{
+	struct scratch *memory = scratch();
+
+	if (!memory)
+		return -1;
+	wm_parse_skb(skb, 0, &memory->headers);
+	return wm_send_skb(skb, &memory->headers, source);
 }
 
 static __always_inline void meter_skb(struct __sk_buff *skb, __u32 skipped)
 {
 	struct packet packet = packet_of_skb(skb);
+	int source = NOT_COMMON;
 
-	if (wm_has_ethernet && wm_likely(!skipped && !skb->gso_size) && meter_common(&packet, vlan_of_skb(skb), now()))
+	if (wm_has_ethernet && wm_likely(!skipped && !skb->gso_size))
+		source = meter_common(&packet, vlan_of_skb(skb), now());
+	if (wm_likely(source == WM_SOURCES))
 		return;
-	wm_meter_skb(skb, skipped);
+	if (source == NOT_COMMON)
+		wm_meter_skb(skb, skipped);
+	else if (wm_payload_limit)
+		wm_resend_skb(skb, source);
 }
 
 /* TCX_NEXT and, under clsact, TC_ACT_UNSPEC: whoever comes next decides. */
@@ -357,9 +641,10 @@ __noinline int wm_parse_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, struct he
 
 	if (!h)
 		return -1;
-	h->reason = WM_REASONS;
-	h->vlan = vlan & (WM_VLAN_TAGGED | WM_VLAN_ID_MASK);
+	*h = (struct headers){.reason = WM_REASONS, .vlan = vlan & (WM_VLAN_TAGGED | WM_VLAN_ID_MASK)};
 	parse_l2(&packet, h);
+	if (wm_payload_limit)
+		h->start_is_there = payload_begin(&packet, h, &h->start, 1);
 	return 0;
 }
 
@@ -367,10 +652,26 @@ __noinline int wm_parse_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, struct he
 __noinline int wm_meter_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
 {
 	struct wm_tally size = one_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
-	struct headers h = {0};
+	struct scratch *memory = scratch();
+	struct headers *h;
+	__u32 source;
 
-	wm_parse_xdp(xdp, len, vlan, &h);
-	return wm_count(&h, &size, now());
+	if (!memory)
+		return -1; /* cannot be */
+	h = &memory->headers;
+	wm_parse_xdp(xdp, len, vlan, h);
+	source = wm_count(h, &size, now());
+	return wm_payload_limit && source < WM_SOURCES ? wm_send_xdp(xdp, h, source) : 0;
+}
+
+__noinline int wm_resend_xdp(struct xdp_md *xdp, __u32 len, __u32 source)
+{
+	struct scratch *memory = scratch();
+
+	if (!memory)
+		return -1;
+	wm_parse_xdp(xdp, len, 0, &memory->headers);
+	return wm_send_xdp(xdp, &memory->headers, source);
 }
 
 static __always_inline __u32 xdp_length(struct xdp_md *xdp)
@@ -390,9 +691,14 @@ static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 vlan)
 {
 	__u32 len = xdp_length(xdp);
 	struct packet packet = packet_of_xdp(xdp, len);
+	int source = meter_common(&packet, vlan, now());
 
-	if (!meter_common(&packet, vlan, now()))
+	if (wm_likely(source == WM_SOURCES))
+		return;
+	if (source == NOT_COMMON)
 		wm_meter_xdp(xdp, len, vlan);
+	else if (wm_payload_limit)
+		wm_resend_xdp(xdp, len, source);
 }
 
 SEC("xdp.frags")

@@ -1,6 +1,8 @@
 /* The host engine: frames out of plain memory, through the parser and into the table that the kernel's programs use. */
 #include "host.h"
+#include "address.h"
 #include "../lib/meter.h"
+#include "../lib/payload.h"
 
 #include <string.h>
 
@@ -15,6 +17,39 @@ static inline int packet_load(const struct packet *packet, __u32 off, void *to, 
 static inline int engine_times_in_any_order(void)
 {
 	return 1;
+}
+
+/* Memory of flows for the call that is under way: a thread counts into one table at a time. */
+static _Thread_local struct wm_recent *recent_flows;
+
+static inline struct wm_attention engine_open(__u32 hash, int udp, int from_start, __u64 now)
+{
+	return attention_open(recent_flows, hash, udp, from_start, now);
+}
+
+static inline void engine_note(__u32 hash, struct wm_attention attention)
+{
+	attention_note(recent_flows, hash, attention);
+}
+
+static inline int engine_fragment(__u32 hash, int first)
+{
+	return fragment_known(recent_flows, hash, first);
+}
+
+static inline __u64 engine_tick(__u64 now)
+{
+	return now;
+}
+
+static inline __u16 engine_age(__u64 now)
+{
+	return now >> WM_AGE_SHIFT_NS;
+}
+
+static inline int engine_grants_are_limited(void)
+{
+	return 0;
 }
 
 static inline void engine_walk(const struct packet *packet, struct ipv6_chain *chain)
@@ -44,13 +79,14 @@ static inline void tally_take(struct wm_tally *tally, const struct wm_tally *siz
 /* Counts one frame, unless its flow finds no room: then the frame is as if it had not come, and 0 is returned. The
  * kernel cannot wait for a flip, so there such a frame counts as WM_TABLE_FULL; here the caller can. */
 static inline int frame_count(struct wm_region_header *region, const struct wm_table_shape *shape, __u32 attachment,
-			      const struct headers *h, const struct wm_tally *size, __u64 now)
+			      const struct headers *h, const struct wm_tally *size, __u64 now,
+			      struct wm_flow_cold **flow)
 {
 	struct wm_counters *counters = region_counters(region, attachment);
 	struct wm_tally *full = &counters->rows[WM_ROW_UNATTRIBUTED + WM_TABLE_FULL];
 	__u64 full_before = full->skbs;
 
-	meter_count(region, shape, h, attachment, size, now, 0);
+	meter_count(region, shape, h, attachment, size, now, 0, flow);
 	if (wm_likely(full->skbs == full_before))
 		return 1;
 	tally_take(full, size);
@@ -58,19 +94,73 @@ static inline int frame_count(struct wm_region_header *region, const struct wm_t
 	return 0;
 }
 
+#define PAYLOAD_RECORD_MAX (sizeof(struct wm_payload) + WM_PAYLOAD_BYTES_MAX)
+
+static int payloads_have_room(const struct wm_host_payloads *payloads)
+{
+	return payloads->capacity - payloads->used >= PAYLOAD_RECORD_MAX &&
+	       payloads->count < payloads->offsets_capacity;
+}
+
+static void payload_keep(struct wm_host_payloads *payloads, const struct packet *packet, const struct headers *h,
+			 __u32 source, __u64 now)
+{
+	__u32 captured = h->payload_bytes < payloads->limit ? h->payload_bytes : payloads->limit;
+	struct wm_payload head = {
+		.time_ns = now,
+		.src_port = wm_be16(h->ports.src_be),
+		.dst_port = wm_be16(h->ports.dst_be),
+		.bytes = h->payload_bytes,
+		.captured = captured,
+		.attachment = payloads->attachment,
+		.tcp_flags = h->tcp_flags,
+		.protocol = h->protocol,
+		.family = h->family,
+		.source = source,
+	};
+	uint8_t *to = payloads->data + payloads->used;
+	__u32 seq_be;
+
+	if (h->family == 4) {
+		address_from_v4(head.src_addr, h->addr_be.v4[0]);
+		address_from_v4(head.dst_addr, h->addr_be.v4[1]);
+	} else {
+		memcpy(head.src_addr, h->addr_be.words, sizeof(head.src_addr));
+		memcpy(head.dst_addr, &h->addr_be.words[2], sizeof(head.dst_addr));
+	}
+	if (h->protocol != WM_TCP) {
+		head.seq = h->fragment_id;
+		head.tcp_flags = h->fragment;
+	} else if (!packet_load(packet, h->l4_offset + WM_TCP_SEQ_OFFSET, &seq_be, sizeof(seq_be))) {
+		head.seq = wm_be32(seq_be);
+	}
+	memcpy(to, &head, sizeof(head));
+	if (packet_load(packet, h->payload_offset, to + sizeof(head), captured))
+		return;
+	payloads->offsets[payloads->count++] = payloads->used;
+	payloads->used += (sizeof(head) + captured + 7) & ~7UL;
+}
+
 size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t attachment,
-		     const struct wm_host_frames *frames, size_t first, enum wm_host_stop *stop)
+		     const struct wm_host_frames *frames, size_t first, struct wm_host_payloads *payloads,
+		     enum wm_host_stop *stop)
 {
 	struct wm_region_header *region = memory;
 	size_t i;
 
+	recent_flows = payloads ? payloads->recent : NULL;
 	for (i = first; i < frames->count; i++) {
 		uint64_t at = frames->offsets[i];
 		uint32_t captured = frames->captured[i];
 		struct headers h = {.reason = WM_REASONS};
 		struct wm_tally size = wire_packet(frames->wire[i]);
+		struct wm_flow_cold *flow = NULL;
 		struct packet packet;
+		__u32 source;
 
+		*stop = WM_HOST_PAYLOADS_DUE;
+		if (payloads && wm_unlikely(!payloads_have_room(payloads)))
+			return i;
 		*stop = WM_HOST_OUTSIDE_DATA;
 		if (at > frames->data_bytes || captured > frames->data_bytes - at)
 			return i;
@@ -82,8 +172,15 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 		*stop = WM_HOST_FLIP_DUE;
 		if (wm_unlikely(flip_due(region)))
 			return i;
-		if (!frame_count(region, shape, attachment, &h, &size, frames->times_ns[i]))
+		if (!frame_count(region, shape, attachment, &h, &size, frames->times_ns[i], &flow))
 			return i;
+		if (!payloads || !flow)
+			continue;
+		source = payload_pick(&packet, &h, payloads->sources, region, flow, frames->times_ns[i]);
+		if (source == WM_SOURCES)
+			continue;
+		region->payloads[source]++;
+		payload_keep(payloads, &packet, &h, source, frames->times_ns[i]);
 	}
 	*stop = WM_HOST_DONE;
 	return i;

@@ -26,17 +26,34 @@ struct wm_host_frames {
 };
 
 struct wm_table_shape;
+struct wm_recent;
+
+/* Where payloads go that a name may be read from: struct wm_payload records, each followed by its captured bytes. */
+struct wm_host_payloads {
+	struct wm_recent *recent; /* all 0 at first */
+	uint32_t limit;		  /* bytes of one packet's payload at most */
+	uint32_t sources;	  /* bits of enum wm_source: those to keep */
+	uint32_t attachment;	  /* what the records say */
+	uint8_t *data;
+	size_t capacity; /* bytes at `data` */
+	size_t used;
+	uint64_t *offsets; /* of each record */
+	size_t offsets_capacity;
+	size_t count;
+};
 
 /* Why wm_host_count() ended before the last frame. */
 enum wm_host_stop {
 	WM_HOST_DONE,
-	WM_HOST_FLIP_DUE,    /* the region is filling: read and clear it, then go on with the next frame */
-	WM_HOST_OUTSIDE_DATA /* the next frame does not lie in `data` */
+	WM_HOST_FLIP_DUE,     /* the region is filling: read and clear it, then go on with the next frame */
+	WM_HOST_OUTSIDE_DATA, /* the next frame does not lie in `data` */
+	WM_HOST_PAYLOADS_DUE  /* no room for another payload: take those there are, then go on with the next frame */
 };
 
 /* Counts frames from number `first` on into the region in `memory` for `attachment`; returns the number of the first
- * frame that was not counted. */
+ * frame that was not counted. `payloads` NULL: names are of no interest. */
 size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t attachment,
-		     const struct wm_host_frames *frames, size_t first, enum wm_host_stop *stop);
+		     const struct wm_host_frames *frames, size_t first, struct wm_host_payloads *payloads,
+		     enum wm_host_stop *stop);
 
 #endif

@@ -1,5 +1,6 @@
 /* See rows.h. */
 #include "rows.h"
+#include "address.h"
 #include "../lib/headers.h"
 #include "../records.h"
 
@@ -7,13 +8,6 @@
 
 /* How many rows ahead the next lines are asked for: enough to have several cache misses under way at once. */
 #define PREFETCH_AHEAD 16
-
-static void address_from_v4(uint8_t *to, uint32_t addr_be)
-{
-	memset(to, 0, 10);
-	memset(to + 10, 0xff, 2);
-	memcpy(to + 12, &addr_be, sizeof(addr_be));
-}
 
 static void row_fill(struct wm_flow_row *row, const struct wm_flow_head *head, const struct wm_flow_hot *hot,
 		     const struct wm_flow_cold *cold, uint64_t tick_ns, uint64_t origin_ns)
@@ -132,4 +126,30 @@ size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, ui
 		index[at] = (uint64_t)hash << 32 | ++kept;
 	}
 	return kept;
+}
+
+static uint64_t mix(uint64_t hash)
+{
+	hash ^= hash >> 33;
+	hash *= 0xff51afd7ed558ccdULL;
+	return hash ^ hash >> 33;
+}
+
+static uint64_t endpoint_hash(uint64_t seed, const uint8_t *address, uint16_t port)
+{
+	uint64_t words[2];
+
+	memcpy(words, address, sizeof(words));
+	return mix(mix(mix(seed ^ words[0]) ^ words[1]) ^ port);
+}
+
+void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, uint64_t seed, uint64_t *hashes)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct wm_flow_row *row = &rows[i];
+
+		/* A sum takes both orders of its parts. */
+		hashes[i] = mix(endpoint_hash(seed, row->src_addr, row->src_port) +
+				endpoint_hash(seed, row->dst_addr, row->dst_port) + row->protocol);
+	}
 }

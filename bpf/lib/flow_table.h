@@ -63,10 +63,11 @@ enum flow_added {
 };
 
 /* Adds a packet to the flow of `key`, which becomes one if it is none yet. `words` is WM_KEY4_WORDS or WM_KEY6_WORDS,
- * a constant where this is inlined. */
+ * a constant where this is inlined. `found`: what few packets of the flow change; untouched where there is no room. */
 static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 						const volatile struct wm_table_shape *shape, const __u64 *key,
-						int words, const struct wm_tally *size, __u16 tcp_flags, __u64 now)
+						int words, const struct wm_tally *size, __u16 tcp_flags, __u64 now,
+						struct wm_flow_cold **found)
 {
 	int lines = words == WM_KEY4_WORDS ? 1 : 2;
 	__u32 mask = shape->lines_mask & ~(lines - 1U);
@@ -98,6 +99,7 @@ static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 	return FLOW_NO_ROOM;
 
 known:
+	*found = cold;
 	hot->packets += size->packets;
 	hot->bytes += size->bytes;
 	if (engine_times_in_any_order()) {
@@ -130,6 +132,7 @@ fresh:
 		.hash = hash,
 		.tcp_flags = tcp_flags,
 	};
+	*found = cold;
 	return FLOW_NEW;
 }
 

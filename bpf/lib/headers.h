@@ -39,6 +39,7 @@ struct wm_ipv4 { /* RFC 791, section 3.1 */
 	__u32 dst_addr_be;
 };
 #define WM_IPV4_FRAGMENT_OFFSET 0x1fff
+#define WM_IPV4_FRAGMENT_MORE	0x2000
 
 struct wm_ipv6 { /* RFC 8200, section 3 */
 	__u8 version_class;
@@ -50,15 +51,16 @@ struct wm_ipv6 { /* RFC 8200, section 3 */
 	__u32 dst_addr_be[4];
 };
 
-/* The start of every extension header (RFC 8200, section 4; RFC 4302 for AH); `fragment_be` of the fragment header
- * only. */
+/* The start of every extension header (RFC 8200, section 4; RFC 4302 for AH); `fragment_be` and
+ * `fragment_id` of the fragment header only. */
 struct wm_ipv6_extension {
 	__u8 next_header;
 	__u8 length;
 	__u16 fragment_be;
-	__u32 rest;
+	__u32 fragment_id;
 } __attribute__((aligned(8))); /* stack slots are tracked by eight bytes: a neighbour must not share this one's */
 #define WM_IPV6_FRAGMENT_OFFSET 0xfff8
+#define WM_IPV6_FRAGMENT_MORE	0x0001
 
 /* Ports are the first four bytes of TCP, UDP, UDP-Lite, SCTP and DCCP. */
 struct wm_ports {
@@ -70,7 +72,12 @@ struct wm_ports {
 struct wm_tcp_flags {
 	__u16 offset_flags_be;
 };
+#define WM_TCP_SEQ_OFFSET   4
 #define WM_TCP_FLAGS_OFFSET 12
+#define WM_TCP_SYN	    0x02
+#define WM_PORT_DNS	    53
+#define WM_PORT_MDNS	    5353 /* RFC 6762 */
+#define WM_PORT_LLMNR	    5355 /* RFC 4795 */
 #define WM_TCP_FLAGS_MASK   0x0fff
 #define WM_TCP_HEADER_MIN   20
 #define WM_UDP_HEADER	    8

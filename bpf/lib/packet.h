@@ -35,20 +35,36 @@ struct packet {
 /* Copies len bytes at off out of the whole buffer, linear or not; 0 on success. Each engine defines its own. */
 static __always_inline int packet_load(const struct packet *packet, __u32 off, void *to, __u32 len);
 
+/* What a payload begins with. */
+struct payload_start {
+	union {
+		__u32 words[2];
+		__u8 bytes[8];
+	};
+};
+
+#define WM_MORE_FRAGMENTS 0x2000
+
 /* What the headers say. Where `reason` is not WM_REASONS the packet can be in no flow, and `row` counts it as far
  * as its family and protocol could be read. */
 struct headers {
-	__u32 row;
-	__u32 reason;
-	__u32 family; /* 4, 6, or 0: not IP */
-	__u32 ethertype;
-	__u32 vlan; /* outermost tag: WM_VLAN_TAGGED | id, or 0 */
-	__u32 protocol;
-	__u32 l4_offset;   /* from `data`; 0 where the L4 header was not reached */
-	__u32 l4_length;   /* bytes of the L4 header; 0 where not known */
-	__u32 jumbo_bytes; /* hop-by-hop header that Linux puts in front of BIG TCP and takes away before the wire */
-	struct wm_ports ports;
+	__u16 row;
+	__u16 reason;
+	__u16 l4_offset;      /* from `data`; 0 where the L4 header was not reached */
+	__u16 l4_length;      /* bytes of the L4 header; 0 where not known */
+	__u16 payload_offset; /* from `data` to behind the L4 header, or a later fragment's; 0: none to look at */
+	__u16 jumbo_bytes;    /* hop-by-hop header that Linux puts in front of BIG TCP and takes away before the wire */
+	__u16 vlan;	      /* outermost tag: WM_VLAN_TAGGED | id, or 0 */
+	__u16 fragment;	      /* of a fragment: where it belongs, in units of 8 bytes, with WM_MORE_FRAGMENTS; else 0 */
 	__u16 tcp_flags;
+	__u8 family; /* 4, 6, or 0: not IP */
+	__u8 protocol;
+	__u32 ethertype;
+	__u32 payload_bytes;
+	__u32 fragment_id;
+	__u32 start_is_there; /* of `start`: the payload's first bytes, where the engine reads them beforehand */
+	struct payload_start start;
+	struct wm_ports ports;
 	union {
 		__u64 words[4]; /* IPv6: source, destination */
 		__u32 v4[2];
@@ -64,6 +80,18 @@ static __always_inline const void *packet_header(const struct packet *packet, __
 	if (off + len > packet->len || packet_load(packet, off, scratch, len))
 		return NULL;
 	return scratch;
+}
+
+/* `ip_end` bounds what belongs to the IP packet; a buffer may be longer, and shorter. */
+static __always_inline void headers_find_payload(const struct packet *packet, struct headers *h, __u32 offset,
+						 __u32 ip_end)
+{
+	__u32 end = ip_end < packet->len ? ip_end : packet->len;
+
+	if (offset >= end)
+		return;
+	h->payload_offset = offset;
+	h->payload_bytes = end - offset;
 }
 
 static __always_inline void headers_refuse(struct headers *h, __u32 reason)
@@ -110,13 +138,15 @@ static __always_inline void parse_l4(const struct packet *packet, struct headers
 	} else {
 		h->l4_length = h->protocol == WM_SCTP ? WM_SCTP_HEADER : WM_UDP_HEADER;
 	}
+	if (h->protocol == WM_TCP || h->protocol == WM_UDP)
+		headers_find_payload(packet, h, h->l4_offset + h->l4_length, ip_end);
 }
 
 static __always_inline void parse_ipv4(const struct packet *packet, struct headers *h, __u32 off)
 {
 	struct wm_ipv4 copy;
 	const struct wm_ipv4 *ip = packet_header(packet, off, &copy, sizeof(*ip));
-	__u32 header_bytes, total_bytes;
+	__u32 header_bytes, total_bytes, ip_end;
 
 	h->family = 4;
 	h->row = WM_ROW_IPV4 + WM_PROTOCOL_UNKNOWN;
@@ -134,13 +164,18 @@ static __always_inline void parse_ipv4(const struct packet *packet, struct heade
 	h->addr_be.v4[0] = ip->src_addr_be;
 	h->addr_be.v4[1] = ip->dst_addr_be;
 
-	/* Only the first fragment carries ports (RFC 791, section 3.2). */
-	if (ip->fragment_be & wm_be16(WM_IPV4_FRAGMENT_OFFSET))
-		return;
-	h->l4_offset = off + header_bytes;
 	/* A total length of 0 stands in super-packets over 64 KiB and in captures of offloaded ones. */
 	total_bytes = wm_be16(ip->total_length_be);
-	parse_l4(packet, h, total_bytes ? off + total_bytes : packet->len);
+	ip_end = total_bytes ? off + total_bytes : packet->len;
+	if (wm_unlikely(ip->fragment_be & wm_be16(WM_IPV4_FRAGMENT_OFFSET | WM_IPV4_FRAGMENT_MORE))) {
+		h->fragment = wm_be16(ip->fragment_be) & (WM_IPV4_FRAGMENT_OFFSET | WM_MORE_FRAGMENTS);
+		h->fragment_id = ip->id_be;
+		/* Only the first fragment carries ports (RFC 791, section 3.2). */
+		if (h->fragment & WM_IPV4_FRAGMENT_OFFSET)
+			return headers_find_payload(packet, h, off + header_bytes, ip_end);
+	}
+	h->l4_offset = off + header_bytes;
+	parse_l4(packet, h, ip_end);
 }
 
 /* Where a walk along IPv6 extension headers stands. */
@@ -149,6 +184,9 @@ struct ipv6_chain {
 	__u32 offset;	/* in: of the first header; out: behind the chain, 0 where there is no L4 header to look for */
 	__u32 end;	/* in: of the IP packet, or of the buffer if that is shorter */
 	__u32 reason;	/* out: WM_REASONS, or why the chain could not be walked to its end */
+	__u32 fragment; /* out: as in struct headers */
+	__u32 fragment_id;
+	__u32 fragment_offset; /* out: behind the fragment header of a later fragment, else 0 */
 };
 
 /* By a set of bits: one branch, where the verifier would follow five. */
@@ -164,7 +202,7 @@ static __always_inline int is_ipv6_extension(__u32 protocol)
 static __always_inline void ipv6_chain_walk(const struct packet *packet, struct ipv6_chain *chain)
 {
 	struct wm_ipv6_extension extension;
-	__u32 off = chain->offset, next = chain->protocol;
+	__u32 off = chain->offset, next = chain->protocol, fragment;
 
 	chain->offset = 0;
 	chain->reason = WM_REASONS;
@@ -181,9 +219,15 @@ static __always_inline void ipv6_chain_walk(const struct packet *packet, struct 
 			chain->reason = WM_TRUNCATED_IP;
 			return;
 		}
-		if (next == WM_FRAGMENT && (extension.fragment_be & wm_be16(WM_IPV6_FRAGMENT_OFFSET))) {
-			chain->protocol = extension.next_header;
-			return;
+		if (next == WM_FRAGMENT) {
+			fragment = wm_be16(extension.fragment_be);
+			chain->fragment = fragment >> 3 | (fragment & WM_IPV6_FRAGMENT_MORE ? WM_MORE_FRAGMENTS : 0);
+			chain->fragment_id = extension.fragment_id;
+			if (fragment & WM_IPV6_FRAGMENT_OFFSET) {
+				chain->protocol = extension.next_header;
+				chain->fragment_offset = off + 8;
+				return;
+			}
 		}
 		if (next == WM_FRAGMENT)
 			off += 8;
@@ -236,7 +280,11 @@ static __always_inline void parse_ipv6(const struct packet *packet, struct heade
 		h->protocol = chain.protocol & 0xff;
 		h->row = WM_ROW_IPV6 + h->protocol;
 		h->reason = chain.reason < WM_REASONS ? chain.reason : WM_REASONS; /* bounded, for the verifier */
+		h->fragment = chain.fragment;
+		h->fragment_id = chain.fragment_id;
 		h->l4_offset = chain.offset & WM_HEADERS_END_MASK;
+		if (chain.fragment_offset)
+			headers_find_payload(packet, h, chain.fragment_offset & WM_HEADERS_END_MASK, end);
 		if (!h->l4_offset)
 			return;
 		h->jumbo_bytes = jumbo_bytes;

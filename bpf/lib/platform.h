@@ -29,8 +29,10 @@ typedef uint64_t __u64 __attribute__((aligned(8))); /* on 32 bits too, or layout
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define wm_be16(x) __builtin_bswap16(x) /* host to network order, and back */
+#define wm_be32(x) __builtin_bswap32(x)
 #else
 #define wm_be16(x) ((__u16)(x))
+#define wm_be32(x) ((__u32)(x))
 #endif
 
 #endif

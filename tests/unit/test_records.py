@@ -23,11 +23,14 @@ class FakeBtf:
     def __init__(self) -> None:
         self.structs = dict(records.STRUCTS)
         self.reasons = [*records.REASONS, "reasons"]
+        self.sources = [*records.SOURCES, "s"]
 
     def dtype(self, name: str) -> np.dtype[Any]:
         return self.structs[name]
 
     def enum(self, name: str) -> dict[str, int]:
+        if name == "wm_source":
+            return {f"WM_SOURCE_{source.upper()}": number for number, source in enumerate(self.sources)}
         assert name == "wm_reason"
         return {f"WM_{reason.upper()}": number for number, reason in enumerate(self.reasons)}
 
@@ -74,7 +77,14 @@ def test_other_reasons_are_refused(change: tuple[str, int]) -> None:
         btf.reasons.insert(-1, "bored")
     else:
         del btf.reasons[-2]
-    with pytest.raises(InputError, match=r"reasons in some\.o"):
+    with pytest.raises(InputError, match=r"wm_reason in some\.o"):
+        records.check_against_btf(btf, "some.o")
+
+
+def test_other_sources_of_payloads_are_refused() -> None:
+    btf = FakeBtf()
+    btf.sources.insert(0, "smell")
+    with pytest.raises(InputError, match=r"wm_source in some\.o"):
         records.check_against_btf(btf, "some.o")
 
 
@@ -96,6 +106,7 @@ NAMES_HERE = {
     "LINE_BYTES": records.LINE_BYTES,
     "CONTEXT_V6_SHIFT": records.CONTEXT_V6_SHIFT,
     "PROTOCOLS": records.PROTOCOLS,
+    "PAYLOAD_BYTES_MAX": records.PAYLOAD_BYTES_MAX,
     "PROTOCOL_UNKNOWN": PROTOCOL_UNKNOWN,
     "ETHERTYPE_LLC": ETHERTYPE_LLC,
     "ETHERTYPE_NONE": ETHERTYPE_NONE,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wiremeter.datapath import records
+
+
+def _no_payloads() -> NDArray[np.uint64]:
+    return np.zeros(len(records.SOURCES), np.uint64)
 
 
 @dataclass(slots=True)
@@ -15,12 +21,16 @@ class Drain:
     counters: shape (attachments, records.ROWS, 3), uint64: packets, bytes, skbs.
     flows: arrays of dtype FLOW, one for each CPU that had any; a flow may be in several.
     ethertypes: shape (e,), dtype ETHERTYPE_COUNTER; an ethertype may be in several rows.
+    payloads, lost_payloads: how many payloads were sent to user space, and how many were picked and not sent, by
+    records.SOURCES.
     peak_lines: most lines in use in one region.
     """
 
     counters: NDArray[np.uint64]
     flows: list[NDArray[np.void]]
     ethertypes: NDArray[np.void]
+    payloads: NDArray[np.uint64] = field(default_factory=_no_payloads)
+    lost_payloads: NDArray[np.uint64] = field(default_factory=_no_payloads)
     peak_lines: int = 0
     grace_seconds: float = 0.0
     drain_seconds: float = 0.0

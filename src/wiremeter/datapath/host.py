@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import secrets
 import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from wiremeter.datapath.layout import TablePlan, spread_for
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import ETHERTYPE_COUNTER, Direction
+from wiremeter.names.payloads import PayloadBlock
 
 try:
     from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]
@@ -25,15 +27,29 @@ except ImportError as error:  # pragma: no cover - only without a build
 #: In `links`: the frame begins with an Ethernet header. Any other number is the ethertype of one that does not.
 LINK_ETHERNET: int = lib.WM_LINK_ETHERNET
 
+_BLOCK_BYTES = 1 << 18
+_BLOCK_RECORDS = 4096
+
 
 class HostEngine:
     """One table in this process's memory and the parser that fills it. Not to be used by two threads at once."""
 
-    def __init__(self, plan: TablePlan, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: TablePlan,
+        *,
+        seed: int | None = None,
+        payload_limit: int = 0,
+        payload_sources: Collection[str] = records.SOURCES,
+        on_payloads: Callable[[PayloadBlock], None] | None = None,
+    ) -> None:
         """Makes the table; its memory is taken as it is used, and few flows use little of it.
 
         plan: of its regions only one is made: one thread counts, and a flip reads and clears at once.
         seed: of the hash, 64 bits; the same gives the same places, and rows that merge with another engine's.
+        payload_limit: bytes of a packet's payload that `on_payloads` gets at most, where a name may be read from it; 0:
+        none is looked at. payload_sources: of records.SOURCES, those to keep. on_payloads: called by `count`, with a
+        block that is valid during the call.
         """
         self.plan = plan
         self.flips = 0
@@ -45,7 +61,36 @@ class HostEngine:
         self._shape = np.array(plan.shape(secrets.randbits(64) if seed is None else seed))
         self._shape_at = ffi.cast("struct wm_table_shape *", self._shape.ctypes.data)
         self._stop = ffi.new("enum wm_host_stop *")
+        self._payloads = ffi.NULL
+        self._on_payloads = on_payloads
+        if payload_limit and on_payloads:
+            self._make_payloads(payload_limit, payload_sources)
         self._slots = 0
+
+    def _make_payloads(self, limit: int, sources: Collection[str]) -> None:
+        self._recent = np.zeros(1, records.RECENT)
+        self._payload_data = np.empty(_BLOCK_BYTES, np.uint8)
+        self._payload_offsets = np.empty(_BLOCK_RECORDS, np.uint64)
+        self._payloads = ffi.new(
+            "struct wm_host_payloads *",
+            {
+                "recent": ffi.cast("struct wm_recent *", self._recent.ctypes.data),
+                "limit": limit,
+                "sources": records.source_bits(sources),
+                "data": ffi.from_buffer("uint8_t[]", self._payload_data),
+                "capacity": _BLOCK_BYTES,
+                "offsets": ffi.from_buffer("uint64_t[]", self._payload_offsets),
+                "offsets_capacity": _BLOCK_RECORDS,
+            },
+        )
+
+    def _deliver_payloads(self) -> None:
+        if self._payloads == ffi.NULL or not self._payloads.count:
+            return
+        block = PayloadBlock(self._payload_data[: self._payloads.used], self._payload_offsets[: self._payloads.count])
+        self._payloads.used = self._payloads.count = 0
+        assert self._on_payloads
+        self._on_payloads(block)
 
     def attach(self, device: str, direction: Direction = "rx") -> int:
         """A new slot for frames of one device and direction; returns its number.
@@ -96,7 +141,14 @@ class HostEngine:
                 "links": ffi.NULL if links is None else _column("uint32_t", "links", links, "u4", len(offsets)),
             },
         )
-        counted = int(lib.wm_host_count(self._region_at, self._shape_at, slot, frames, 0, self._stop))
+        if self._payloads != ffi.NULL:
+            self._payloads.attachment = slot
+        counted, self._stop[0] = 0, lib.WM_HOST_PAYLOADS_DUE
+        while self._stop[0] == lib.WM_HOST_PAYLOADS_DUE:
+            counted = int(
+                lib.wm_host_count(self._region_at, self._shape_at, slot, frames, counted, self._payloads, self._stop)
+            )
+            self._deliver_payloads()
         if self._stop[0] == lib.WM_HOST_OUTSIDE_DATA:
             raise InputError(
                 f"frame {counted} has {captured[counted]} bytes from {offsets[counted]} on; "
@@ -114,6 +166,7 @@ class HostEngine:
             peak_lines=self._region.lines_used,
         )
         self._region.add_counters(drain.counters, np.arange(self._slots))
+        self._region.add_payload_counts(drain.payloads, drain.lost_payloads)
         if drain.peak_lines:
             flows, drain.ethertypes = self._region.take_rows()
             drain.flows.append(flows)

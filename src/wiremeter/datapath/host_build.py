@@ -25,16 +25,31 @@ ffi.cdef(
         const uint64_t *times_ns;
         const uint32_t *links;
     };
-    enum wm_host_stop { WM_HOST_DONE, WM_HOST_FLIP_DUE, WM_HOST_OUTSIDE_DATA };
+    enum wm_host_stop { WM_HOST_DONE, WM_HOST_FLIP_DUE, WM_HOST_OUTSIDE_DATA, WM_HOST_PAYLOADS_DUE };
     struct wm_table_shape;
+    struct wm_recent;
+    struct wm_host_payloads {
+        struct wm_recent *recent;
+        uint32_t limit;
+        uint32_t sources;
+        uint32_t attachment;
+        uint8_t *data;
+        size_t capacity;
+        size_t used;
+        uint64_t *offsets;
+        size_t offsets_capacity;
+        size_t count;
+    };
     size_t wm_host_count(void *region, const struct wm_table_shape *shape, uint32_t attachment,
-                         const struct wm_host_frames *frames, size_t first, enum wm_host_stop *stop);
+                         const struct wm_host_frames *frames, size_t first, struct wm_host_payloads *payloads,
+                         enum wm_host_stop *stop);
 
     struct wm_flow_row;
     struct wm_ethertype_row;
     struct wm_rows_taken { size_t flows; size_t ethertypes; };
     struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
                                       struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
+    void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, uint64_t seed, uint64_t *hashes);
     size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, uint64_t index_mask);
 
     #define WM_CAPTURE_KEEP_BYTES ...

@@ -27,6 +27,7 @@ class Interval:
         self._ethertypes: list[NDArray[np.void]] = []
         self._counters: dict[int, NDArray[np.uint64]] = {}
         self._overflow: dict[int, Tally] = {}
+        self._payloads, self._lost_payloads = np.zeros((2, len(records.SOURCES)), np.uint64)
         self.peak_lines = 0
         self.grace_seconds = 0.0
         self.drain_seconds = 0.0
@@ -34,6 +35,8 @@ class Interval:
     def add(self, drain: Drain, positions: Mapping[int, int]) -> None:
         """Takes what one flip brought. positions: place in the batch for each slot of the engine that was in use."""
         self.peak_lines = max(self.peak_lines, drain.peak_lines)
+        self._payloads += drain.payloads
+        self._lost_payloads += drain.lost_payloads
         self.grace_seconds += drain.grace_seconds
         self.drain_seconds += drain.drain_seconds
         for slot, position in positions.items():
@@ -92,6 +95,14 @@ class Interval:
             if any(rest):
                 sums[position, ETHERTYPE_OTHER] = Tally(*rest)
         return np.array([(*key, *tally) for key, tally in sorted(sums.items())], ETHERTYPE_COUNTER)
+
+    def sent_payloads(self) -> dict[str, int]:
+        """Payloads that were sent to user space, by source."""
+        return dict(zip(records.SOURCES, self._payloads.tolist(), strict=True))
+
+    def lost_payloads(self) -> dict[str, int]:
+        """Payloads that were picked and not sent, by source."""
+        return dict(zip(records.SOURCES, self._lost_payloads.tolist(), strict=True))
 
     def seen(self, position: int) -> Tally:
         """All that one attachment counted: by family and protocol, and what had not even a family."""

@@ -6,7 +6,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -38,11 +38,17 @@ from wiremeter.libbpf.attach import (
 from wiremeter.libbpf.btf import KIND_DATASEC, kernel_has_function
 from wiremeter.libbpf.maps import GracePeriod, map_memory
 from wiremeter.libbpf.objects import BpfObject
-from wiremeter.libbpf.rings import RingBuffer
+from wiremeter.libbpf.rings import BlockRing, RingBuffer
 from wiremeter.libbpf.testrun import ProgramRun, run_program
+from wiremeter.names.payloads import PayloadBlock
 
 CLOCK_MONOTONIC_COARSE = 6  # its resolution is the kernel's tick
-SHARED_MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control")
+PAYLOAD_RINGS = ("wm_dns_payloads", "wm_payloads")
+SHARED_MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control", "wm_recent", "wm_scratch", *PAYLOAD_RINGS)
+#: Bytes of each of the two rings that payloads come through.
+RING_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 18
+_LONGEST_RECORD = records.PAYLOAD.itemsize + records.PAYLOAD_BYTES_MAX
 
 
 def default_program() -> Path:
@@ -144,10 +150,22 @@ class KernelAttachment:
 class KernelEngine:
     """The tables in the kernel and the programs that fill them."""
 
-    def __init__(self, plan: TablePlan, program: Path | None = None, *, test_runs: bool = False) -> None:
+    def __init__(
+        self,
+        plan: TablePlan,
+        program: Path | None = None,
+        *,
+        test_runs: bool = False,
+        payload_limit: int = 0,
+        payload_sources: Collection[str] = records.SOURCES,
+        ring_bytes: int = RING_BYTES,
+    ) -> None:
         """Makes the tables; all their memory is taken now.
 
         test_runs: nothing will be attached, all packets come through KernelAttachment.run, with times of their own.
+        payload_limit: bytes of a packet's payload that programs send at most, where a name may be read from it; 0:
+        they look at none. payload_sources: of records.SOURCES, those to send. ring_bytes: of each of the two rings for
+        that, a power of two of whole pages.
         Raises InputError, PermissionNeeded or KernelError, naming what is in the way.
         """
         self.plan = plan
@@ -158,6 +176,9 @@ class KernelEngine:
             "wm_regions": plan.regions,
             "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
             "wm_test_runs": int(test_runs),
+            "wm_payload_limit": payload_limit,
+            "wm_payload_sources": records.source_bits(payload_sources),
+            "wm_payload_ring": ring_bytes,
             "wm_xdp_frags": int(self._frags),
         }
         self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
@@ -166,6 +187,9 @@ class KernelEngine:
         self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
         self._map_fds: dict[str, int] = {}
         self.flips = 0
+        self.payload_rings: tuple[BlockRing, ...] = ()
+        self._payload_limit = payload_limit
+        self._ring_bytes = ring_bytes
         self._recent_lines = plan.lines  # most lines of late in use in a region
         try:
             self._make_tables()
@@ -179,6 +203,12 @@ class KernelEngine:
             records.check_against_btf(base.btf, str(self.program))
             base.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2 * plan.regions)
             base.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
+            if self._payload_limit:
+                base.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=plan.regions)
+                for name in PAYLOAD_RINGS:
+                    base.set_map_size(name, value_size=0, max_entries=self._ring_bytes)
+            else:
+                base.set_map_size("wm_recent", value_size=8, max_entries=1)
             base.load()
             for name in SHARED_MAPS:
                 self._map_fds[name] = base.map_fd(name)
@@ -197,6 +227,11 @@ class KernelEngine:
         self._overflow = [Region(plan, overflow, e * plan.overflow_bytes, counters_only=True) for e in (0, 1)]
         self._grace = GracePeriod()
         self.flip_requests = RingBuffer(self._map_fds["wm_events"])
+        if self._payload_limit:
+            self.payload_rings = tuple(
+                BlockRing(self._map_fds[name], block_bytes=_BLOCK_BYTES, record_max=_LONGEST_RECORD)
+                for name in PAYLOAD_RINGS
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -302,15 +337,22 @@ class KernelEngine:
         self._closing = dict.fromkeys(self._closing, 1)
         return drain
 
+    def take_payloads(self, ring: BlockRing) -> PayloadBlock:
+        """The oldest payloads that wait in one of `payload_rings`, not all if they are many; none: no offsets."""
+        data, offsets = ring.take()
+        return PayloadBlock(data, offsets, 0 if self._tick_ns == 1 else time.time_ns() - time.monotonic_ns())
+
     def _read(self, epoch: int) -> Drain:
         counters = np.zeros((self.plan.attachments, records.ROWS, 3), np.uint64)
         in_use = np.fromiter(self._attachments, np.intp)
         origin_ns = self._clock_origin_ns()
         flows: list[NDArray[np.void]] = []
         ethertypes: list[NDArray[np.void]] = []
+        payloads, lost_payloads = np.zeros((2, len(records.SOURCES)), np.uint64)
         peak_lines = 0
         for region in self._regions[epoch]:
             region.add_counters(counters, in_use)
+            region.add_payload_counts(payloads, lost_payloads)
             peak_lines = max(peak_lines, region.lines_used)
             if not region.lines_used:
                 continue
@@ -322,6 +364,8 @@ class KernelEngine:
             counters=counters,
             flows=flows,
             ethertypes=np.concatenate(ethertypes) if ethertypes else np.zeros(0, ETHERTYPE_COUNTER),
+            payloads=payloads,
+            lost_payloads=lost_payloads,
             peak_lines=peak_lines,
         )
 
@@ -339,6 +383,8 @@ class KernelEngine:
             attachment.close()
         self._attachments.clear()
         self._closing.clear()
+        for ring in self.payload_rings:
+            ring.close()
         for name in ("flip_requests", "_grace"):
             if hasattr(self, name):
                 getattr(self, name).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ REASONS = (
     "table_full",
     "no_region",
 )
+#: Why a payload is sent, by number (enum wm_source).
+SOURCES = ("dns", "tls", "http", "quic", "first")
 PROTOCOLS = 257
 ROW_IPV4 = 0
 ROW_IPV6 = PROTOCOLS
@@ -31,7 +34,15 @@ COUNTERS = np.dtype(
 )
 
 REGION_HEADER = np.dtype(
-    [("entries", "u4"), ("lines_used", "u4"), ("flip_asked", "u4"), ("spread_mask", "u4"), ("pad", "u4", (12,))]
+    [
+        ("entries", "u4"),
+        ("lines_used", "u4"),
+        ("flip_asked", "u4"),
+        ("spread_mask", "u4"),
+        ("payloads", "u4", (len(SOURCES),)),
+        ("lost_payloads", "u4", (len(SOURCES),)),
+        ("pad", "u4", (2,)),
+    ]
 )
 LINE_BYTES = 64
 
@@ -45,7 +56,8 @@ LINES_MAX = 1 << 24
 
 _HEAD = np.dtype([("context", "u4"), ("src_port_be", "u2"), ("dst_port_be", "u2")])
 _HOT = np.dtype([("packets", "u8"), ("bytes", "u8"), ("last", "u8")])
-_COLD = np.dtype([("merged", "u8"), ("first", "u8"), ("hash", "u4"), ("tcp_flags", "u2"), ("pad", "u2")])
+ATTENTION = np.dtype([("credit", "u1"), ("state", "u1")])
+_COLD = np.dtype([("merged", "u8"), ("first", "u8"), ("hash", "u4"), ("tcp_flags", "u2"), ("attention", ATTENTION)])
 FLOW4 = np.dtype([("head", _HEAD), ("src_addr_be", "u4"), ("dst_addr_be", "u4"), ("hot", _HOT), ("cold", _COLD)])
 FLOW6 = np.dtype(
     [
@@ -63,6 +75,38 @@ TABLE_SHAPE = np.dtype(
 )
 CLOCK_READING = np.dtype([("ticks", "u8"), ("monotonic_ns", "u8")])
 TEST_PACKET = np.dtype([("time_ns", "u8"), ("wire_bytes", "u4")])
+#: The head of a payload's record; `captured` bytes follow it.
+PAYLOAD = np.dtype(
+    [
+        ("time_ns", "u8"),
+        ("src_addr", "u1", (16,)),
+        ("dst_addr", "u1", (16,)),
+        ("src_port", "u2"),
+        ("dst_port", "u2"),
+        ("seq", "u4"),
+        ("bytes", "u4"),
+        ("captured", "u2"),
+        ("attachment", "u2"),
+        ("tcp_flags", "u2"),
+        ("protocol", "u1"),
+        ("family", "u1"),
+        ("source", "u1"),
+        ("pad", "u1", (3,)),
+    ]
+)
+PAYLOAD_BYTES_MAX = 4096
+
+
+def source_bits(sources: Collection[str]) -> int:
+    """Sources of payloads as the bits that programs go by."""
+    return sum(1 << SOURCES.index(source) for source in sources)
+
+
+RECENT_FLOWS = 1 << 15
+_RECENT_FLOW = np.dtype([("hash", "u4"), ("age", "u2"), ("attention", ATTENTION)])
+RECENT = np.dtype(
+    [("tick", "u8"), ("granted", "u4", (2,)), ("fragments", "u4", (64,)), ("flows", _RECENT_FLOW, (RECENT_FLOWS,))]
+)
 FLIP_REQUEST = np.dtype([("cpu", "u4"), ("epoch", "u4")])
 
 STRUCTS = {
@@ -77,6 +121,8 @@ STRUCTS = {
     "wm_table_shape": TABLE_SHAPE,
     "wm_clock_reading": CLOCK_READING,
     "wm_flip_request": FLIP_REQUEST,
+    "wm_payload": PAYLOAD,
+    "wm_recent": RECENT,
 }
 
 
@@ -92,9 +138,10 @@ def check_against_btf(btf: Any, origin: str) -> None:
                 f"struct {name} in {origin} is not the one this wiremeter reads: {_layout(found)} there, "
                 f"{_layout(expected)} here. Build both from the same sources: `make build`"
             )
-    reasons = [k.removeprefix("WM_").lower() for k, v in sorted(btf.enum("wm_reason").items(), key=lambda i: i[1])]
-    if tuple(reasons[:-1]) != REASONS:
-        raise InputError(f"the reasons in {origin} are {reasons}, here {REASONS}. Build both from the same sources")
+    for enum, prefix, here in (("wm_reason", "WM_", REASONS), ("wm_source", "WM_SOURCE_", SOURCES)):
+        there = [k.removeprefix(prefix).lower() for k, _ in sorted(btf.enum(enum).items(), key=lambda i: i[1])]
+        if tuple(there[:-1]) != here:
+            raise InputError(f"enum {enum} in {origin} is {there}, here {here}. Build both from the same sources")
 
 
 def _layout(dtype: np.dtype[Any]) -> list[Any]:

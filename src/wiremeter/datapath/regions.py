@@ -48,6 +48,12 @@ class Region:
             to[at] += rows
             rows[:] = 0
 
+    def add_payload_counts(self, sent: NDArray[np.uint64], lost: NDArray[np.uint64]) -> None:
+        """Adds the counts of payloads to `sent` and `lost`, by records.SOURCES, and sets them to zero."""
+        for name, to in (("payloads", sent), ("lost_payloads", lost)):
+            to += self._header[name][0]
+            self._header[name] = 0
+
     def take_rows(self, tick_ns: int = 1, origin_ns: int = 0) -> tuple[NDArray[np.void], NDArray[np.void]]:
         """Copies out all flows and ethertype counts and empties the table.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,25 @@ try:
     from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]
 except ImportError as error:  # pragma: no cover - only without a build
     raise InputError(f"the host library is not built ({error}): run `make build`, or `pip install .`") from error
+
+#: Who sends packets must not be able to make two conversations look alike.
+_SEED = secrets.randbits(64)
+
+
+def conversation_hashes(rows: NDArray[np.void]) -> NDArray[np.uint64]:
+    """A number for each row of dtype FLOW that both flows of a conversation share, on whatever device. Shape (n,).
+
+    By addresses, ports and protocol; the same throughout this process.
+    """
+    contiguous = np.ascontiguousarray(rows)
+    hashes = np.empty(len(rows), np.uint64)
+    lib.wm_rows_conversation_hashes(
+        ffi.cast("struct wm_flow_row *", contiguous.ctypes.data),
+        len(rows),
+        _SEED,
+        ffi.cast("uint64_t *", hashes.ctypes.data),
+    )
+    return hashes
 
 
 def take_rows(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.datapath import records
+from wiremeter.datapath.kernel import PAYLOAD_RINGS, RING_BYTES, SHARED_MAPS
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import VerifierError, WiremeterError
 from wiremeter.libbpf.btf import kernel_has_function
@@ -14,7 +15,7 @@ from wiremeter.libbpf.objects import BpfObject
 
 EM_BPF = 247
 PROGRAMS = ("wm_tc_ingress", "wm_tc_egress", "wm_xdp", "wm_read_clock")
-MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control", ".rodata")
+MAPS = (*SHARED_MAPS, ".rodata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,16 @@ def _trial_load(path: Path, name: str) -> Check:
         with BpfObject(path) as opened:
             opened.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2)
             opened.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
+            opened.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
+            for ring in PAYLOAD_RINGS:
+                opened.set_map_size(ring, value_size=0, max_entries=RING_BYTES)
             frags = int(kernel_has_function("bpf_xdp_get_buff_len"))
             opened.set_constants(
                 {
                     "wm_shape": plan.shape(0),
                     "wm_xdp_frags": frags,
+                    "wm_payload_limit": records.PAYLOAD_BYTES_MAX,
+                    "wm_payload_ring": RING_BYTES,
                     "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
                 }
             )

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.names.records import NAMELESS, FlowName, Transactions
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Direction = Literal["rx", "tx"]
 Mode = Literal["live", "capture", "simulated"]
 AttachMode = Literal["xdp", "xdp-generic", "tcx", "clsact", "none"]
+TransactionKind = Literal["dns", "tls", "quic", "http"]
 
 #: `protocol` of packets whose IP header was too damaged to name one.
 PROTOCOL_UNKNOWN = 256
@@ -69,6 +72,10 @@ ETHERTYPE_COUNTER = np.dtype(
 ETHERTYPE_LLC = 0x10000
 ETHERTYPE_NONE = 0x10001
 ETHERTYPE_OTHER = 0x10002
+
+#: Connections that began: one row for each attachment and name. `attachment` is that of the connection's first packet,
+#: so its direction says who opened it; `name` is an index into FlowBatch.names.
+CONNECTIONS = np.dtype([("attachment", "u2"), ("name", "u4"), ("count", "u8")])
 
 
 class Tally(NamedTuple):
@@ -160,6 +167,10 @@ class Health:
     grace_seconds: float = 0.0  # waiting for RCU grace periods in this interval
     displaced: tuple[str, ...] = ()  # "device direction" where another program comes before ours
     programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
+    #: Payloads picked to read names from, by source (names.payloads.SOURCES): those that arrived, and those that were
+    #: lost because nobody took them in time. Empty where names are off.
+    payloads: Mapping[str, int] = field(default_factory=dict)
+    lost_payloads: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +183,10 @@ class FlowBatch:
     counters: shape (k,), dtype COUNTER; IP traffic by family and protocol, and one row (0, 0) for all non-IP frames.
     ethertypes: shape (e,), dtype ETHERTYPE_COUNTER; the non-IP frames in detail.
     audit: one entry for each device and direction.
+    names: what is known of conversations; names[0] of those of which nothing is.
+    flow_names: shape (n,), uint32: each flow's index into `names`; None where names are off.
+    connections: shape (c,), dtype CONNECTIONS; TCP connections and QUIC connections that began in the interval.
+    transactions: the DNS questions, TLS and QUIC handshakes and HTTP requests that ended in the interval.
     """
 
     start_ns: int
@@ -183,6 +198,10 @@ class FlowBatch:
     audit: tuple[Audit, ...]
     health: Health = field(default_factory=Health)
     mode: Mode = "live"
+    names: tuple[FlowName, ...] = (NAMELESS,)
+    flow_names: NDArray[np.uint32] | None = None
+    connections: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, CONNECTIONS))
+    transactions: Transactions = field(default_factory=Transactions)
 
     @property
     def seconds(self) -> float:
@@ -194,12 +213,27 @@ class FlowBatch:
 
         Columns: device and direction (dictionary of string), family, vlan (uint16, null without a tag), protocol,
         src_addr, dst_addr (fixed_size_binary(16)), ports, packets, bytes, skbs, tcp_flags, first_time and last_time
-        (timestamp[ns, UTC]).
+        (timestamp[ns, UTC]); and all of FlowName (text as dictionaries), null where names are off.
         Raises InputError if pyarrow is not installed.
         """
         from wiremeter.flows.arrow import table_from_batch
 
         return table_from_batch(self)
+
+    def transactions_to_arrow(self, kind: TransactionKind) -> pa.Table:
+        """The transactions of one kind as a pyarrow Table, one row each: the flow from client to server, and the
+        fields of DnsTransaction, TlsHandshake, QuicHandshake or HttpTransaction.
+
+        Columns of all: time (timestamp[ns, UTC]), src_addr, dst_addr (fixed_size_binary(16)), src_port, dst_port,
+        protocol, family.
+        dns: query, qtype, rcode, latency_ns (int64), answers (list of struct: name, type, ttl in seconds, data), retry,
+        has_query, cut. tls: sni, version, alpn (list), ja4, ech, cipher, alpn_chosen, ja4s. quic: sni, version, alpn,
+        ja4, ech. http: version, method, host, path, status, latency_ns.
+        Raises InputError if pyarrow is not installed.
+        """
+        from wiremeter.flows.arrow import table_from_transactions
+
+        return table_from_transactions(self, kind)
 
 
 def address_text(address: bytes | NDArray[np.uint8]) -> str:

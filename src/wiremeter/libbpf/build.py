@@ -47,6 +47,12 @@ ffi.cdef(
     int bpf_enable_stats(int type);
 
     struct ring_buffer *wm_ring_open(int map_fd, void *context);
+    struct wm_ring_block {
+        uint8_t *data; size_t capacity; size_t used;
+        uint64_t *offsets; size_t offsets_capacity; size_t count;
+        size_t record_max;
+    };
+    struct ring_buffer *wm_block_ring_open(int map_fd, struct wm_ring_block *block);
     int ring_buffer__consume(struct ring_buffer *rb);
     int ring_buffer__epoll_fd(const struct ring_buffer *rb);
     void ring_buffer__free(struct ring_buffer *rb);

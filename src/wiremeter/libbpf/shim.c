@@ -47,6 +47,34 @@ static struct bpf_object *wm_object_open(const char *path)
 	return bpf_object__open(path);
 }
 
+/* Records of a ring as they are taken: one behind the other in the reader's memory. */
+struct wm_ring_block {
+	uint8_t *data;
+	size_t capacity;
+	size_t used;
+	uint64_t *offsets;
+	size_t offsets_capacity;
+	size_t count;
+	size_t record_max; /* bytes that a record may have */
+};
+
+static int take_record(void *context, void *data, size_t size)
+{
+	struct wm_ring_block *block = context;
+
+	/* There was room for it: the last call saw to that. */
+	memcpy(block->data + block->used, data, size);
+	block->offsets[block->count++] = block->used;
+	block->used += (size + 7) & ~(size_t)7;
+	return block->capacity - block->used < block->record_max || block->count == block->offsets_capacity ? -EAGAIN
+													    : 0;
+}
+
+static struct ring_buffer *wm_block_ring_open(int map_fd, struct wm_ring_block *block)
+{
+	return ring_buffer__new(map_fd, take_record, block, NULL);
+}
+
 static int wm_map_create_array(const char *name, unsigned int value_size, unsigned int max_entries)
 {
 	return bpf_map_create(BPF_MAP_TYPE_ARRAY, name, 4, value_size, max_entries, NULL);

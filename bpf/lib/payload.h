@@ -1,0 +1,274 @@
+/* Which packets' payloads user space gets to see: the few that a name can be read from.
+ *
+ * A flow has a credit of packets that are sent whatever they hold: its first few, and those after one that begins like
+ * the start of something. With no credit left only such a beginning counts, and is looked for only where the payload
+ * lies at hand or the flow is one whose messages matter each, as HTTP's do.
+ */
+#ifndef WM_PAYLOAD_H
+#define WM_PAYLOAD_H
+
+#include "flow_table.h"
+#include "packet.h"
+
+#define WM_CREDIT_TCP  6
+#define WM_CREDIT_UDP  2
+#define WM_CREDIT_TLS  6  /* a ClientHello over several segments, the ServerHello */
+#define WM_CREDIT_QUIC 3  /* a ClientHello over several datagrams */
+#define WM_CREDIT_HTTP 16 /* the rest of a head, and as much of the body as tells when it ended */
+
+/* New flows that one CPU gives attention in one tick. Behind a flood of new flows names may be missing, and are counted
+ * as lost; the meter's cost stays bounded. */
+#define WM_GRANTS_TCP 32
+#define WM_GRANTS_UDP 4
+
+/* wm_attention.state: 1 + enum wm_source, or one of these. */
+#define WM_UNOPENED   0x00	       /* no payload of the flow has been looked at in this epoch */
+#define WM_FROM_START 0x80	       /* nor before: the flow's first packet was there */
+#define WM_REFUSED    (1 + WM_SOURCES) /* too many flows began at once */
+
+/* engine_age() of a clock of nanoseconds: steps of four and a half minutes. */
+#define WM_AGE_SHIFT_NS 38
+
+#define WM_WORD(a, b, c, d)                                                           \
+	(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__                                    \
+		 ? (__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24 \
+		 : (__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
+
+/* What an engine has for this: attention_open() and attention_note() on its memory of flows, and its clock's parts. */
+static __always_inline struct wm_attention engine_open(__u32 hash, int udp, int from_start, __u64 now);
+static __always_inline void engine_note(__u32 hash, struct wm_attention attention);
+static __always_inline int engine_fragment(__u32 hash, int first); /* fragment_known() */
+static __always_inline __u64 engine_tick(__u64 now);
+static __always_inline __u16 engine_age(__u64 now);
+static __always_inline int engine_grants_are_limited(void);
+
+/* By port alone: every message is a transaction of its own. */
+static __always_inline int is_dns(const struct headers *h)
+{
+	const __u16 dns = wm_be16(WM_PORT_DNS), mdns = wm_be16(WM_PORT_MDNS), llmnr = wm_be16(WM_PORT_LLMNR);
+	__u16 src = h->ports.src_be, dst = h->ports.dst_be;
+
+	if (src == dns || dst == dns)
+		return 1;
+	return h->protocol == WM_UDP && (dst == mdns || src == mdns || dst == llmnr || src == llmnr);
+}
+
+/* RFC 9112, sections 3 and 4; RFC 9113, section 3.4 ("PRI "). The first four bytes tell enough. */
+static __always_inline int begins_http(__u32 word)
+{
+	switch (word) {
+	case WM_WORD('H', 'T', 'T', 'P'):
+	case WM_WORD('G', 'E', 'T', ' '):
+	case WM_WORD('P', 'O', 'S', 'T'):
+	case WM_WORD('P', 'U', 'T', ' '):
+	case WM_WORD('H', 'E', 'A', 'D'):
+	case WM_WORD('D', 'E', 'L', 'E'):
+	case WM_WORD('O', 'P', 'T', 'I'):
+	case WM_WORD('P', 'A', 'T', 'C'):
+	case WM_WORD('C', 'O', 'N', 'N'):
+	case WM_WORD('T', 'R', 'A', 'C'):
+	case WM_WORD('P', 'R', 'O', 'P'):
+	case WM_WORD('P', 'R', 'I', ' '):
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* A record (RFC 8446, section 5.1) with a ClientHello or ServerHello. */
+static __always_inline int begins_tls(const struct payload_start *start)
+{
+	return start->bytes[0] == 22 && start->bytes[1] == 3 && start->bytes[2] <= 4 &&
+	       (start->bytes[5] == 1 || start->bytes[5] == 2);
+}
+
+/* TLS records after which nothing is in the clear: change_cipher_spec and application_data. */
+static __always_inline int goes_on_encrypted(const struct payload_start *start)
+{
+	return (start->bytes[0] == 23 || start->bytes[0] == 20) && start->bytes[1] == 3 && start->bytes[2] <= 4;
+}
+
+/* A long header of version 1 or 2 (RFC 9000, section 17.2; RFC 9369, section 3) that is an Initial's. */
+static __always_inline int begins_quic(const struct payload_start *start)
+{
+	__u32 version_be;
+
+	__builtin_memcpy(&version_be, &start->bytes[1], sizeof(version_be));
+	if (version_be == WM_WORD(0, 0, 0, 1))
+		return (start->bytes[0] & 0xf0) == 0xc0;
+	return version_be == WM_WORD(0x6b, 0x33, 0x43, 0xcf) && (start->bytes[0] & 0xf0) == 0xd0;
+}
+
+/* What a payload begins like; WM_SOURCES: nothing of ours. */
+static __always_inline __u32 source_of(const struct headers *h, const struct payload_start *start)
+{
+	if (h->protocol == WM_UDP)
+		return begins_quic(start) ? WM_SOURCE_QUIC : WM_SOURCES;
+	if (begins_tls(start))
+		return WM_SOURCE_TLS;
+	return begins_http(start->words[0]) ? WM_SOURCE_HTTP : WM_SOURCES;
+}
+
+static __always_inline __u8 credit_of(__u32 source)
+{
+	switch (source) {
+	case WM_SOURCE_TLS:
+		return WM_CREDIT_TLS;
+	case WM_SOURCE_QUIC:
+		return WM_CREDIT_QUIC;
+	default:
+		return WM_CREDIT_HTTP;
+	}
+}
+
+/* The attention that a flow new in this epoch has left from the last one, or else gets. Refusals are not remembered:
+ * the next epoch may have room. */
+static __always_inline struct wm_attention attention_open(struct wm_recent *recent, __u32 hash, int udp, int from_start,
+							  __u64 now)
+{
+	struct wm_recent_flow *flow = &recent->flows[hash % WM_RECENT_FLOWS];
+	__u32 *granted = &recent->granted[!!udp];
+	__u16 age = engine_age(now);
+
+	if (!from_start && flow->hash == hash && (__u16)(age - flow->age) <= 1) {
+		flow->age = age;
+		return flow->attention;
+	}
+	if (engine_grants_are_limited()) {
+		if (recent->tick != engine_tick(now)) {
+			recent->tick = engine_tick(now);
+			recent->granted[0] = recent->granted[1] = 0;
+		}
+		if (*granted >= (udp ? WM_GRANTS_UDP : WM_GRANTS_TCP))
+			return (struct wm_attention){0, WM_REFUSED};
+		*granted += 1;
+	}
+	*flow = (struct wm_recent_flow){
+		.hash = hash,
+		.age = age,
+		.attention = {udp ? WM_CREDIT_UDP : WM_CREDIT_TCP, 1 + WM_SOURCE_FIRST},
+	};
+	return flow->attention;
+}
+
+static __always_inline void attention_note(struct wm_recent *recent, __u32 hash, struct wm_attention attention)
+{
+	struct wm_recent_flow *flow = &recent->flows[hash % WM_RECENT_FLOWS];
+
+	if (flow->hash == hash)
+		flow->attention = attention;
+}
+
+/* Whether the flow's payloads have to be read even where that takes a copy. */
+static __always_inline int attention_is_open(struct wm_attention attention)
+{
+	return attention.credit || attention.state == 1 + WM_SOURCE_HTTP;
+}
+
+/* What to send a packet as, by the attention its flow has and what it begins with (NULL: not known); WM_SOURCES: not at
+ * all. Changes the attention. */
+static __always_inline __u32 attention_pay(struct wm_attention *attention, const struct headers *h,
+					   const struct payload_start *start)
+{
+	__u32 source = start ? source_of(h, start) : WM_SOURCES;
+
+	if (source != WM_SOURCES) {
+		*attention = (struct wm_attention){credit_of(source), 1 + source};
+		return source;
+	}
+	if (!attention->credit)
+		return WM_SOURCES;
+	source = attention->state - 1;
+	if (start && source != WM_SOURCE_HTTP && goes_on_encrypted(start)) {
+		attention->credit = 0;
+		return WM_SOURCES;
+	}
+	attention->credit--;
+	return source < WM_SOURCES ? source : WM_SOURCE_FIRST;
+}
+
+/* One number for the fragments of a packet. */
+static __always_inline __u32 fragment_hash(const struct headers *h)
+{
+	__u64 hash = h->fragment_id;
+
+	if (h->family == 4)
+		return hash_mix(hash ^ (__u64)h->addr_be.v4[0] << 32 ^ h->addr_be.v4[1]);
+	for (int i = 0; i < 4; i++)
+		hash = hash_mix(hash ^ h->addr_be.words[i]);
+	return hash;
+}
+
+/* Whether a later fragment belongs to a packet whose first one was sent; that of a first one is noted. */
+static __always_inline int fragment_known(struct wm_recent *recent, __u32 hash, int first)
+{
+	__u32 *place = &recent->fragments[hash % WM_RECENT_FRAGMENTS];
+
+	if (first)
+		*place = hash;
+	return *place == hash;
+}
+
+/* DNS over UDP, whose answers may come in fragments: the first has the ports. */
+static __always_inline __u32 fragment_pick(const struct headers *h, __u32 sources)
+{
+	int first = !(h->fragment & WM_IPV4_FRAGMENT_OFFSET);
+
+	if (!(sources & 1 << WM_SOURCE_DNS) || h->protocol != WM_UDP || !h->payload_bytes || (first && !is_dns(h)))
+		return WM_SOURCES;
+	return engine_fragment(fragment_hash(h), first) ? WM_SOURCE_DNS : WM_SOURCES;
+}
+
+/* The first bytes of the payload, if they lie at hand or `anyhow`. */
+static __always_inline int payload_begin(const struct packet *packet, const struct headers *h,
+					 struct payload_start *start, int anyhow)
+{
+	const char *at = (const char *)packet->data + (h->payload_offset & WM_HEADERS_END_MASK);
+
+	if (h->payload_bytes < sizeof(*start))
+		return 0;
+	if (at + sizeof(*start) <= (const char *)packet->end) {
+		__builtin_memcpy(start, at, sizeof(*start));
+		return 1;
+	}
+	return anyhow && !packet_load(packet, h->payload_offset, start, sizeof(*start));
+}
+
+/* What to send the payload of a packet of `flow` as, of the sources whose bits are set; WM_SOURCES: not at all.
+ * `packet` NULL: h->start is all there is to see of it. */
+static __always_inline __u32 payload_pick(const struct packet *packet, const struct headers *h, __u32 sources,
+					  struct wm_region_header *region, struct wm_flow_cold *flow, __u64 now)
+{
+	struct wm_attention attention = flow->attention;
+	int udp = h->protocol == WM_UDP, there;
+	struct payload_start start;
+	__u32 source;
+
+	if (wm_unlikely(h->fragment))
+		return fragment_pick(h, sources);
+	if (wm_unlikely(h->tcp_flags & WM_TCP_SYN))
+		flow->attention = attention = (struct wm_attention){0, WM_FROM_START};
+	if (!h->payload_bytes)
+		return WM_SOURCES;
+	if (wm_unlikely(is_dns(h)))
+		return sources & 1 << WM_SOURCE_DNS ? WM_SOURCE_DNS : WM_SOURCES;
+	if (wm_unlikely(!(attention.state & ~WM_FROM_START))) {
+		flow->attention = attention = engine_open(flow->hash, udp, attention.state, now);
+		if (attention.state == WM_REFUSED)
+			region->lost_payloads[WM_SOURCE_FIRST]++;
+	}
+	if (packet) {
+		there = payload_begin(packet, h, &start, attention_is_open(attention));
+	} else {
+		start = h->start;
+		there = h->start_is_there;
+	}
+	source = attention_pay(&attention, h, there ? &start : NULL);
+	if (wm_likely(source == WM_SOURCES && attention.credit == flow->attention.credit))
+		return WM_SOURCES;
+	flow->attention = attention;
+	engine_note(flow->hash, attention);
+	return sources >> source & 1 ? source : WM_SOURCES;
+}
+
+#endif

@@ -1,0 +1,462 @@
+"""Which name an address was resolved to, for which client: what DNS answers tell about the connections that follow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import tempfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.errors import InputError
+from wiremeter.names.dns_transactions import MDNS_PORT, is_multicast
+from wiremeter.names.records import DnsAnswer, DnsTransaction
+
+#: A name holds at least so long after it was learned or last looked up, however short its TTL. Clients go on using an
+#: address after its TTL: pools and browsers for minutes, a connection for as long as it lasts, with pauses up to the
+#: usual keep-alive interval of two hours (RFC 1122, section 4.2.3.6). A name that holds too long is wrong only where
+#: its address moves to another name that the client then uses without asking for it.
+HOLD_NS = 2 * 3600 * 1_000_000_000
+#: Longer TTLs count as this (RFC 8767, section 4).
+MAX_TTL_S = 7 * 86_400
+#: Longer names are not those of hosts (RFC 1035, section 2.3.4) but bytes with escapes; they are not learned.
+MAX_NAME_CHARACTERS = 253
+
+_S_NS = 1_000_000_000
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+#: The client of what was announced to all. No client has this address, the unspecified one.
+_EVERYONE = bytes(16)
+#: When full, one of so many entries goes at once: finding the least recently used takes a look at all.
+_EVICTED_SHARE = 16
+#: So many flows are looked up at a time: arrays of this length stay in the cache, and their memory in the process.
+_BLOCK = 16384
+_HINTS = re.compile(r' ipv[46]hint="?([^" ]*)')
+
+_FORMAT = "wiremeter domain cache"
+_VERSION = 1
+_MAX_BYTES_OF_ENTRY = 512
+
+_Slots = NDArray[np.intp]
+_Words = NDArray[np.uint64]
+
+
+class _Index(NamedTuple):
+    """Entries in order of their hashes, and where in it those begin whose upper bits are 0, 1, …"""
+
+    hashes: _Words
+    keys: _Words
+    slots: _Slots
+    starts: NDArray[np.int32]
+    shift: np.uint64
+
+
+class _Ends(NamedTuple):
+    """One end of many pairs: its addresses as two words each, and what their hashes are made of; all of shape (n,)."""
+
+    upper: _Words
+    lower: _Words
+    mixed: _Words
+
+
+class DomainCache:
+    """Names by client and address, as DNS answered them; bounded, the least recently learned or used go first.
+
+    Addresses are 16 bytes in network order, IPv4 as v4-mapped; names lower case, without the last dot; times in
+    nanoseconds since the Unix epoch. The name of an address is the one its client asked for, whatever CNAMEs lie
+    between; if it asked for several, the latest. What was announced by multicast holds for every client.
+    """
+
+    def __init__(self, capacity: int = 65_536) -> None:
+        """capacity: how many (client, address) pairs are kept, and how many PTR records beside them."""
+        self._capacity = capacity
+        #: Where the pair of a client and an address, 32 bytes, lies in the columns.
+        self._slots: dict[bytes, int] = {}
+        self._free = list(reversed(range(capacity)))
+        self._names = [""] * capacity
+        self._keys = np.zeros((capacity, 4), np.uint64)
+        self._until_ns = np.zeros(capacity, np.int64)
+        self._used_ns = np.zeros(capacity, np.int64)
+        self._index: _Index | None = None
+        #: Unpredictable, so that nobody can choose addresses which share a hash.
+        self._multipliers = np.frombuffer(os.urandom(32), np.uint64) | np.uint64(1)
+        self._pointers: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+        #: Entries that went before their time, for want of space.
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        """How many (client, address) pairs are kept, those included whose time is over."""
+        return len(self._slots)
+
+    # --- learning
+
+    def learn(self, time_ns: int, transaction: DnsTransaction) -> None:
+        """Take what a response says of addresses, from A and AAAA records and the hints in HTTPS and SVCB (RFC 9460).
+
+        time_ns: when the response was seen. Records that do not belong to the question are left alone, except in
+        mDNS, where each record stands for itself. PTR records are kept apart.
+        """
+        if transaction.rcode != 0 or not transaction.answers:
+            return
+        flow = transaction.flow
+        is_announced = not transaction.has_query and is_multicast(flow.dst_addr)
+        client = _EVERYONE if is_announced else flow.src_addr
+        stands_for_itself = is_announced or flow.dst_port == MDNS_PORT
+        asked = transaction.query.lower()
+        chain = _chain(asked, transaction.answers)
+        for answer in transaction.answers:
+            owner = answer.name.lower()
+            if stands_for_itself and not answer.ttl:  # withdrawn: RFC 6762, section 10.1
+                continue
+            ttl_ns = min(answer.ttl, MAX_TTL_S) * _S_NS
+            if answer.type == "PTR":
+                self._learn_pointer(owner, asked, answer.data.lower(), time_ns + max(ttl_ns, HOLD_NS))
+            elif stands_for_itself or owner in chain:
+                name = _host(owner if stands_for_itself else asked, answer.type)
+                for address in _addresses(answer) if name else ():
+                    self._store(client + address, name, time_ns + ttl_ns, time_ns)
+
+    def _learn_pointer(self, owner: str, asked: str, name: str, until_ns: int) -> None:
+        # A reverse zone of less than 256 addresses lies behind a CNAME (RFC 2317): then the question has the address.
+        address = _address_of_pointer(owner) or _address_of_pointer(asked)
+        if address is not None and (name := _host(name, "PTR")):
+            self._store_pointer(address, name, until_ns)
+
+    def _store_pointer(self, address: bytes, name: str, until_ns: int) -> None:
+        self._pointers[address] = (name, until_ns)
+        self._pointers.move_to_end(address)
+        if len(self._pointers) > self._capacity:
+            self._pointers.popitem(last=False)
+            self.evictions += 1
+
+    def _store(self, key: bytes, name: str, until_ns: int, used_ns: int) -> None:
+        slot = self._slots.get(key)
+        if slot is None:
+            if not self._free:
+                self._make_room(used_ns)
+            slot = self._free.pop()
+            self._slots[key] = slot
+            self._keys[slot] = np.frombuffer(key, np.uint64)
+            self._index = None
+        self._names[slot] = name
+        self._until_ns[slot] = until_ns
+        self._used_ns[slot] = used_ns
+
+    def _make_room(self, now_ns: int) -> None:
+        """Drop all whose time is over; if there are none, those that were not learned or used for the longest time."""
+        gone = np.flatnonzero(self._end_ns(slice(None)) < now_ns)
+        if not len(gone):
+            count = max(self._capacity // _EVICTED_SHARE, 1)
+            gone = np.argpartition(self._used_ns, count - 1)[:count]
+            self.evictions += count
+        for slot in gone.tolist():
+            del self._slots[self._keys[slot].tobytes()]
+            self._free.append(slot)
+
+    def _end_ns(self, slots: _Slots | slice) -> NDArray[np.int64]:
+        return np.maximum(self._until_ns[slots], self._used_ns[slots] + HOLD_NS)
+
+    # --- looking up
+
+    def lookup(self, client: bytes, server: bytes, time_ns: int) -> str | None:
+        """The name that `client` asked for and got `server`, or that was announced to all; None if there is none."""
+        for key in (client + server, _EVERYONE + server):
+            slot = self._slots.get(key)
+            if slot is None:
+                continue
+            used_ns = int(self._used_ns[slot])
+            if max(int(self._until_ns[slot]), used_ns + HOLD_NS) >= time_ns:
+                self._used_ns[slot] = max(used_ns, time_ns)
+                return self._names[slot]
+        return None
+
+    def lookup_ptr(self, server: bytes, time_ns: int) -> str | None:
+        """The name in an address's PTR record, if one was seen. Who runs the address writes it: weak evidence."""
+        name, until_ns = self._pointers.get(server, (None, 0))
+        return name if until_ns >= time_ns else None
+
+    def lookup_many(
+        self,
+        src: NDArray[np.uint8],
+        dst: NDArray[np.uint8],
+        time_ns: int,
+        *,
+        src_is_client: NDArray[np.bool_] | None = None,
+    ) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
+        """The names of many flows: (numbers of shape (n,), the names that they number; number 0 is "", no name).
+
+        src, dst: shape (n, 16), the flows' addresses.
+        src_is_client: shape (n,), set where the flow is known to go from client to server. Where it is not, both ways
+        are tried, src as the client first. What was announced to all is asked only where it is: an announcement
+        does not tell who is the client, and the name of a client is not that of its connections.
+        """
+        found = np.full(len(src), -1, np.intp)
+        known = np.zeros(len(src), np.bool_) if src_is_client is None else src_is_client
+        if self._slots:
+            for begin in range(0, len(src), _BLOCK):
+                rows = slice(begin, begin + _BLOCK)
+                self._find_flows(found[rows], src[rows], dst[rows], known[rows], time_ns)
+        used = self._used(found)
+        self._used_ns[used] = np.maximum(self._used_ns[used], time_ns)
+        numbers = {"": 0}
+        number_of = np.zeros(self._capacity + 1, np.uint32)  # the last one is that of slot -1, not found
+        number_of[used] = [numbers.setdefault(self._names[slot], len(numbers)) for slot in used.tolist()]
+        return number_of[found], tuple(numbers)
+
+    def _find_flows(
+        self,
+        found: _Slots,
+        src: NDArray[np.uint8],
+        dst: NDArray[np.uint8],
+        src_is_client: NDArray[np.bool_],
+        time_ns: int,
+    ) -> None:
+        """Put into `found` the slot of each flow that has one."""
+        sources, targets = self._ends(src), self._ends(dst)
+        self._find(found, found < 0, sources, targets, time_ns)
+        self._find(found, (found < 0) & ~src_is_client, targets, sources, time_ns)
+        left = (found < 0) & src_is_client
+        if left.any():
+            self._find(found, left, self._ends(np.zeros_like(src)), targets, time_ns)
+
+    def _ends(self, addresses: NDArray[np.uint8]) -> _Ends:
+        words = np.ascontiguousarray(addresses).view(np.uint64)
+        upper, lower = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
+        mixed = upper * self._multipliers[0] + lower * self._multipliers[1]
+        return _Ends(upper, lower, mixed ^ mixed >> np.uint64(32))
+
+    def _hashes(self, clients: _Ends, servers: _Ends) -> _Words:
+        hashes: _Words = (clients.mixed * self._multipliers[2] + servers.mixed) * self._multipliers[3]
+        return hashes
+
+    def _find(self, found: _Slots, is_wanted: NDArray[np.bool_], clients: _Ends, servers: _Ends, time_ns: int) -> None:
+        """Put into `found` the slots of those pairs that are wanted, kept, and hold at `time_ns`."""
+        index = self._index = self._index or self._indexed()
+        # `take` and `compress` are two to four times as fast as brackets, and nothing else costs time here.
+        hashes = self._hashes(clients, servers)
+        buckets = (hashes >> index.shift).astype(np.intp)
+        at, ends = index.starts.take(buckets), index.starts.take(buckets + 1)
+        left = np.flatnonzero((at < ends) & is_wanted)
+        while len(left):
+            same = left.compress(index.hashes.take(at.take(left)) == hashes.take(left))
+            places = at.take(same)
+            slots, keys = index.slots.take(places), index.keys.take(places, axis=0)
+            is_equal = (
+                (keys[:, 0] == clients.upper.take(same))
+                & (keys[:, 1] == clients.lower.take(same))
+                & (keys[:, 2] == servers.upper.take(same))
+                & (keys[:, 3] == servers.lower.take(same))
+                & (self._end_ns(slots) >= time_ns)
+            )
+            found[same[is_equal]] = slots[is_equal]
+            at[left] += 1
+            left = left.compress((at.take(left) < ends.take(left)) & (found.take(left) < 0))
+
+    def _indexed(self) -> _Index:
+        slots = np.fromiter(self._slots.values(), np.intp, len(self._slots))
+        addresses = self._keys[slots].view(np.uint8)
+        hashes = self._hashes(self._ends(addresses[:, :16]), self._ends(addresses[:, 16:]))
+        order = np.argsort(hashes)
+        bits = len(slots).bit_length() + 1  # two to four times as many as entries
+        shift = np.uint64(64 - bits)
+        starts = np.zeros((1 << bits) + 1, np.int32)
+        np.cumsum(np.bincount((hashes >> shift).astype(np.intp), minlength=1 << bits), out=starts[1:])
+        return _Index(hashes[order], self._keys[slots[order]], slots[order], starts, shift)
+
+    def _used(self, found: _Slots) -> _Slots:
+        """The slots in `found`, each once; a mark for each is faster than sorting them."""
+        is_used = np.zeros(self._capacity, np.bool_)
+        is_used[found[found >= 0]] = True
+        return np.flatnonzero(is_used)
+
+    # --- across restarts
+
+    def save(self, path: Path) -> None:
+        """Write all that is kept to a file that only its owner can read: whole, or not at all.
+
+        Raises InputError if that cannot be done; a file that was there before is still there then.
+        """
+        entries = [*self._entries(), *self._pointer_entries()]
+        rows = msgspec.json.Encoder().encode_lines(entries)
+        header = _Header(_FORMAT, _VERSION, len(entries), zlib.crc32(rows))
+        try:
+            _write_whole(path, msgspec.json.encode(header) + b"\n" + rows)
+        except OSError as error:
+            raise InputError(f"{path}: the domain cache cannot be saved: {error.strerror}") from error
+
+    def load(self, path: Path, now_ns: int) -> int:
+        """Take what a file of save() holds and is not over at `now_ns`; returns how much that is.
+
+        What is known already stays as it is, being newer. Raises InputError, and changes nothing, if the file cannot be
+        read, is damaged or not of ours.
+        """
+        taken = 0
+        for entry in _read_entries(path, (2 * self._capacity + 1) * _MAX_BYTES_OF_ENTRY):
+            # A clock that was set back must not make entries hold for longer than they ever could.
+            until_ns = min(entry.until_ns, now_ns + MAX_TTL_S * _S_NS)
+            used_ns = min(entry.used_ns, now_ns)
+            if max(until_ns, used_ns + HOLD_NS) < now_ns:
+                continue
+            if entry.client is None:
+                if entry.address not in self._pointers:
+                    self._store_pointer(entry.address, entry.name, until_ns)
+                    taken += 1
+            elif entry.client + entry.address not in self._slots:
+                self._store(entry.client + entry.address, entry.name, until_ns, used_ns)
+                taken += 1
+        return taken
+
+    def _entries(self) -> Iterator[_Entry]:
+        """Least recently used first, so that a smaller cache which loads them keeps the others."""
+        for key, slot in sorted(self._slots.items(), key=lambda item: int(self._used_ns[item[1]])):
+            until_ns, used_ns = int(self._until_ns[slot]), int(self._used_ns[slot])
+            yield _Entry(key[:16], key[16:], self._names[slot], until_ns, used_ns)
+
+    def _pointer_entries(self) -> Iterator[_Entry]:
+        for address, (name, until_ns) in self._pointers.items():
+            yield _Entry(None, address, name, until_ns, 0)
+
+
+# --- the file
+
+
+_Address = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """The file's first line. crc32: of all the others."""
+
+    format: str
+    version: int
+    entries: int
+    crc32: int
+
+
+class _Entry(msgspec.Struct, frozen=True, array_like=True):
+    """Every other line. client None: a PTR record."""
+
+    client: _Address | None
+    address: _Address
+    name: _Name
+    until_ns: _Time
+    used_ns: _Time
+
+
+def _read_entries(path: Path, max_bytes: int) -> list[_Entry]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: the domain cache cannot be read: {error.strerror}") from error
+    first, _, rows = content.partition(b"\n")
+    try:
+        header = msgspec.json.decode(first, type=_Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a domain cache of wiremeter") from error
+    if header.format != _FORMAT:
+        raise InputError(f"{path}: not a domain cache of wiremeter")
+    if header.version != _VERSION:
+        raise InputError(f"{path}: domain cache of version {header.version}, and this wiremeter reads {_VERSION}")
+    if len(content) > max_bytes:
+        raise InputError(f"{path}: domain cache of over {max_bytes} bytes, more than this one may hold; remove it")
+    damaged = f"{path}: the domain cache is damaged; remove it to begin with an empty one"
+    if header.crc32 != zlib.crc32(rows):
+        raise InputError(damaged)
+    try:
+        entries = msgspec.json.Decoder(_Entry).decode_lines(rows)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(damaged) from error
+    if len(entries) != header.entries:
+        raise InputError(damaged)
+    return entries
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Replace a file so that after a crash at any time the old or the new one is there. Mode 0600. Raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# --- what answers hold
+
+
+def _chain(asked: str, answers: Iterable[DnsAnswer]) -> set[str]:
+    """The name that was asked for and those it stands for by CNAMEs, in whatever order (RFC 1034, section 3.6.2)."""
+    targets = {answer.name.lower(): answer.data.lower() for answer in answers if answer.type == "CNAME"}
+    chain = {asked}
+    while (asked := targets.get(asked, asked)) not in chain:
+        chain.add(asked)
+    return chain
+
+
+def _host(name: str, rdtype: str) -> str:
+    """The host that a record is about; "" if its name can be no host's. Those of HTTPS and SVCB records may have the
+    port and the scheme before it (RFC 9460, section 2.3).
+
+    >>> _host("_8443._https.example.org", "HTTPS")
+    'example.org'
+    """
+    while name.startswith("_") and rdtype in ("HTTPS", "SVCB"):
+        name = name.partition(".")[2]
+    return name if len(name) <= MAX_NAME_CHARACTERS and name != "." else ""
+
+
+def _addresses(answer: DnsAnswer) -> Iterator[bytes]:
+    if answer.type in ("A", "AAAA"):
+        texts = [answer.data]
+    elif answer.type in ("HTTPS", "SVCB"):
+        texts = [text for hints in _HINTS.findall(answer.data) for text in hints.split(",")]
+    else:
+        return
+    for text in texts:
+        # What is in a record of type A need not be an address.
+        with contextlib.suppress(OSError):
+            yield _address(text)
+
+
+def _address(text: str) -> bytes:
+    if ":" in text:
+        return socket.inet_pton(socket.AF_INET6, text)
+    return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)
+
+
+def _address_of_pointer(name: str) -> bytes | None:
+    """The address of a name in in-addr.arpa (RFC 1035, section 3.5) or ip6.arpa (RFC 3596, section 2.5).
+
+    >>> _address_of_pointer("9.2.0.192.in-addr.arpa").hex()
+    '00000000000000000000ffffc0000209'
+    """
+    *labels, zone, top = name.split(".") if name.endswith(".arpa") else ("", "")
+    labels.reverse()
+    try:
+        if top == "arpa" and zone == "in-addr" and len(labels) == 4:
+            return _address(".".join(labels))
+        if top == "arpa" and zone == "ip6" and len(labels) == 32 and all(len(label) == 1 for label in labels):
+            return bytes.fromhex("".join(labels))
+    except (OSError, ValueError):
+        pass
+    return None

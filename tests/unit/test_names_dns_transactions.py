@@ -1,0 +1,256 @@
+"""DNS queries joined with their responses."""
+
+from __future__ import annotations
+
+import socket
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wiremeter.names.dns import DnsMessage
+from wiremeter.names.dns_transactions import TIMEOUT_NS, DnsTransactions, is_multicast
+from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
+
+MS = 1_000_000
+ANSWERS = (DnsAnswer("www.example.com", "A", 300, "192.0.2.1"),)
+WWW = ("www.example.com", "A")
+
+
+def address(text: str) -> bytes:
+    if ":" in text:
+        return socket.inet_pton(socket.AF_INET6, text)
+    return bytes(10) + b"\xff\xff" + socket.inet_aton(text)
+
+
+def flow(src: str = "10.0.0.1", port: int = 40000, dst: str = "10.0.0.53", to: int = 53, protocol: int = 17) -> FlowKey:
+    return FlowKey(address(src), port, address(dst), to, protocol, 6 if ":" in src else 4)
+
+
+def query(*questions: tuple[str, str], number: int = 7, cut: bool = False) -> DnsMessage:
+    return DnsMessage(number, False, 0, 0, questions or (WWW,), (), False, False, cut)
+
+
+def response(
+    *questions: tuple[str, str],
+    number: int = 7,
+    rcode: int = 0,
+    answers: tuple[DnsAnswer, ...] = ANSWERS,
+    cut: bool = False,
+) -> DnsMessage:
+    return DnsMessage(number, True, 0, rcode, questions, answers, False, False, cut)
+
+
+CLIENT = flow()
+SERVER = CLIENT.reversed()
+
+
+def test_response_ends_its_query_with_answers_and_latency() -> None:
+    transactions = DnsTransactions()
+    assert transactions.message(5 * MS, CLIENT, query()) == []
+    assert len(transactions) == 1
+    (ended,) = transactions.message(8 * MS, SERVER, response(WWW))
+    assert ended == DnsTransaction(5 * MS, CLIENT, "www.example.com", "A", 0, 3 * MS, ANSWERS)
+    assert len(transactions) == 0
+    assert transactions.flush() == []
+
+
+def test_names_match_whatever_their_case_and_are_told_as_they_were_asked() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query(("wWw.ExAmPlE.com", "A")))
+    (ended,) = transactions.message(1, SERVER, response(WWW))
+    assert (ended.query, ended.rcode) == ("wWw.ExAmPlE.com", 0)
+
+
+def test_response_before_its_query_in_time_has_no_negative_latency() -> None:
+    transactions = DnsTransactions()
+    transactions.message(1000, CLIENT, query())
+    (ended,) = transactions.message(990, SERVER, response(WWW))
+    assert (ended.time_ns, ended.latency_ns) == (1000, 0)
+
+
+def test_error_without_answers_is_a_response() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query())
+    (ended,) = transactions.message(MS, SERVER, response(WWW, rcode=3, answers=()))
+    assert (ended.rcode, ended.latency_ns, ended.answers) == (3, MS, ())
+
+
+def test_same_id_on_another_flow_or_another_id_or_question_does_not_match() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query())
+    strays = [
+        *transactions.message(1, flow(port=40001).reversed(), response(WWW)),
+        *transactions.message(1, flow(protocol=6).reversed(), response(WWW)),
+        *transactions.message(1, SERVER, response(WWW, number=8)),
+        *transactions.message(1, SERVER, response(("www.example.com", "AAAA"))),
+    ]
+    assert [stray.has_query for stray in strays] == [False] * 4
+    assert len(transactions) == 1
+
+
+def test_two_questions_with_one_id_are_answered_each_by_its_own_response() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query(("a.example", "A")))
+    transactions.message(1, CLIENT, query(("a.example", "AAAA")))
+    (first,) = transactions.message(10, SERVER, response(("a.example", "A")))
+    (second,) = transactions.message(11, SERVER, response(("a.example", "AAAA")))
+    assert [(t.qtype, t.latency_ns, t.retry) for t in (first, second)] == [("A", 10, False), ("AAAA", 10, False)]
+
+
+def test_each_question_of_one_query_makes_a_record() -> None:
+    transactions = DnsTransactions()
+    questions = (("a.example", "A"), ("b.example", "A"))
+    transactions.message(0, CLIENT, query(*questions))
+    ended = transactions.message(1, SERVER, response(*questions))
+    assert [(t.query, t.rcode) for t in ended] == [("a.example", 0), ("b.example", 0)]
+
+
+def test_retry_makes_a_record_of_its_own_and_takes_the_response() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query())
+    (first,) = transactions.message(5000 * MS, CLIENT, query())
+    (second,) = transactions.message(5001 * MS, SERVER, response(WWW))
+    assert (first.rcode, first.latency_ns, first.retry) == (None, None, False)
+    assert (second.rcode, second.latency_ns, second.retry) == (0, MS, True)
+    (late,) = transactions.message(5002 * MS, SERVER, response(WWW))
+    assert (late.has_query, late.latency_ns) == (False, None)
+
+
+def test_response_without_a_question_ends_all_that_has_its_id() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query(("a.example", "A"), ("b.example", "A")))
+    ended = transactions.message(9, SERVER, response(rcode=1, answers=()))
+    assert [(t.query, t.rcode, t.latency_ns) for t in ended] == [("a.example", 1, 9), ("b.example", 1, 9)]
+
+
+def test_response_without_its_query_points_from_client_to_server() -> None:
+    (ended,) = DnsTransactions().message(4, SERVER, response(WWW))
+    assert ended == DnsTransaction(4, CLIENT, "www.example.com", "A", 0, None, ANSWERS, has_query=False)
+
+
+def test_response_without_question_and_query_is_named_by_its_first_answer() -> None:
+    (ended,) = DnsTransactions().message(4, SERVER, response())
+    assert (ended.query, ended.qtype, ended.has_query) == ("www.example.com", "A", False)
+
+
+def test_response_that_names_nothing_is_told_nevertheless() -> None:
+    (ended,) = DnsTransactions().message(4, SERVER, response(rcode=5, answers=()))
+    assert (ended.query, ended.qtype, ended.rcode) == ("", "", 5)
+
+
+def test_cut_is_told_of_what_is_there() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query(cut=True))
+    (answered,) = transactions.message(1, SERVER, response(WWW))
+    transactions.message(0, CLIENT, query())
+    (damaged,) = transactions.message(1, SERVER, response(WWW, cut=True))
+    transactions.message(0, CLIENT, query(cut=True))
+    (unanswered,) = transactions.flush()
+    assert [t.cut for t in (answered, damaged, unanswered)] == [False, True, True]
+
+
+# --- what is not answered
+
+
+def test_question_ends_unanswered_after_the_timeout_and_not_before() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query())
+    transactions.message(MS, CLIENT, query(number=8))
+    assert transactions.expire(TIMEOUT_NS - 1) == []
+    (ended,) = transactions.expire(TIMEOUT_NS)
+    assert (ended.time_ns, ended.rcode, ended.latency_ns, ended.has_query) == (0, None, None, True)
+    assert len(transactions) == 1
+    (stray,) = transactions.message(TIMEOUT_NS + 1, SERVER, response(WWW))
+    assert not stray.has_query
+
+
+def test_flush_ends_all_in_order() -> None:
+    transactions = DnsTransactions()
+    for number in range(5):
+        transactions.message(number, CLIENT, query(number=number))
+    assert [t.time_ns for t in transactions.flush()] == [0, 1, 2, 3, 4]
+    assert len(transactions) == 0
+
+
+def test_oldest_end_early_when_too_many_wait_and_are_counted() -> None:
+    transactions = DnsTransactions(capacity=3)
+    early = [t for number in range(10) for t in transactions.message(number, CLIENT, query(number=number))]
+    assert [t.time_ns for t in early] == [0, 1, 2, 3, 4, 5, 6]
+    assert (len(transactions), transactions.ended_early) == (3, 7)
+
+
+def test_many_questions_with_one_id_are_bounded_too() -> None:
+    transactions = DnsTransactions(capacity=100)
+    early = [t for n in range(1000) for t in transactions.message(n, CLIENT, query((f"n{n}.example", "A")))]
+    assert len(transactions) <= 100
+    assert len(early) == transactions.ended_early
+    assert len(early) + len(transactions.flush()) == 1000
+
+
+# --- multicast
+
+
+MDNS = flow("10.0.0.7", 5353, "224.0.0.251", 5353)
+
+
+def test_multicast_is_told_from_unicast() -> None:
+    assert [is_multicast(address(a)) for a in ("224.0.0.251", "239.255.255.250", "ff02::fb")] == [True] * 3
+    assert [is_multicast(address(a)) for a in ("10.0.0.1", "240.0.0.1", "2001:db8::e0")] == [False] * 3
+
+
+def test_each_question_of_mdns_ends_at_once() -> None:
+    ended = DnsTransactions().message(3, MDNS, query(("_ipp._tcp.local", "PTR"), ("a.local", "A"), number=0))
+    assert [(t.query, t.rcode, t.latency_ns, t.flow) for t in ended] == [
+        ("_ipp._tcp.local", None, None, MDNS),
+        ("a.local", None, None, MDNS),
+    ]
+
+
+def test_mdns_responses_stand_alone_and_keep_their_flow() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, MDNS, query(WWW, number=0))
+    (ended,) = transactions.message(5, MDNS, response(number=0))
+    assert (ended.flow, ended.query, ended.has_query, ended.latency_ns) == (MDNS, "www.example.com", False, None)
+
+
+def test_llmnr_query_to_all_is_answered_by_one_of_them() -> None:
+    transactions = DnsTransactions()
+    to_all = flow("fe80::1", 50000, "ff02::1:3", 5355)
+    transactions.message(0, to_all, query(("printer", "A")))
+    first = transactions.message(2, flow("fe80::2", 5355, "fe80::1", 50000), response(("printer", "A")))
+    second = transactions.message(3, flow("fe80::3", 5355, "fe80::1", 50000), response(("printer", "A")))
+    assert [(t.flow, t.latency_ns, t.has_query) for t in first] == [(to_all, 2, True)]
+    assert [(t.flow.dst_addr, t.has_query) for t in second] == [(address("fe80::3"), False)]
+
+
+# --- in general
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> list[tuple[int, FlowKey, DnsMessage]]:
+    names = st.lists(st.sampled_from([("a", "A"), ("A", "A"), ("b", "AAAA")]), max_size=2)
+    flows = [CLIENT, flow(port=40001), MDNS, flow("fe80::1", 50000, "ff02::1:3", 5355)]
+    sent = []
+    for time_ns in range(draw(st.integers(0, 30))):
+        on, number, questions = draw(st.sampled_from(flows)), draw(st.integers(0, 1)), draw(names)
+        if draw(st.booleans()):
+            message = DnsMessage(number, False, 0, 0, tuple(questions), (), False, False, False)
+        else:
+            on, message = on.reversed(), response(*questions, number=number)
+        sent.append((time_ns + draw(st.integers(-3, 3)), on, message))
+    return sent
+
+
+@given(exchanges(), st.integers(1, 5))
+def test_every_question_ends_exactly_once(sent: list[tuple[int, FlowKey, DnsMessage]], capacity: int) -> None:
+    transactions = DnsTransactions(capacity)
+    ended = []
+    for time_ns, on, message in sent:
+        ended += transactions.message(time_ns, on, message)
+        assert len(transactions) <= capacity
+    ended += transactions.flush()
+    asked = sum(len(set(message.questions)) for _, _, message in sent if not message.is_response)
+    assert sum(t.has_query for t in ended) == asked
+    assert all(t.latency_ns is None or t.latency_ns >= 0 for t in ended)
+    assert all((t.latency_ns is None) == (t.rcode is None) for t in ended if t.has_query)
+    assert len(transactions) == 0
