@@ -42,6 +42,7 @@ def test_the_document(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.err == ""
     size = len(FRAME)
     flow = {"family": "ipv4", "protocol": 17, "vlan": None, "packets": 1, "bytes": size, "tcp_flags": 0}
+    flow |= {"application": "unknown", "domain": None, "domain_source": None}
     assert json.loads(printed.out) == {
         "source": {"kind": "capture", "files": [str(mixed)], "linktype": "EN10MB"},
         "seen": {"packets": 6, "bytes": 2 * size + 1500 + len(ARP) + 60 + 64},
@@ -71,6 +72,10 @@ def test_the_document(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
             | {"src_addr": "2001:db8::1", "src_port": 1000, "dst_addr": "2001:db8::2", "dst_port": 53}
             | {"first_ns": T0 + 2000, "last_ns": T0 + 2000},
         ],
+        "dns": [],
+        "tls": [],
+        "quic": [],
+        "http": [],
     }
 
 
@@ -79,10 +84,14 @@ def test_the_keys_of_the_document_are_in_the_order_of_the_reference(
 ) -> None:
     main(["replay", str(mixed), "--format", "json"])
     document = json.loads(capsys.readouterr().out)
-    assert list(document) == ["source", "seen", "families", "protocols", "ethertypes", "unattributed", "flows"]
-    assert " ".join(document["flows"][0]) == (
-        "family protocol src_addr src_port dst_addr dst_port vlan packets bytes first_ns last_ns tcp_flags"
-    )
+    keys = ["source", "seen", "families", "protocols", "ethertypes", "unattributed", "flows"]
+    assert list(document) == [*keys, "dns", "tls", "quic", "http"]
+    flow = "family protocol src_addr src_port dst_addr dst_port vlan packets bytes first_ns last_ns tcp_flags"
+    assert " ".join(document["flows"][0]) == f"{flow} application domain domain_source"
+    main(["replay", str(mixed), "--format", "json", "--names", "none"])
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == keys
+    assert " ".join(document["flows"][0]) == flow
 
 
 def test_frames_without_a_usable_ethertype(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from wiremeter.agent.loop import served
 from wiremeter.agent.settings import Listen
 from wiremeter.agent.vitals import Vitals
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.sinks.prometheus import PrometheusSink
+from wiremeter.sinks.prometheus import DOMAINS, PrometheusSink
 
 if TYPE_CHECKING:
     from wiremeter.sources.live import Monitor
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 class Exposed:
     """Hands on what `source` yields, each batch after the metrics have it. Opens and closes the source."""
 
-    def __init__(self, source: Monitor, listen: Listen, interval: float) -> None:
+    def __init__(self, source: Monitor, listen: Listen, interval: float, domains: int = DOMAINS) -> None:
+        """interval: seconds between batches. domains: most that get series of their own."""
         self._source = source
         self._listen = listen
-        self._sink = PrometheusSink(__version__)
+        self._sink = PrometheusSink(__version__, domains=domains)
         self._vitals = Vitals(interval)
         self._resources = ExitStack()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import gzip_accepted
 
 from wiremeter.agent.vitals import Vitals
+from wiremeter.sinks import protobuf
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,8 +33,8 @@ _INDEX = """<!doctype html>
 
 
 def make_app(registry: CollectorRegistry, vitals: Vitals, version: str = "") -> WSGIApplication:
-    """The WSGI application. /metrics negotiates OpenMetrics and gzip, and takes `name[]`; the rest is text."""
-    metrics: WSGIApplication = make_wsgi_app(registry)
+    """The WSGI application. /metrics comes as text, OpenMetrics or protobuf, gzipped on request, and takes `name[]`."""
+    metrics = _metrics_app(registry)
     one_scrape = threading.Lock()  # each makes all samples anew: one at a time bounds the memory they take
 
     def page(path: str) -> tuple[str, str, str]:
@@ -62,5 +66,24 @@ def make_app(registry: CollectorRegistry, vitals: Vitals, version: str = "") -> 
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
             return [b"failed; the agent's log says why\n"]
         return body if method == "GET" else []
+
+    return app
+
+
+def _metrics_app(registry: CollectorRegistry) -> WSGIApplication:
+    text: WSGIApplication = make_wsgi_app(registry)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Who picks metrics by name reads them, and the names are those of samples in text.
+        is_picking = "name[]" in parse_qs(environ.get("QUERY_STRING", ""))
+        if is_picking or not protobuf.is_preferred(environ.get("HTTP_ACCEPT", "")):
+            return text(environ, start_response)
+        body = protobuf.generate_latest(registry)
+        headers = [("Content-Type", protobuf.CONTENT_TYPE)]
+        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            body = gzip.compress(body)
+            headers.append(("Content-Encoding", "gzip"))
+        start_response("200 OK", headers)
+        return [body]
 
     return app

@@ -46,6 +46,7 @@ class Meter(Protocol):
 
 def open_monitor(settings: Settings) -> Meter:
     """The live meter that the settings ask for. Raises what wiremeter.Monitor raises."""
+    from wiremeter.agent.naming import name_options
     from wiremeter.sources.live import Monitor
 
     return Monitor(
@@ -56,6 +57,7 @@ def open_monitor(settings: Settings) -> Meter:
         program=settings.program,
         bpf_stats=settings.bpf_stats,
         max_devices=settings.max_devices,
+        names=name_options(settings),
     )
 
 
@@ -65,7 +67,7 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
     Raises InputError, PermissionNeeded or KernelError if it cannot start, with nothing left attached.
     """
     log.info("starting", extra={"version": __version__, "interfaces": ",".join(settings.interfaces)})
-    sink = PrometheusSink(__version__)
+    sink = PrometheusSink(__version__, domains=settings.domains)
     vitals = Vitals(settings.interval)
     stop = _Stop(vitals)
     with _on_stop_signals(stop), served(settings.listen, sink, vitals), open_meter(settings) as meter:

@@ -20,6 +20,9 @@ Attach = Literal["auto", "xdp", "xdp-generic", "tcx"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
+#: What names can be read from; the last only where it is asked for.
+NAME_KINDS = ("dns", "tls", "http", "quic", "ptr")
+
 ENVIRONMENT_PREFIX = "WIREMETER_"
 CONFIG_VARIABLE = "WIREMETER_CONFIG"
 
@@ -58,6 +61,11 @@ class Settings:
     listen: where /metrics, /healthz and /readyz are served, or None for nowhere.
     debug: log at level debug, and show tracebacks.
     bpf_stats: have the kernel measure the programs' run time, which costs some ns a packet.
+    names: what may be read of payloads, of NAME_KINDS; none: nothing is.
+    payload_bytes: bytes of one packet's payload that are looked at, at most.
+    redact_paths: leave the paths of HTTP requests out of everything.
+    state_dir: a directory for what should outlive the agent, or None.
+    domains: most domains among the labels of metrics.
     """
 
     interfaces: tuple[str, ...] = ("auto",)
@@ -71,6 +79,11 @@ class Settings:
     log_format: LogFormat = "text"
     debug: bool = False
     bpf_stats: bool = False
+    names: tuple[str, ...] = NAME_KINDS[:-1]
+    payload_bytes: int = 2048
+    redact_paths: bool = True
+    state_dir: str | None = None
+    domains: int = 100
 
 
 NAMES = tuple(field.name for field in fields(Settings))
@@ -202,6 +215,36 @@ def _interfaces(raw: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(listed))
 
 
+def _kinds(raw: object) -> tuple[str, ...]:
+    """A list of kinds, text with commas or blanks between them, or none."""
+    expected = f"none, or some of {', '.join(NAME_KINDS)}"
+    if raw in ("none", False):  # a bare `off` is False in YAML
+        return ()
+    listed = raw.replace(",", " ").split() if isinstance(raw, str) else raw
+    if not isinstance(listed, list | tuple) or not listed or not set(listed) <= set(NAME_KINDS):
+        raise _Unfit(expected)
+    return tuple(dict.fromkeys(listed))
+
+
+def _up_to(most: int) -> Callable[[object], int]:
+    def parse(raw: object) -> int:
+        expected = f"a whole number from 0 to {most}"
+        number = _whole(raw, expected)
+        if number > most:
+            raise _Unfit(expected)
+        return number
+
+    return parse
+
+
+def _directory(raw: object) -> str | None:
+    if raw in ("none", False):
+        return None
+    if not isinstance(raw, str) or not raw:
+        raise _Unfit("a directory, or none")
+    return raw
+
+
 def _power_of_two(raw: object) -> int | None:
     expected = "a power of two, or default"
     if raw == "default":
@@ -284,4 +327,9 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "log_format": _one_of("text", "json"),
     "debug": _switch,
     "bpf_stats": _switch,
+    "names": _kinds,
+    "payload_bytes": _up_to(4096),
+    "redact_paths": _switch,
+    "state_dir": _directory,
+    "domains": _up_to(10_000),
 }

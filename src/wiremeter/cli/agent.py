@@ -62,6 +62,22 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="have the kernel time the programs; costs some ns a packet (default: off)",
     )
 
+    naming = parser.add_argument_group("names", "what is read of packets' payloads (docs/names.md)")
+    add = naming.add_argument
+    add("--names", metavar="KINDS", help="some of dns,tls,http,quic (default: all), with ptr reverse DNS too; or none")
+    add(
+        "--payload-bytes",
+        metavar="N",
+        help="of one packet's payload that are looked at, at most (default 2048; 0: none)",
+    )
+    add(
+        "--redact-paths",
+        action=argparse.BooleanOptionalAction,
+        help="leave the paths of HTTP requests out (default: on)",
+    )
+    add("--state-dir", metavar="DIR", help="where what DNS said outlives a restart (default: nowhere)")
+    add("--domains", metavar="N", help="most domains among the labels of metrics (default 100)")
+
     serving = parser.add_argument_group("what is told")
     add = serving.add_argument
     add("--listen", metavar="HOST:PORT", help=f"where HTTP is served, or off (default {DEFAULT_LISTEN})")

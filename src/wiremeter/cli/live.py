@@ -19,18 +19,24 @@ if TYPE_CHECKING:
 INTERACTIVE_TOP = 200
 PLAIN_TOP = 10
 
-_METERING = ("interfaces", "interval", "attach", "program", "flow_table", "max_devices", "bpf_stats", "listen")
-_SORTS = ("bytes", "packets", "source", "destination", "protocol")
+_METERING = (
+    *("interfaces", "interval", "attach", "program", "flow_table", "max_devices", "bpf_stats", "listen"),
+    *("names", "payload_bytes"),
+)
+_SORTS = ("bytes", "packets", "source", "destination", "protocol", "domain")
+_VIEWS = ("flows", "domains", "applications", "dns")
 
 _EPILOG = """\
 In a terminal it is interactive: ? shows the keys, q quits. Without a terminal, or with --once, --count or --format,
 it prints a block of lines each interval; each begins with the time and what it is: interval, device, alarm, note,
-protocol, flow, conversation. --format json prints a JSON document a line (with --once, one document).
+protocol, application, domain, dns, flow, conversation. --format json prints a JSON document a line (with --once,
+one document).
 
 filters, as in tcpdump (pcap-filter):
   host 10.0.0.1      net 10.0.0.0/8     port 443 or 80     portrange 8000-8099
   src host ...       dst net ...        tcp dst port 22    proto 47
   tcp udp icmp6 ...  ip ip6             vlan, vlan 77      dev eth0    rx tx
+  domain example.com (and all beneath it)    domain '*cdn*'    app tls or http
   and or not ( )     from left to right; parentheses to group
 
 Totals over stacked devices (a bridge and its ports, VXLAN over eth0) add up to more than the wire: a packet
@@ -59,8 +65,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the subcommand and its flags; those of metering leave no trace if not given, as in `agent`."""
     parser = subparsers.add_parser(
         "live",
-        help="show live what crosses the wire: devices, flows, protocols",
-        description="Show live what crosses the wire: device rates, top flows and protocols, and what was not counted.",
+        help="show live what crosses the wire: devices, flows, names",
+        description="Show live what crosses the wire: device rates, top flows, protocols, domains and DNS, and what "
+        "was not counted.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -75,7 +82,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     add("--conversations", action="store_true", help="a flow and its reverse in one line")
     add("--bytes", action="store_true", help="byte/s instead of bit/s")
-    add("--names", action="store_true", help="services by name instead of port numbers")
+    add("--services", action="store_true", help="services by name instead of port numbers")
+    add("--view", choices=_VIEWS, default="flows", help="what the interactive table begins with (default flows)")
     add("--format", choices=("text", "json"), help="print this instead of the interactive view")
     add("--once", action="store_true", help="print one interval and end")
     add("--count", type=_positive, metavar="N", help="print N intervals and end")
@@ -105,6 +113,18 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="LINES",
         default=argparse.SUPPRESS,
         help="lines in each CPU's flow table, a power of two (default: by memory)",
+    )
+    add(
+        "--names",
+        metavar="KINDS",
+        default=argparse.SUPPRESS,
+        help="read names from payloads: some of dns,tls,http,quic (default: all), ptr; or none",
+    )
+    add(
+        "--payload-bytes",
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="of one packet's payload that are looked at, at most (default 2048; 0: none)",
     )
     add("--max-devices", metavar="N", default=argparse.SUPPRESS, help="most devices at a time (default 32)")
     add(
@@ -154,11 +174,14 @@ def _selection(args: argparse.Namespace, default_top: int) -> Selection:
         filter=compile_filter(args.filter.strip()),
         pairs=args.conversations,
         in_bytes=args.bytes,
-        names=args.names,
+        services=args.services,
+        view=args.view,
+        total_sort="packets" if args.sort == "packets" else "bytes",
     )
 
 
 def _open_monitor(args: argparse.Namespace) -> BatchSource:
+    from wiremeter.agent.naming import name_options
     from wiremeter.agent.settings import load_settings
     from wiremeter.sources.live import Monitor
 
@@ -174,6 +197,7 @@ def _open_monitor(args: argparse.Namespace) -> BatchSource:
         program=settings.program,
         bpf_stats=settings.bpf_stats,
         max_devices=settings.max_devices,
+        names=name_options(settings),
     )
     if settings.listen is None:
         return monitor
@@ -215,18 +239,32 @@ def _print(source: BatchSource, args: argparse.Namespace, selection: Selection) 
 
 
 def _text_writer(selection: Selection) -> Callable[[FlowBatch], str]:
+    from wiremeter.flows.batch import Health
     from wiremeter.tui.text import text_block
 
-    return lambda batch: text_block(batch, selection)
+    before = Health()
+
+    def write(batch: FlowBatch) -> str:
+        nonlocal before
+        text = text_block(batch, selection, before)
+        before = batch.health
+        return text
+
+    return write
 
 
 def _json_writer(selection: Selection, *, is_single: bool) -> Callable[[FlowBatch], str]:
     import msgspec
 
+    from wiremeter.flows.batch import Health
     from wiremeter.tui.document import document
 
+    before = Health()
+
     def write(batch: FlowBatch) -> str:
-        encoded = msgspec.json.encode(document(batch, selection))
+        nonlocal before
+        encoded = msgspec.json.encode(document(batch, selection, before))
+        before = batch.health
         return (msgspec.json.format(encoded, indent=2) if is_single else encoded).decode() + "\n"
 
     return write

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from wiremeter.cli.names_flags import add_name_flags, name_options
+
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
     from wiremeter.sources.capture import CaptureReplay
@@ -53,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     add("--interval", type=_interval, metavar="TIME", help="a block or a document for each such time of the capture")
     add("--top", type=_top, default=_TOP, metavar="N", help="flows that the text shows (default %(default)s)")
     add("--flow-table", type=int, metavar="LINES", help="lines of the flow table, a power of two (default: as needed)")
+    add_name_flags(parser)
     add("--no-progress", action="store_true", help="no progress bar, even on a terminal")
 
 
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             interval=args.interval,
             engine=args.engine,
             table_lines=args.flow_table,
+            names=name_options(args),
             on_progress=on_progress,
         )
         batches = iter(replay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from wiremeter.flows.batch import (
     VLAN_NONE,
     FlowBatch,
 )
+from wiremeter.names.records import FlowKey
 
 _ETHERTYPE_KEYS = {ETHERTYPE_LLC: "llc", ETHERTYPE_NONE: "none", ETHERTYPE_OTHER: "other"}
 
@@ -39,12 +40,103 @@ def totals_document(batch: FlowBatch, source: Mapping[str, Any]) -> Iterator[str
     yield "{"
     for key, value in head.items():
         yield f'"{key}": {json.dumps(value)},\n '
-    yield '"flows": ['
+    yield from _list("flows", _flows(batch))
+    for kind, rows in transactions(batch).items() if batch.flow_names is not None else ():
+        yield ",\n "
+        yield from _list(kind, rows)
+    yield "}\n"
+
+
+def _list(key: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    yield f'"{key}": ['
     separator = "\n  "
-    for row in sorted_flows(batch.flows):
-        yield separator + json.dumps(_flow(row))
+    for row in rows:
+        yield separator + json.dumps(row)
         separator = ",\n  "
-    yield "]}\n"
+    yield "]"
+
+
+def _flows(batch: FlowBatch) -> Iterator[dict[str, Any]]:
+    for number in flow_order(batch.flows):
+        flow = _flow(batch.flows[number])
+        if batch.flow_names is not None:
+            name = batch.names[batch.flow_names[number]]
+            flow |= {
+                "application": name.application,
+                "domain": name.domain,
+                "domain_source": name.domain_source,
+            }
+        yield flow
+
+
+def transactions(batch: FlowBatch) -> dict[str, Iterator[dict[str, Any]]]:
+    """What payloads told, by kind, in order of time; `flow` in the client's direction."""
+    found = batch.transactions
+    return {
+        "dns": (
+            {
+                "query": t.query,
+                "qtype": t.qtype,
+                "rcode": t.rcode,
+                "latency_ns": t.latency_ns,
+                "answers": [{"name": a.name, "type": a.type, "ttl": a.ttl, "data": a.data} for a in t.answers],
+                "time_ns": t.time_ns,
+                "retry": t.retry,
+                "flow": _key(t.flow),
+            }
+            for t in found.dns
+        ),
+        "tls": (
+            {
+                "sni": t.sni,
+                "version": t.version,
+                "alpn": t.alpn,
+                "ja4": t.ja4,
+                "ech": t.ech,
+                "cipher": t.cipher,
+                "alpn_chosen": t.alpn_chosen,
+                "ja4s": t.ja4s,
+                "time_ns": t.time_ns,
+                "flow": _key(t.flow),
+            }
+            for t in found.tls
+        ),
+        "quic": (
+            {
+                "sni": t.sni,
+                "version": t.version,
+                "alpn": t.alpn,
+                "ja4": t.ja4,
+                "ech": t.ech,
+                "time_ns": t.time_ns,
+                "flow": _key(t.flow),
+            }
+            for t in found.quic
+        ),
+        "http": (
+            {
+                "method": t.method,
+                "host": t.host,
+                "path": t.path,
+                "status": t.status,
+                "latency_ns": t.latency_ns,
+                "version": t.version,
+                "time_ns": t.time_ns,
+                "flow": _key(t.flow),
+            }
+            for t in found.http
+        ),
+    }
+
+
+def _key(flow: FlowKey) -> dict[str, Any]:
+    return {
+        "src_addr": _address(flow.src_addr, flow.family),
+        "src_port": flow.src_port,
+        "dst_addr": _address(flow.dst_addr, flow.family),
+        "dst_port": flow.dst_port,
+        "protocol": flow.protocol,
+    }
 
 
 def families(batch: FlowBatch) -> dict[str, dict[str, int]]:
@@ -89,15 +181,15 @@ def unattributed(batch: FlowBatch) -> dict[str, dict[str, int]]:
     }
 
 
-def sorted_flows(flows: NDArray[np.void]) -> NDArray[np.void]:
-    """The flows by family, source, destination, protocol, ports and VLAN: an order that no engine or hash decides."""
+def flow_order(flows: NDArray[np.void]) -> NDArray[np.intp]:
+    """Indices of flows by family, source, destination, protocol, ports and VLAN, whatever engine counted them."""
     source, destination = (np.ascontiguousarray(flows[name]).view(">u8") for name in ("src_addr", "dst_addr"))
     keys = (
         *(flows[name] for name in ("attachment", "vlan", "dst_port", "src_port", "protocol")),
         *(destination[:, 1], destination[:, 0], source[:, 1], source[:, 0]),
         flows["family"],
     )
-    return flows[np.lexsort(keys)]
+    return np.lexsort(keys)
 
 
 def _flow(row: np.void) -> dict[str, Any]:
@@ -105,9 +197,9 @@ def _flow(row: np.void) -> dict[str, Any]:
     return {
         "family": FAMILY_NAMES[family],
         "protocol": int(row["protocol"]),
-        "src_addr": _address(row["src_addr"], family),
+        "src_addr": _address(row["src_addr"].tobytes(), family),
         "src_port": int(row["src_port"]),
-        "dst_addr": _address(row["dst_addr"], family),
+        "dst_addr": _address(row["dst_addr"].tobytes(), family),
         "dst_port": int(row["dst_port"]),
         "vlan": None if row["vlan"] == VLAN_NONE else int(row["vlan"]),
         "packets": int(row["packets"]),
@@ -118,9 +210,8 @@ def _flow(row: np.void) -> dict[str, Any]:
     }
 
 
-def _address(address: NDArray[np.uint8], family: int) -> str:
+def _address(packed: bytes, family: int) -> str:
     """By the packet's family: an IPv6 packet may have a v4-mapped address, which is no IPv4 address."""
-    packed = address.tobytes()
     return socket.inet_ntop(socket.AF_INET, packed[12:]) if family == 4 else socket.inet_ntop(socket.AF_INET6, packed)
 
 

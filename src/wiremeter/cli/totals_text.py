@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.cli import totals
 from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import ethertype_name, protocol_name
-from wiremeter.tui.cells import endpoint, flags_text, utc_time
+from wiremeter.names.records import NAMELESS
+from wiremeter.tui.cells import endpoint, flags_text, printable, utc_time
 
 
 def totals_text(batch: FlowBatch, title: str, linktype: str, *, top: int) -> Iterator[str]:
@@ -27,9 +30,16 @@ def totals_text(batch: FlowBatch, title: str, linktype: str, *, top: int) -> Ite
     yield ""
     shown = f", the largest {top}:" if 0 < top < len(batch.flows) else ":" if top and len(batch.flows) else ""
     yield f"{len(batch.flows)} flows{shown}"
-    for row in _largest(batch, top):
-        yield f"  {_flow_line(row)}"
+    for number in _largest(batch, top):
+        yield f"  {_flow_line(batch.flows[number])}{_name_text(batch, number)}"
     yield ""
+    told = {kind: list(rows) for kind, rows in totals.transactions(batch).items()}
+    if any(told.values()):
+        yield ", ".join(f"{len(rows)} {kind}" for kind, rows in told.items() if rows)
+        for kind, rows in told.items():
+            for row in rows[:top]:
+                yield f"  {kind:<5} {printable(_told_text(row))}"
+        yield ""
 
 
 def _amounts(batch: FlowBatch) -> Iterator[tuple[str, str, Mapping[str, int]]]:
@@ -48,11 +58,32 @@ def _amounts_line(kind: str, name: str, packets: int | str, amount: int | str) -
     return f"{kind:<13} {name:<18} {packets:>14} {amount:>17}"
 
 
-def _largest(batch: FlowBatch, top: int) -> NDArray[np.void]:
-    """The flows of most bytes; equal ones in the document's order."""
-    rows = totals.sorted_flows(batch.flows)
-    order = np.argsort(-rows["bytes"].astype(np.int64), kind="stable")
-    return rows[order[:top]]
+def _largest(batch: FlowBatch, top: int) -> NDArray[np.intp]:
+    """The indices of the flows of most bytes; equal ones in the document's order."""
+    order = totals.flow_order(batch.flows)
+    largest: NDArray[np.intp] = order[np.argsort(-batch.flows["bytes"][order].astype(np.int64), kind="stable")[:top]]
+    return largest
+
+
+def _name_text(batch: FlowBatch, number: int) -> str:
+    if batch.flow_names is None:
+        return ""
+    name = batch.names[batch.flow_names[number]]
+    application = "" if name == NAMELESS else f" {name.application}"
+    return application + (f" {printable(name.domain)} ({name.domain_source})" if name.domain else "")
+
+
+def _told_text(row: Mapping[str, Any]) -> str:
+    """What a transaction was about, in a line; nothing of it is left out in the document."""
+    flow = row["flow"]
+    latency = "" if row.get("latency_ns") is None else f" {row['latency_ns'] / 1e6:.3f} ms"
+    words = [
+        *(str(row[key]) for key in ("method", "query", "sni", "host") if row.get(key)),
+        *(str(row[key]) for key in ("path", "qtype", "version", "cipher", "status") if row.get(key)),
+        *([rcode_name(row["rcode"])] if row.get("rcode") is not None else []),
+        *(answer["data"] for answer in row.get("answers", ())),
+    ]
+    return f"{flow['src_addr']} > {flow['dst_addr']} {' '.join(words)}{latency}"
 
 
 def _flow_line(row: np.void) -> str:

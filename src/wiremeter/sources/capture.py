@@ -17,12 +17,17 @@ from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachme
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
+from wiremeter.names.payloads import PayloadBlock
 from wiremeter.sources.capture_file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
+from wiremeter.sources.naming import NO_NAMES, NameOptions, Naming
 
 EngineName = Literal["host", "kernel"]
 
 #: Lines of the host engine's table: some 140 MiB, of which it takes what it uses.
 TABLE_LINES = 1 << 21
+
+#: What takes payloads that a name may be read from; a block is valid during the call.
+OnPayloads = Callable[[PayloadBlock], None]
 
 
 class FrameMeter(Protocol):
@@ -47,9 +52,21 @@ class FrameMeter(Protocol):
 class HostMeter:
     """The host engine as a FrameMeter."""
 
-    def __init__(self, seed: int | None = None, table_lines: int | None = None) -> None:
-        """table_lines: of its table; by default TABLE_LINES."""
-        self._engine = HostEngine(plan_tables(1, table_lines or TABLE_LINES, attachments=2), seed=seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        table_lines: int | None = None,
+        names: NameOptions = NO_NAMES,
+        on_payloads: OnPayloads | None = None,
+    ) -> None:
+        """table_lines: of its table; by default TABLE_LINES. names, on_payloads: which payloads go where."""
+        self._engine = HostEngine(
+            plan_tables(1, table_lines or TABLE_LINES, attachments=2),
+            seed=seed,
+            payload_limit=names.limit,
+            payload_sources=names.sources,
+            on_payloads=on_payloads,
+        )
         self._slot = self._engine.attach("capture")
         self.counted_by_host: dict[str, int] = {}
         self.table_lines = self._engine.plan.lines
@@ -88,6 +105,7 @@ class CaptureReplay:
         engine: EngineName = "host",
         table_lines: int | None = None,
         max_flows: int = MAX_FLOWS,
+        names: NameOptions | None = None,
         on_progress: Callable[[CaptureFile], None] | None = None,
     ) -> None:
         """Nothing is opened yet.
@@ -96,7 +114,7 @@ class CaptureReplay:
         one batch of all. engine: "host", or "kernel" for test runs of the kernel's programs, which needs root.
         table_lines: of the engine's table, a power of two; a small one is flipped more often and changes no count.
         max_flows: most flows of one batch; what goes beyond is unattributed, by reason batch_full.
-        on_progress: called now and then while a file is read.
+        names: what to read of payloads; None: NameOptions(). on_progress: called now and then while a file is read.
         Raises InputError for an interval that is not above 0, and for an engine that is not known.
         """
         if interval is not None and not interval > 0:
@@ -113,6 +131,8 @@ class CaptureReplay:
         self._engine: EngineName = engine
         self._table_lines = table_lines
         self._max_flows = max_flows
+        self._names = names or NameOptions()
+        self._naming: Naming | None = None
         self._on_progress = on_progress
         device = os.path.basename(self.files[0]) if len(self.files) == 1 else "capture"
         self._attachments = (
@@ -126,7 +146,9 @@ class CaptureReplay:
         """
         self.problems.clear()
         self.linktypes.clear()
-        with contextlib.closing(_open_meter(self._engine, self._table_lines)) as meter:
+        self._naming = Naming(self._names) if self._names.limit else None
+        on_payloads = self._naming.feed if self._naming else None
+        with contextlib.closing(_open_meter(self._engine, self._table_lines, self._names, on_payloads)) as meter:
             self.counted_by_host = meter.counted_by_host
             self._begin()
             numbers: set[int] = set()
@@ -143,7 +165,7 @@ class CaptureReplay:
                         self.problems.append(CaptureProblem(path, file.problem))
                     self._note_linktypes(numbers, file)
             if self._first_ns is not None or self._interval_ns is None:
-                yield self._close_interval(meter)
+                yield self._close_interval(meter, last=True)
 
     def _note_linktypes(self, numbers: set[int], file: CaptureFile) -> None:
         if not numbers.issuperset(file.linktypes):
@@ -196,7 +218,7 @@ class CaptureReplay:
         for drain, positions in meter.flip():
             self._parts.add(drain, positions)
 
-    def _close_interval(self, meter: FrameMeter) -> FlowBatch:
+    def _close_interval(self, meter: FrameMeter, *, last: bool = False) -> FlowBatch:
         self._flip(meter)
         parts, merging = self._parts, time.monotonic()
         flows = parts.flows()
@@ -206,7 +228,7 @@ class CaptureReplay:
         if self._interval_ns is not None and self._start_ns is not None:
             start_ns, end_ns = self._start_ns, self._start_ns + self._interval_ns
         (attachment,) = self._attachments
-        return FlowBatch(
+        batch = FlowBatch(
             start_ns=start_ns,
             end_ns=end_ns,
             attachments=self._attachments,
@@ -235,13 +257,18 @@ class CaptureReplay:
             ),
             mode="capture",
         )
+        if not self._naming:
+            return batch
+        return self._naming.add(batch, parts.sent_payloads(), parts.lost_payloads(), last=last)
 
 
-def _open_meter(engine: EngineName, table_lines: int | None) -> FrameMeter:
+def _open_meter(
+    engine: EngineName, table_lines: int | None, names: NameOptions, on_payloads: OnPayloads | None
+) -> FrameMeter:
     if engine == "host":
-        return HostMeter(table_lines=table_lines)
+        return HostMeter(table_lines=table_lines, names=names, on_payloads=on_payloads)
     try:
         from wiremeter.sources.capture_kernel import KernelMeter
     except ImportError as error:  # pragma: no cover - not on Linux
         raise InputError(f"there is no kernel engine here ({error}): use the host engine") from error
-    return KernelMeter(table_lines=table_lines)
+    return KernelMeter(table_lines=table_lines, names=names, on_payloads=on_payloads)

@@ -15,9 +15,10 @@ from wiremeter.datapath.kernel import Hook, KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
-from wiremeter.sources.capture import HostMeter
+from wiremeter.sources.capture import HostMeter, OnPayloads
 from wiremeter.sources.capture_file import Frames
 from wiremeter.sources.host import read_host
+from wiremeter.sources.naming import NO_NAMES, NameOptions
 
 ETHERNET_BYTES = 14
 #: Longest frame that a tc test run takes with 4 KiB pages. An XDP one takes fragments too, some 70 KiB.
@@ -37,17 +38,28 @@ class KernelMeter:
     Frames that neither takes are counted by the host engine. Needs root.
     """
 
-    def __init__(self, table_lines: int | None = None) -> None:
-        """Raises PermissionNeeded or KernelError, naming what is in the way."""
+    def __init__(
+        self,
+        table_lines: int | None = None,
+        names: NameOptions = NO_NAMES,
+        on_payloads: OnPayloads | None = None,
+    ) -> None:
+        """names, on_payloads: which payloads go where.
+
+        Raises PermissionNeeded or KernelError, naming what is in the way.
+        """
         host = read_host()
         plan = plan_tables(host.cpu_numbers, table_lines, host.memory_limit_bytes, attachments=2)
         self._resources = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:
-            self._engine = opening.enter_context(KernelEngine(plan, test_runs=True))
+            self._engine = opening.enter_context(
+                KernelEngine(plan, test_runs=True, payload_limit=names.limit, payload_sources=names.sources)
+            )
             self._tc = self._engine.attach(Hook("capture", 0, "rx", "tcx", load_only=True))
             self._xdp = self._engine.attach(Hook("capture", 0, "rx", "xdp", load_only=True))
             self._resources = opening.pop_all()
-        self._host = HostMeter(table_lines=table_lines)
+        self._on_payloads = on_payloads
+        self._host = HostMeter(table_lines=table_lines, names=names, on_payloads=on_payloads)
         self.counted_by_host = self._host.counted_by_host
         self.table_lines = plan.lines
         self.table_bytes = plan.bytes
@@ -58,10 +70,19 @@ class KernelMeter:
 
     def count(self, frames: Frames) -> int:
         for number in range(len(frames)):
-            if number % _LOOK_EVERY == 0 and self._engine.flip_requests.take():
-                return number
+            if number % _LOOK_EVERY == 0:
+                self._take_payloads()
+                if self._engine.flip_requests.take():
+                    return number
             self._count_one(frames, number)
+        self._take_payloads()
         return len(frames)
+
+    def _take_payloads(self) -> None:
+        for ring in self._engine.payload_rings:
+            while len(block := self._engine.take_payloads(ring)):
+                assert self._on_payloads
+                self._on_payloads(block)
 
     def flip(self) -> list[tuple[Drain, dict[int, int]]]:
         drains = [(self._engine.flip(), {self._tc.id: 0, self._xdp.id: 0}), *self._host.flip()]
@@ -92,6 +113,7 @@ class KernelMeter:
 
     def _count_on_host(self, frames: Frames, number: int, why: str) -> None:
         self.counted_by_host[why] = self.counted_by_host.get(why, 0) + 1
+        self._take_payloads()  # in order
         self._host.count(frames.part(number, number + 1))
 
 

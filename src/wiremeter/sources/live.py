@@ -22,6 +22,7 @@ from wiremeter.libbpf.attach import enable_statistics
 from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, host_problems
 from wiremeter.sources.auditor import Auditor
 from wiremeter.sources.host import read_host
+from wiremeter.sources.naming import NameOptions, Naming
 from wiremeter.sources.netlink import LinkWatch
 from wiremeter.sources.tracker import Metered, Tracker
 
@@ -30,6 +31,13 @@ log = logging.getLogger(__name__)
 #: Devices are looked at again when the kernel says that one changed, and this often besides (default routes move).
 REFRESH_SECONDS = 5.0
 MIN_INTERVAL = 0.05
+#: The most of an interval that goes into reading payloads. What is left in the rings then waits, and may be lost, which
+#: is counted: names must not keep the meter from its tables.
+NAMES_SHARE = 0.5
+#: The most of an interval that its end waits for payloads that are still in the rings.
+_LAST_LOOK_SHARE = 0.1
+#: Payloads are taken at least this often; programs wake the reader only when a ring fills.
+_LOOK_SECONDS = 0.2
 
 
 class Monitor:
@@ -49,6 +57,7 @@ class Monitor:
         program: str | os.PathLike[str] | None = None,
         bpf_stats: bool = False,
         max_devices: int = 32,
+        names: NameOptions | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -56,6 +65,7 @@ class Monitor:
         interval: seconds between batches, at least 0.05. attach: "auto", "xdp", "xdp-generic" or "tcx".
         flow_table: lines of each CPU's table, a power of two; None follows the memory there is.
         program: another compiled object. bpf_stats: have the kernel time every program run (costs some 20 ns each).
+        names: what to read of payloads; None: NameOptions(), which is all but paths.
         Raises InputError for a value out of range.
         """
         if not interval >= MIN_INTERVAL:
@@ -69,6 +79,7 @@ class Monitor:
         self._program = Path(program) if program else None
         self._bpf_stats = bpf_stats
         self._max_devices = max_devices
+        self._names = names or NameOptions()
         self._resources = contextlib.ExitStack()
         self._closing = False
         self._driven_by: str = ""
@@ -97,7 +108,10 @@ class Monitor:
             opening.callback(self._close_wake)
             if self._bpf_stats:
                 opening.callback(os.close, enable_statistics())
-            self._engine = opening.enter_context(KernelEngine(plan, self._program))
+            self._naming = Naming(self._names) if self._names.limit else None
+            self._engine = opening.enter_context(
+                KernelEngine(plan, self._program, payload_limit=self._names.limit, payload_sources=self._names.sources)
+            )
             self._watch = opening.enter_context(LinkWatch())
             self._auditor = opening.enter_context(Auditor())
             self._tracker = Tracker(self._engine, host, self._patterns, self._requested)
@@ -107,13 +121,16 @@ class Monitor:
         self._let_go: list[Metered] = []
         self._waiting = select.epoll()
         self._resources.callback(self._waiting.close)
-        for source in (self._engine.flip_requests, self._watch, self._wake_read):
-            self._waiting.register(source, select.EPOLLIN)
+        rings = (ring.fileno() for ring in self._engine.payload_rings)
+        for fd in (self._engine.flip_requests.fileno(), self._watch.fileno(), self._wake_read, *rings):
+            self._waiting.register(fd, select.EPOLLIN)
         self._begin()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+        if self._naming:
+            self._naming.save()
         if self._driver and self._driver is not threading.current_thread():
             self._driver.join()
         self._resources.close()
@@ -194,6 +211,8 @@ class Monitor:
         self._started_ns = time.time_ns()
         self._deadline = time.monotonic() + self._interval_seconds
         self._refresh_at = time.monotonic() + REFRESH_SECONDS
+        self._names_left = NAMES_SHARE * self._interval_seconds  # seconds left for payloads in this interval
+        self._payloads_wait = False
         self._ended = False
 
     def _next_batch(self) -> FlowBatch | None:
@@ -204,6 +223,8 @@ class Monitor:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 break
+            if self._naming:
+                left = 0 if self._payloads_wait else min(left, _LOOK_SECONDS)
             ready = {fd for fd, _ in self._waiting.poll(left)}
             if self._engine.flip_requests.fileno() in ready and self._engine.flip_requests.take():
                 self._early_flips += 1
@@ -211,10 +232,31 @@ class Monitor:
             if self._watch.fileno() in ready:
                 self._watch.read()
                 self._refresh()
+            self._payloads_wait = self._names_left > 0 and self._read_payloads()
         if time.monotonic() >= self._refresh_at and not self._closing:
             self._refresh()
         self._ended = self._closing
         return self._close_interval()
+
+    def _read_payloads(self) -> bool:
+        """Reads a block of each ring; returns whether there may be more."""
+        if not self._naming:
+            return False
+        assert self._tracker
+        began = time.monotonic()
+        # Loopback shows each packet as tx and as rx: it said what it says once.
+        devices = {
+            m.kernel.id: m.attachment.ifindex
+            for m in (*self._tracker.metered, *self._let_go)
+            if not (m.device.is_loopback and m.attachment.direction == "rx")
+        }
+        found = 0
+        for ring in self._engine.payload_rings:
+            block = self._engine.take_payloads(ring)
+            found += len(block)
+            self._naming.feed(block, devices)
+        self._names_left -= time.monotonic() - began
+        return found > 0
 
     def _refresh(self) -> None:
         assert self._tracker
@@ -242,6 +284,9 @@ class Monitor:
         self._auditor.read()
         ended_ns = time.time_ns()
         self._flip()
+        self._names_left = min(self._names_left, _LAST_LOOK_SHARE * self._interval_seconds)
+        while self._names_left > 0 and self._read_payloads():
+            pass
         interval, attachments = self._interval, tuple(self._in_batch)
         merging = time.monotonic()
         flows = interval.flows()
@@ -258,6 +303,8 @@ class Monitor:
             audit=tuple(self._auditor.audits(interval, attachments, by_position, metered)),
             health=self._health(interval, drain_seconds),
         )
+        if self._naming:
+            batch = self._naming.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=self._closing)
         deadline = self._deadline
         refresh_at = self._refresh_at
         self._begin()

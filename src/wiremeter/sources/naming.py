@@ -1,0 +1,134 @@
+"""Names for a source's batches: what may be read of payloads, and the one place where decoders meet flows."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.datapath.rows import conversation_hashes
+from wiremeter.errors import InputError, WiremeterError
+from wiremeter.flows.batch import CONNECTIONS, FlowBatch
+from wiremeter.names.domains import DomainCache
+from wiremeter.names.namer import DEFAULT_KINDS, KINDS, Kind, Namer
+from wiremeter.names.payloads import LIMIT_DEFAULT, LIMIT_MAX, PayloadBlock
+
+log = logging.getLogger(__name__)
+
+#: What DNS said is written down this often, so that a killed process loses no more.
+SAVE_SECONDS = 60.0
+_STATE_FILE = "domains.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class NameOptions:
+    """What may be read of payloads.
+
+    kinds: of KINDS; none: nothing is read. payload_bytes: of one packet's payload at most; 0: nothing is read.
+    redact_paths: leave the paths of HTTP requests out. state: a directory to keep what DNS said in, or None.
+    Raises InputError for a value that does not fit.
+    """
+
+    kinds: Collection[Kind] = DEFAULT_KINDS
+    payload_bytes: int = LIMIT_DEFAULT
+    redact_paths: bool = True
+    state: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.kinds) - set(KINDS):
+            raise InputError(f"names of {', '.join(sorted(unknown))}: expected some of {', '.join(KINDS)}, or none")
+        if not 0 <= self.payload_bytes <= LIMIT_MAX:
+            raise InputError(f"{self.payload_bytes} payload bytes: expected from 0 to {LIMIT_MAX}")
+
+    @property
+    def limit(self) -> int:
+        """Payload bytes that an engine should send of one packet; 0 where names are off."""
+        return self.payload_bytes if set(self.kinds) - {"ptr"} else 0
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The payloads that an engine should send, of records.SOURCES."""
+        wanted = set(self.kinds) - {"ptr"}
+        return frozenset(wanted | {"first"} if wanted - {"dns"} else wanted)
+
+
+NO_NAMES = NameOptions(kinds=())
+
+
+class Naming:
+    """Reads the payloads of a source and adds names to its batches."""
+
+    def __init__(self, options: NameOptions) -> None:
+        """Takes up what DNS said before, if there is a state; one that cannot be read is logged and left."""
+        self.options = options
+        self._state = Path(options.state) / _STATE_FILE if options.state else None
+        self._namer = Namer(conversation_hashes, options.kinds, redact=options.redact_paths, domains=self._load())
+        self._save_at = time.monotonic() + SAVE_SECONDS
+        self._payloads: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
+
+    def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
+        """As Namer.feed."""
+        self._namer.feed(block, devices)
+
+    def add(
+        self,
+        batch: FlowBatch,
+        payloads: Mapping[str, int],
+        lost: Mapping[str, int],
+        *,
+        last: bool = False,
+    ) -> FlowBatch:
+        """The batch with names, connections and transactions.
+
+        payloads, lost: by source, of this interval. last: end all that is still open.
+        """
+        for totals, gain in ((self._payloads, payloads), (self._lost, lost)):
+            for source, count in gain.items():
+                totals[source] = totals.get(source, 0) + count
+        close = self._namer.close_last if last else self._namer.close_interval
+        named = close(batch.flows, _devices_of(batch), batch.end_ns)
+        connections = np.array([(a, n, count) for (a, n), count in named.connections.items()], CONNECTIONS)
+        if self._state and time.monotonic() >= self._save_at:
+            self.save()
+        return dataclasses.replace(
+            batch,
+            names=named.names,
+            flow_names=named.flow_names,
+            connections=connections,
+            transactions=named.transactions,
+            health=dataclasses.replace(batch.health, payloads=dict(self._payloads), lost_payloads=dict(self._lost)),
+        )
+
+    def save(self) -> None:
+        """Writes down what DNS said, if there is a state. A failure is logged: metering goes on."""
+        if not self._state:
+            return
+        self._save_at = time.monotonic() + SAVE_SECONDS
+        try:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
+            self._namer.domains.save(self._state)
+        except OSError as error:
+            log.warning("what DNS said was not saved", extra={"file": str(self._state), "reason": error.strerror})
+
+    def _load(self) -> DomainCache:
+        cache = DomainCache()
+        if self._state and self._state.exists():
+            try:
+                cache.load(self._state, time.time_ns())
+            except (OSError, WiremeterError) as error:
+                log.warning("what DNS said before was not read", extra={"file": str(self._state), "reason": str(error)})
+        return cache
+
+
+def _devices_of(batch: FlowBatch) -> NDArray[np.int64]:
+    numbers = np.array([attachment.ifindex for attachment in batch.attachments], np.int64)
+    indices = batch.flows["attachment"].astype(np.int64)
+    return numbers[indices] if len(numbers) else indices
