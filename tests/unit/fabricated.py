@@ -18,6 +18,7 @@ from wiremeter.flows.batch import (
     Tally,
     empty_rows,
 )
+from wiremeter.names.records import DnsTransaction, FlowKey, HttpTransaction, QuicHandshake, TlsHandshake, Transactions
 
 ETH0_RX = Attachment(1, "eth0", 2, "rx", "tcx")
 ETH0_TX = Attachment(2, "eth0", 2, "tx", "tcx")
@@ -41,6 +42,17 @@ def fabricate_batch(
         ethertypes=np.array(list(ethertypes), ETHERTYPE_COUNTER),
         audit=more.pop("audit", ()),
         **more,
+    )
+
+
+def fabricate_transactions() -> Transactions:
+    """One of each kind: a question answered in 2 ms, a request in 30 ms, and two handshakes."""
+    flow = FlowKey(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 53, 17, 6)
+    return Transactions(
+        dns=(DnsTransaction(0, flow, "site.example", "A", rcode=0, latency_ns=2_000_000),),
+        tls=(TlsHandshake(0, flow, "site.example", "1.3"),),
+        quic=(QuicHandshake(0, flow, "site.example", "1"),),
+        http=(HttpTransaction(0, flow, "1.1", "GET", "site.example", status=200, latency_ns=30_000_000),),
     )
 
 

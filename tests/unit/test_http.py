@@ -21,6 +21,7 @@ from wiremeter.agent.settings import Listen
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.wsgi_server import _refused, serve
 from wiremeter.errors import InputError, PermissionNeeded
+from wiremeter.sinks import protobuf
 
 ANY_PORT = Listen("127.0.0.1", 0)
 
@@ -81,6 +82,25 @@ def test_metrics_are_served_as_openmetrics_and_compressed_on_request(address):
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(answer.text).endswith(b"# EOF\n")
+
+
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+
+
+def test_metrics_are_served_as_protobuf_to_who_likes_it_best(address):
+    answer = ask(address, "/metrics", Accept=f"{PROTOBUF},text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+    assert answer.headers["Content-Type"] == protobuf.CONTENT_TYPE
+    assert b"\x0a\x0aspam_total" in answer.text
+    zipped = ask(address, "/metrics", Accept=PROTOBUF, Accept_Encoding="gzip")
+    assert zipped.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(zipped.text) == answer.text
+    assert ask(address, "/metrics", Accept=f"text/plain;version=0.0.4,{PROTOBUF};q=0.9").text.startswith(b"# HELP")
+
+
+def test_metrics_picked_by_name_are_text(address):
+    answer = ask(address, "/metrics?name[]=spam_total", Accept=PROTOBUF)
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert b"spam_total 3.0" in answer.text
 
 
 def test_the_index_links_to_what_there_is(address):

@@ -27,7 +27,7 @@ from wiremeter.flows.batch import (
 from wiremeter.sinks import prometheus
 from wiremeter.sinks.prometheus import PrometheusSink
 
-from .fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
+from .fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch, fabricate_transactions
 
 RX = {"device": "eth0", "direction": "rx"}
 TX = {"device": "eth0", "direction": "tx"}
@@ -93,11 +93,20 @@ def full_batch(**more):
         grace_seconds=0.5,
         displaced=("eth0 tx",),
         programs=(ProgramStats("eth0", "rx", 2_000_000_000, 100),),
+        payloads={"dns": 7},
+        lost_payloads={"dns": 0},
     )
     return fabricate_batch(
         [(0, 4, 6, 10, 1000, 8), (0, 0, 0, 3, 180, 3)],
         [(0, 0x0806, 2, 120, 2), (0, 0x88CC, 1, 60, 1)],
-        **{"audit": audit, "health": health, "flows": np.zeros(4, FLOW)} | more,
+        **{
+            "audit": audit,
+            "health": health,
+            "flows": np.zeros(4, FLOW),
+            "flow_names": np.zeros(4, np.uint32),
+            "transactions": fabricate_transactions(),
+        }
+        | more,
     )
 
 

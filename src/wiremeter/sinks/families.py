@@ -9,12 +9,13 @@ class Family(NamedTuple):
     """One metric. `_total` and `_info` are added to the names of counters and infos when they are written."""
 
     name: str
-    kind: Literal["counter", "gauge", "info"]
+    kind: Literal["counter", "gauge", "info", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
 
 
 _DEVICE = ("device", "direction")
+_APPLICATION = ("application", "direction")
 
 
 def _tallies(subject: str, help: str, *more_labels: str) -> list[Family]:
@@ -48,6 +49,37 @@ OF_DEVICES = (
     Family("wiremeter_program_runs", "counter", "Runs of the program, by BPF statistics.", _DEVICE),
 )
 
+#: What names tell; the values of these labels are few, whatever peers send (sinks.name_totals).
+OF_NAMES = (
+    *(
+        Family(
+            f"network_domain_{measure}",
+            "counter",
+            f"{subject} by domain: those with most traffic, other, and former for what domains counted that left.",
+            ("domain", "direction"),
+        )
+        for measure, subject in (
+            ("packets", "Packets on the wire"),
+            ("bytes", "Bytes on the wire"),
+            ("connections", "TCP and QUIC connections, in the direction of their first packet,"),
+        )
+    ),
+    Family("network_application_packets", "counter", "Packets on the wire by application.", _APPLICATION),
+    Family("network_application_bytes", "counter", "Bytes on the wire by application.", _APPLICATION),
+    Family("network_dns_queries", "counter", "DNS questions asked, retries included.", ("qtype",)),
+    Family("network_dns_responses", "counter", "DNS questions answered, by response code.", ("rcode",)),
+    Family("network_dns_latency_seconds", "histogram", "Time from a DNS query to its response."),
+    Family(
+        "network_http_requests",
+        "counter",
+        "HTTP requests; none is for a request or a response that was not seen.",
+        ("method", "status_class"),
+    ),
+    Family("network_http_latency_seconds", "histogram", "Time from an HTTP request to the first byte of its response."),
+    Family("network_tls_handshakes", "counter", "TLS handshakes, by the version chosen or else offered.", ("version",)),
+    Family("network_quic_handshakes", "counter", "QUIC handshakes.", ("version",)),
+)
+
 #: The state of the meter, and its totals.
 OF_METER = (
     Family("network_kernel", "info", "What the kernel's counters of the device count.", (*_DEVICE, "convention")),
@@ -66,6 +98,8 @@ OF_METER = (
     Family("wiremeter_early_flips", "counter", "Flips before the interval was over, because a region filled up."),
     Family("wiremeter_drain_seconds", "counter", "Time spent reading and merging the flow table."),
     Family("wiremeter_grace_seconds", "counter", "Time spent waiting for RCU grace periods."),
+    Family("wiremeter_payload_events", "counter", "Payloads that arrived to read names from, by source.", ("source",)),
+    Family("wiremeter_lost_events", "counter", "Payloads lost because nobody took them in time.", ("source",)),
     Family("wiremeter_table_lines", "gauge", "Lines in one CPU's flow table; an IPv4 flow takes one, IPv6 two."),
     Family("wiremeter_table_peak_lines", "gauge", "Most lines in use on any CPU in the last interval."),
     Family("wiremeter_table_bytes", "gauge", "Memory of all flow tables."),

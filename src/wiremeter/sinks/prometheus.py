@@ -14,15 +14,19 @@ from prometheus_client.registry import Collector
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FAMILY_NAMES, Attachment, Audit, FlowBatch, Mode, Tally
 from wiremeter.flows.protocols import ethertype_name, protocol_name
-from wiremeter.sinks.families import OF_DEVICES, OF_METER, Family
+from wiremeter.sinks.families import OF_DEVICES, OF_METER, OF_NAMES, Family
+from wiremeter.sinks.histograms import HistogramFamily
+from wiremeter.sinks.name_totals import NameTotals
 
 #: A device that is gone is shown for this long yet, so that its last packets are scraped.
 GONE_SECONDS = 300.0
 #: Devices whose totals are kept; past that those gone longest are forgotten, since containers' devices never end.
 MAX_DEVICES = 1024
+#: Domains that get series of their own, unless the sink is told otherwise.
+DOMAINS = 100
 
 _NON_IP = FAMILY_NAMES[0]
-_AnyFamily = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+_AnyFamily = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily | HistogramFamily
 #: Values by metric and label values.
 _Values = dict[tuple[str, tuple[str, ...]], float]
 
@@ -50,13 +54,23 @@ class PrometheusSink(Collector):
     others came in between).
     """
 
-    def __init__(self, version: str = "", mode: Mode = "live", clock: Callable[[], float] = time.monotonic) -> None:
-        """version: for wiremeter_build_info. mode: of all batches to come; not "live", it is a label of all traffic."""
+    def __init__(
+        self,
+        version: str = "",
+        mode: Mode = "live",
+        clock: Callable[[], float] = time.monotonic,
+        domains: int = DOMAINS,
+    ) -> None:
+        """version: for wiremeter_build_info. mode: of all batches to come; not "live", it is a label of all traffic.
+
+        domains: most that get series of their own. Raises InputError if that is negative.
+        """
         self._mode = mode
         self._clock = clock
         self._now = clock()  # of the last batch
         self._lock = threading.Lock()
         self._devices: dict[str, _Device] = {}
+        self._names = NameTotals(domains)
         self._totals: _Values = {}
         self._build: _Values = {("wiremeter_build", (version,)): 1}
         self._state = self._build
@@ -77,6 +91,7 @@ class PrometheusSink(Collector):
                 self._device(attachment.device).add_tally("network", labels, tally)
             for audit in batch.audit:
                 _add_audit(self._device(audit.device), audit)
+            self._names.add(batch)
             self._add_programs(batch)
             self._add_meter(batch)
             self._state = self._build | _state(batch)
@@ -88,12 +103,19 @@ class PrometheusSink(Collector):
             shown_since = self._clock() - GONE_SECONDS
             shown = {name: device for name, device in self._devices.items() if device.last_seen >= shown_since}
             devices = {name: device.totals.copy() for name, device in shown.items()}
+            names, histograms = list(self._names.counters()), list(self._names.histograms())
             meter = self._totals | self._state
         families = {family.name: family for family in self.describe()}
         constant = () if self._mode == "live" else (self._mode,)
         for device, totals in devices.items():
             for (name, labels), value in totals.items():
                 _add_sample(families[name], (*constant, device, *labels), value)
+        for name, labels, value in names:
+            _add_sample(families[name], (*constant, *labels), value)
+        for name, state in histograms:
+            family = families[name]
+            assert isinstance(family, HistogramFamily)
+            family.add_state(constant, state)
         for (name, labels), value in meter.items():
             _add_sample(families[name], labels, value)
         return (family for family in families.values() if family.samples)
@@ -101,7 +123,8 @@ class PrometheusSink(Collector):
     def describe(self) -> list[_AnyFamily]:
         """Every metric, without values."""
         constant = () if self._mode == "live" else ("mode",)
-        return [_empty(family, constant) for family in OF_DEVICES] + [_empty(family) for family in OF_METER]
+        of_traffic = (*OF_DEVICES, *OF_NAMES)
+        return [_empty(family, constant) for family in of_traffic] + [_empty(family) for family in OF_METER]
 
     def _device(self, name: str) -> _Device:
         device = self._devices.setdefault(name, _Device())
@@ -137,11 +160,16 @@ class PrometheusSink(Collector):
             "wiremeter_drain_seconds": health.drain_seconds,
             "wiremeter_grace_seconds": health.grace_seconds,
         }
-        since_start = {"wiremeter_flips": health.flips, "wiremeter_early_flips": health.early_flips}
+        since_start: _Values = {
+            ("wiremeter_flips", ()): health.flips,
+            ("wiremeter_early_flips", ()): health.early_flips,
+            **{("wiremeter_payload_events", (source,)): count for source, count in health.payloads.items()},
+            **{("wiremeter_lost_events", (source,)): count for source, count in health.lost_payloads.items()},
+        }
         for name, gain in gains.items():
             self._totals[name, ()] = self._totals.get((name, ()), 0) + gain
-        for name, total in since_start.items():
-            self._totals[name, ()] = max(self._totals.get((name, ()), 0), total)
+        for series, total in since_start.items():
+            self._totals[series] = max(self._totals.get(series, 0), total)
 
 
 def _traffic(batch: FlowBatch) -> Iterator[tuple[Attachment, str, str, Tally]]:
@@ -205,11 +233,13 @@ def _empty(family: Family, constant: tuple[str, ...] = ()) -> _AnyFamily:
         return CounterMetricFamily(family.name, family.help, labels=labels)
     if family.kind == "gauge":
         return GaugeMetricFamily(family.name, family.help, labels=labels)
+    if family.kind == "histogram":
+        return HistogramFamily(family.name, family.help, labels)
     return InfoMetricFamily(family.name, family.help, labels=labels)
 
 
 def _add_sample(family: _AnyFamily, labels: tuple[str, ...], value: float) -> None:
     if isinstance(family, InfoMetricFamily):
         family.add_metric(labels, {})
-    else:
+    elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
         family.add_metric(labels, value)
