@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wiremeter.flows.batch import (
+    CONNECTIONS,
     COUNTER,
     ETHERTYPE_COUNTER,
     FLOW,
@@ -21,6 +22,7 @@ from wiremeter.flows.batch import (
     Mode,
     Tally,
 )
+from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions
 
 START_NS = 1_763_821_860_000_000_000
 SECOND_NS = 1_000_000_000
@@ -45,6 +47,7 @@ def flow(
     size: int = 100,
     vlan: int = VLAN_NONE,
     tcp_flags: int = 0,
+    name: FlowName | None = None,
 ) -> dict[str, Any]:
     """One flow as a dictionary for `make_batch`; `size` is the bytes of one packet."""
     return {
@@ -60,7 +63,15 @@ def flow(
         "bytes": packets * size,
         "skbs": packets,
         "place": (device, direction),
+        "name": name,
     }
+
+
+def asked(query: str, qtype: str = "A", rcode: int | None = 0, milliseconds: float = 1, **more: Any) -> DnsTransaction:
+    """One DNS question and, unless rcode is None, its response so much later."""
+    key = FlowKey(packed("10.0.0.5"), 40000, packed("198.51.100.7"), 53, 17, 4)
+    latency_ns = None if rcode is None else round(milliseconds * 1e6)
+    return DnsTransaction(START_NS, key, query, qtype, rcode, latency_ns, **more)
 
 
 def make_batch(
@@ -74,12 +85,16 @@ def make_batch(
     seconds: float = 1.0,
     health: Health | None = None,
     mode: Mode = "live",
+    connections: Mapping[FlowName, int] | None = None,
+    transactions: Transactions = Transactions(),  # noqa: B008 - frozen
 ) -> FlowBatch:
     """A batch whose counters and audit follow from its flows.
 
     devices: names, or names with the attach mode of rx.
     non_ip: by device and direction, (ethertype, packets of 60 bytes).
     missing: what the audit of every device and direction lacks.
+    connections: how many began, by name; all of the first device, sent.
+    Names are off unless a flow has one.
     """
     modes = dict(devices) if isinstance(devices, Mapping) else dict.fromkeys(devices, "tcx")
     places = [(device, direction) for device in modes for direction in ("rx", "tx")]
@@ -90,7 +105,7 @@ def make_batch(
     rows = np.zeros(len(flows), FLOW)
     for row, values in zip(rows, flows, strict=True):
         for name, value in values.items():
-            if name != "place":
+            if name not in ("place", "name"):
                 row[name] = value
         row["attachment"] = places.index(values["place"])
         row["first_ns"], row["last_ns"] = start_ns, start_ns + SECOND_NS // 2
@@ -112,6 +127,8 @@ def make_batch(
         for tally in lost.values():
             seen = seen.plus(tally)
         audits.append(Audit(place[0], place[1], seen, in_flows, frames, lost))  # type: ignore[arg-type]
+    names = tuple(dict.fromkeys([NAMELESS, *(f["name"] for f in flows if f["name"]), *(connections or ())]))
+    begun = [(1, names.index(name), count) for name, count in (connections or {}).items()]
     return FlowBatch(
         start_ns,
         start_ns + int(seconds * SECOND_NS),
@@ -122,4 +139,8 @@ def make_batch(
         tuple(audits),
         health or Health(),
         mode,
+        names,
+        np.array([names.index(f["name"] or NAMELESS) for f in flows], "u4") if len(names) > 1 else None,
+        np.array(begun, CONNECTIONS),
+        transactions,
     )

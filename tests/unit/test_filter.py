@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.filter import FilterError, compile_filter
+from wiremeter.names.records import FlowName
 
 from .live_batches import flow, make_batch
 
-WEB = flow("192.0.2.1", "10.0.0.5", 443, 50000)
-WEB_REPLY = flow("10.0.0.5", "192.0.2.1", 50000, 443, direction="tx")
-DNS = flow("10.0.0.5", "198.51.100.7", 40000, 53, protocol=17, direction="tx")
+SITE = FlowName("tls", "www.example.com", "sni")
+WEB = flow("192.0.2.1", "10.0.0.5", 443, 50000, name=SITE)
+WEB_REPLY = flow("10.0.0.5", "192.0.2.1", 50000, 443, direction="tx", name=SITE)
+DNS = flow("10.0.0.5", "198.51.100.7", 40000, 53, protocol=17, direction="tx", name=FlowName("dns"))
 PING = flow("10.0.0.9", "10.0.0.5", protocol=1)
-WEB6 = flow("2001:db8::1", "2001:db8:1::5", 80, 50001, device="wg0")
+WEB6 = flow(
+    "2001:db8::1", "2001:db8:1::5", 80, 50001, device="wg0", name=FlowName("http", "notexample.com", "http_host")
+)
 TAGGED = flow("10.1.0.1", "10.1.0.2", 8080, 9000, vlan=77, device="wg0", direction="tx")
 GRE = flow("203.0.113.1", "10.0.0.5", protocol=47, device="veth12")
 ALL = {"web": WEB, "reply": WEB_REPLY, "dns": DNS, "ping": PING, "web6": WEB6, "tagged": TAGGED, "gre": GRE}
@@ -100,6 +104,27 @@ def taken(expression: str, batch: FlowBatch) -> str:
         ("udp or (tcp and rx)", "web dns web6"),
         ("not (tcp or udp)", "ping gre"),
         ("not tcp or udp", "dns ping gre"),
+        ("domain www.example.com", "web reply"),
+        ("domain example.com", "web reply"),
+        ("domain Example.COM.", "web reply"),
+        ("domain com", "web reply web6"),
+        ("domain ample.com", ""),
+        ("domain '*example.com'", "web reply web6"),
+        ("domain *.example.com", "web reply"),
+        ("domain '*'", "web reply web6"),
+        ("not domain *", "dns ping tagged gre"),
+        ("domain example.com or notexample.com", "web reply web6"),
+        ("domain example.com and rx", "web"),
+        ("tcp port 443 and domain example.com", "web reply"),
+        ("app tls", "web reply"),
+        ("application TLS or http", "web reply web6"),
+        ("app dns or domain notexample.com", "dns web6"),
+        ("app 'h*'", "web6"),
+        ("app unknown", "ping tagged gre"),
+        ("port domain", "dns"),
+        ("port 443 or domain", "web reply dns"),
+        ("(port 443 or domain) and udp", "dns"),
+        ("port domain or domain example.com", "web reply dns"),
     ],
 )
 def test_expression_takes_the_flows_it_names(expression: str, expected: str, batch: FlowBatch) -> None:
@@ -135,6 +160,11 @@ def test_expression_takes_the_flows_it_names(expression: str, expected: str, bat
         ("greater 1000", "greater", "no one packet length"),
         ("ether host 00:11:22:33:44:55", "ether", "no Ethernet addresses"),
         ("host 'x", "'", "not an address"),
+        ("host www.example.org", "www.example.org", "see domain"),
+        ("domain .", ".", "not a domain"),
+        ("domain and tcp", "and", "expected a domain"),
+        ("app or tls", "or", "expected an application"),
+        ("domain example.com or prot", "prot", "unknown word"),
     ],
 )
 def test_mistake_is_pointed_at(expression: str, word: str, reason: str) -> None:
@@ -148,7 +178,9 @@ def test_mistake_is_pointed_at(expression: str, word: str, reason: str) -> None:
     assert isinstance(error, InputError)
 
 
-@pytest.mark.parametrize("expression", ["tcp and", "not", "port", "src", "(", "dev", "tcp or (", "net 10.0.0.0 mask"])
+@pytest.mark.parametrize(
+    "expression", ["tcp and", "not", "port", "src", "(", "dev", "domain", "app", "tcp or (", "net 10.0.0.0 mask"]
+)
 def test_missing_end_is_pointed_at(expression: str) -> None:
     with pytest.raises(FilterError) as caught:
         compile_filter(expression)
@@ -165,6 +197,21 @@ def test_hundreds_of_terms_are_read_and_too_deep_nesting_is_refused(batch: FlowB
         compile_filter("not " * 5000 + "icmp")
 
 
+def test_where_names_are_off_no_flow_has_a_domain_and_every_application_is_unknown() -> None:
+    batch = make_batch([flow("10.0.0.1", "10.0.0.2")])
+    assert batch.flow_names is None
+    assert compile_filter("domain *").mask(batch).tolist() == [False]
+    assert compile_filter("app unknown").mask(batch).tolist() == [True]
+
+
+def test_name_is_asked_once_however_many_flows_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("fnmatch.fnmatchcase", lambda name, pattern: asked.append(name) or True)
+    batch = make_batch([flow("10.0.0.1", "10.0.0.2", port, name=SITE) for port in range(50)])
+    assert compile_filter("domain *").mask(batch).all()
+    assert asked == ["www.example.com"]
+
+
 def test_device_and_direction_hold_on_a_batch_without_attachments() -> None:
     nothing = make_batch([], devices=())
     assert compile_filter("dev eth0 or rx").mask(nothing).shape == (0,)
@@ -174,6 +221,7 @@ WORDS = st.sampled_from(
     (
         *("host", "net", "port", "portrange", "proto", "src", "dst", "and", "or", "not", "(", ")", "mask", "'", "!"),
         *("tcp", "udp", "ip", "ip6", "vlan", "dev", "rx", "tx", "&&", "||", "\\tcp", "https", "nonsense", "eth0"),
+        *("domain", "app", "application", "example.com", "*", "tls"),
         *("80", "77", "10.0.0.1", "10.0.0.0/8", "2001:db8::1", "8000-8099", "255.0.0.0"),
     )
 )
@@ -196,7 +244,9 @@ def test_any_text_compiles_or_is_refused_at_a_place_inside_it(text: str) -> None
         assert error.length >= 1
 
 
-TERMS = st.sampled_from(["tcp", "port 443", "host 10.0.0.5", "rx", "net 10.0.0.0/8", "vlan 77", "dev wg0", "ip6"])
+TERMS = st.sampled_from(
+    ["tcp", "port 443", "host 10.0.0.5", "rx", "net 10.0.0.0/8", "vlan 77", "dev wg0", "ip6", "app tls"]
+)
 
 
 @given(TERMS, TERMS)

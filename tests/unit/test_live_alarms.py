@@ -64,7 +64,33 @@ def test_faults_come_before_warnings_before_notes() -> None:
     assert set(severities) == {"fault", "warning", "note"}
 
 
-def test_log_adds_up_and_keeps_what_is_over_until_cleared() -> None:
+def test_lost_payloads_are_those_lost_since_the_interval_before() -> None:
+    before = Health(lost_payloads={"dns": 5, "tls": 7})
+    batch = make_batch([], health=Health(lost_payloads={"dns": 17, "tls": 7, "http": 0}))
+    (alarm,) = alarms(batch, before)
+    assert (alarm.kind, alarm.severity, alarm.packets) == ("lost_payloads", "warning", 12)
+    assert alarm.text.startswith("12 payloads lost, dns: names may be missing")
+    assert sum(alarm.packets for alarm in alarms(batch)) == 24
+
+
+def test_log_adds_up_lost_payloads_once() -> None:
+    log = AlarmLog()
+    for second, lost in enumerate((3, 10, 10)):
+        log.add(make_batch([], start_ns=START_NS + second * SECOND_NS, health=Health(lost_payloads={"dns": lost})))
+    assert [(alarm.packets, ended) for alarm, ended in log.entries()] == [(10, START_NS + 2 * SECOND_NS)]
+
+
+def test_log_that_is_cleared_keeps_what_the_last_interval_lost() -> None:
+    log = AlarmLog()
+    log.add(make_batch([], health=Health(lost_payloads={"dns": 3})))
+    latest = make_batch([], start_ns=START_NS + SECOND_NS, health=Health(lost_payloads={"dns": 10}))
+    log.add(latest)
+    log.clear()
+    log.add(latest)
+    assert [(alarm.packets, ended) for alarm, ended in log.entries()] == [(7, None)]
+
+
+def test_log_adds_up_and_and_keeps_what_is_over_until_cleared() -> None:
     log = AlarmLog()
     for second in (0, 1):
         log.add(make_batch([], unattributed=FULL, start_ns=START_NS + second * SECOND_NS))

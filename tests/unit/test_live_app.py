@@ -14,11 +14,12 @@ from textual.widgets import Input, Static
 
 from wiremeter.errors import KernelError, WiremeterError
 from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.names.records import FlowName, Transactions
 from wiremeter.tui.app import LiveApp, save_screenshot
 from wiremeter.tui.selection import Selection
-from wiremeter.tui.widgets import FlowTable
+from wiremeter.tui.widgets import Table
 
-from .live_batches import SECOND_NS, START_NS, flow, make_batch
+from .live_batches import SECOND_NS, START_NS, asked, flow, make_batch
 
 FLOWS = (
     flow("192.0.2.1", "10.0.0.5", 443, 50000, packets=1000, size=1250),
@@ -27,6 +28,15 @@ FLOWS = (
     flow("2001:db8::1", "2001:db8::2", protocol=58, device="wg0", packets=2),
 )
 DEVICES = ("eth0", "wg0")
+SITE = FlowName("tls", "www.example.com", "sni", tls_version="1.3", ja4="t13d1516h2_8daaf6152771_b0da82dd1658")
+SHOP = FlowName("tls", "shop.example", "dns_answer")
+NAMED = (
+    *(row | {"name": name} for row, name in zip(FLOWS, (SITE, SITE, FlowName("dns"), None), strict=True)),
+    flow("10.0.0.5", "192.0.2.2", 50001, 443, direction="tx", packets=9, name=SHOP),
+)
+QUESTIONS = Transactions(
+    dns=(asked("www.example.com", milliseconds=1.2), asked("www.example.com"), asked("slow.example", rcode=None))
+)
 
 
 class Feed:
@@ -69,7 +79,7 @@ class View:
 
     @property
     def flows(self) -> list[str]:
-        table = self.app.screen_stack[0].query_one(FlowTable)
+        table = self.app.screen_stack[0].query_one(Table)
         rendered = table.render()
         assert isinstance(rendered, Text)
         return rendered.plain.split("\n")
@@ -107,12 +117,20 @@ def sample(second: int = 0, flows: Iterable[dict[str, object]] = FLOWS, **more: 
     )
 
 
+def named(second: int = 0, **more: object) -> FlowBatch:
+    """A sample with names, connections and DNS."""
+    return sample(second, NAMED, connections={SITE: 3}, transactions=QUESTIONS, **more)
+
+
 async def test_before_the_first_interval_it_says_that_it_waits() -> None:
     async with running() as view:
         assert "waiting for the first interval" in view.part("#top")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30), (132, 43), (160, 45), (250, 70), (40, 12), (12, 5)])
+SIZES = [(80, 24), (100, 30), (132, 43), (160, 45), (250, 70), (40, 12), (12, 5)]
+
+
+@pytest.mark.parametrize("size", SIZES)
 async def test_nothing_is_wider_or_longer_than_the_terminal(size: tuple[int, int]) -> None:
     trouble = {("eth0", "rx"): {"table_full": Tally(12_345, 99, 12), "ipv4_header": Tally(1, 60, 1)}}
     batch = sample(
@@ -121,6 +139,16 @@ async def test_nothing_is_wider_or_longer_than_the_terminal(size: tuple[int, int
     async with running(size, batch=batch) as view:
         assert view.screen
         await view.press("c", "down", "b")
+        assert view.screen
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_no_view_is_wider_or_longer_than_the_terminal(size: tuple[int, int]) -> None:
+    async with running(size, batch=named()) as view:
+        for key in "1234":
+            await view.press(key, "down")
+            assert view.screen
+        await view.press("1", "c", "down")
         assert view.screen
 
 
@@ -199,6 +227,152 @@ async def test_filter_is_asked_for_applied_and_dropped() -> None:
         assert len(view.flows) == 5
 
 
+async def test_flows_bear_domain_and_application_beside_their_addresses() -> None:
+    async with running((100, 30), batch=named()) as view:
+        assert view.flows[0].split()[3:6] == ["destination", "domain", "bit/s▾"]
+        assert view.flows[1].split()[:6] == [
+            "eth0", "rx", "tls", "192.0.2.1:443", "10.0.0.5:50000", "www.example.com",
+        ]  # fmt: skip
+        assert view.flows[2].split()[2] == "dns"
+        (inferred,) = [line for line in view.flows if "192.0.2.2:443" in line]
+        assert "~shop.example" in inferred
+        await view.press("c")
+        assert view.flows[1].split()[1:5] == ["tls", "10.0.0.5:50000", "192.0.2.1:443", "www.example.com"]
+
+
+async def test_narrow_terminal_keeps_addresses_and_tells_the_domain_below() -> None:
+    async with running((60, 24), batch=named()) as view:
+        assert "domain" not in view.flows[0]
+        await view.press("down")
+        assert "192.0.2.1:443 → 10.0.0.5:50000" in view.part("#details")
+        assert "tls  www.example.com by sni  TLS 1.3" in view.part("#details")
+
+
+async def test_flow_in_full_has_all_that_is_known_of_it() -> None:
+    async with running((130, 30), batch=named()) as view:
+        await view.press("down")
+        assert "ja4 t13d1516h2_8daaf6152771_b0da82dd1658" in view.part("#details")
+        await view.press("end")
+        assert len(view.part("#details").split("\n")) == 2
+
+
+async def test_domain_column_stays_when_an_interval_has_no_names() -> None:
+    async with running(batch=named()) as view:
+        await view.give(sample(1))
+        assert "domain" in view.flows[0]
+
+
+async def test_without_names_there_is_one_view_and_no_trace_of_others() -> None:
+    async with running((100, 30), batch=sample()) as view:
+        assert "View" not in view.screen[-1]
+        await view.press("2", "v")
+        assert view.part("#title").startswith(" flows")
+        await view.press(*"sssss")
+        assert "bit/s▾" in view.flows[0]
+        await view.give(named(1))
+        assert "v View" in view.screen[-1]
+
+
+async def test_views_follow_one_another_and_can_be_chosen() -> None:
+    async with running(batch=named()) as view:
+        titles = []
+        for _ in range(4):
+            await view.press("v")
+            titles.append(view.part("#title").split(" by ")[0].strip())
+        assert titles == ["domains", "applications", "DNS questions", "flows"]
+        await view.press("V")
+        assert "DNS questions" in view.part("#title")
+        await view.press("2")
+        assert "domains by bit/s" in view.part("#title")
+
+
+async def test_domains_add_up_to_all_traffic() -> None:
+    async with running((110, 30), batch=named()) as view:
+        await view.press("2")
+        header, site, nameless, shop = view.flows
+        assert header.split() == [
+            "domain", "rx", "bit/s▾", "tx", "bit/s", "packet/s", "bytes", "flows", "connections", "share",
+        ]  # fmt: skip
+        assert site.split() == [
+            "www.example.com", "10.0", "M", "240", "k", "1.50", "k", "1,280,000", "2", "3", "76.1", "%",
+        ]  # fmt: skip
+        assert nameless.startswith(" (no name) ")
+        assert shop.split()[0] == "shop.example"
+        assert "3 domains" in view.part("#title")
+        await view.press("down")
+        assert "rx 1,000 packets, 1,250,000 bytes" in view.part("#details")
+
+
+async def test_domains_are_sorted_by_key_and_by_click() -> None:
+    async with running((110, 30), batch=named()) as view:
+        await view.press("2", "s")
+        assert "packet/s▾" in view.flows[0]
+        assert view.flows[1].startswith(" (no name)")
+        await view.press("s", "s")
+        assert "domains by name" in view.part("#title")
+        assert view.flows[1].startswith(" shop.example")
+        await view.pilot.click(Table, offset=(view.flows[0].index("connections"), 0))
+        await view.pilot.pause()
+        assert "connections▾" in view.flows[0]
+        await view.press("r")
+        assert "connections▴" in view.flows[0]
+        await view.press("1")
+        assert "flows by bit/s" in view.part("#title")
+        assert "reversed" not in view.part("#title")
+
+
+async def test_filter_and_device_hold_for_domains_and_leave_connections_open() -> None:
+    async with running((110, 30), batch=named()) as view:
+        await view.press("3", "slash", *"domain example.com", "enter")
+        assert "1 applications of 2 of 5 flows" in view.part("#title")
+        assert view.flows[1].split()[0] == "tls"
+        assert view.flows[1].split()[-3:] == ["2", "100.0", "%"]
+
+
+async def test_dns_questions_are_those_of_the_last_intervals() -> None:
+    async with running((120, 30), batch=named()) as view:
+        await view.give(named(1))
+        await view.press("4")
+        assert view.flows[0].split() == [
+            "name", "type", "queries▾", "responses", "retries", "unanswered", "median", "max",
+        ]  # fmt: skip
+        assert view.flows[1].split() == [
+            "www.example.com", "A", "4", "NOERROR", "4", "0", "0", "1.10", "ms", "1.20", "ms",
+        ]  # fmt: skip
+        assert view.flows[2].split() == ["slow.example", "A", "2", "0", "2"]
+        assert "6 in the last 2 s" in view.part("#title")
+        await view.press("down")
+        assert "answered in 1.10 ms (median), at most 1.20 ms" in view.part("#details")
+        await view.press("d")
+        assert "of all flows, not only those selected" in view.part("#title")
+
+
+async def test_pause_holds_the_dns_questions_too() -> None:
+    async with running(batch=named()) as view:
+        await view.press("4", "space")
+        await view.give(named(1))
+        await view.press("s")
+        assert "3 in the last 1 s" in view.part("#title")
+        await view.press("space")
+        assert "6 in the last 2 s" in view.part("#title")
+
+
+async def test_name_from_the_wire_cannot_move_the_cursor() -> None:
+    hostile = "a\x1b[2J\nb.example"
+    rows = [flow("10.0.0.1", "10.0.0.2", name=FlowName("tls", hostile, "sni"))]
+    async with running((120, 30), batch=sample(0, rows, transactions=Transactions(dns=(asked(hostile),)))) as view:
+        for key in "1234":
+            await view.press(key, "down")
+            assert "\x1b" not in "".join(view.screen)
+            if key != "3":
+                assert sum("a�[2J�b.example" in line for line in view.screen) == 2
+
+
+async def test_lost_payloads_are_said_aloud() -> None:
+    async with running(batch=named(health=Health(lost_payloads={"dns": 1200}))) as view:
+        assert "! 1,200 payloads lost, dns" in view.part("#alarms")
+
+
 async def test_wrong_filter_is_pointed_at_and_changes_nothing() -> None:
     async with running(batch=sample()) as view:
         await view.press("slash", *"tcp prt", "enter")
@@ -239,7 +413,7 @@ async def test_cursor_stays_on_its_flow_and_shows_it_in_full() -> None:
         await view.press("down", "down")
         assert "198.51.100.7:53 → 10.0.0.5:40000" in view.part("#details")
         assert "5,000 packets, 400,000 bytes" in view.part("#details")
-        table = view.app.query_one(FlowTable)
+        table = view.app.query_one(Table)
         await view.give(sample(1, reversed(FLOWS)))
         assert table.cursor == 1
         await view.press("s")
@@ -261,19 +435,19 @@ async def test_long_table_scrolls() -> None:
         await view.press("home")
         assert "10.0.0.1:1 " in view.flows[1]
         await view.press("pagedown")
-        assert view.app.query_one(FlowTable).cursor == len(view.flows) - 1
+        assert view.app.query_one(Table).cursor == len(view.flows) - 1
         await view.press("pageup", "up")
-        assert view.app.query_one(FlowTable).cursor == 0
+        assert view.app.query_one(Table).cursor == 0
 
 
 async def test_header_can_be_clicked_to_sort_and_again_to_reverse() -> None:
     async with running(batch=sample()) as view:
         at = view.flows[0].index("source")
-        await view.pilot.click(FlowTable, offset=(at, 0))
+        await view.pilot.click(Table, offset=(at, 0))
         await view.pilot.pause()
         assert "source▴" in view.flows[0]
         assert "10.0.0.5:50000" in view.flows[1]
-        await view.pilot.click(FlowTable, offset=(at, 0))
+        await view.pilot.click(Table, offset=(at, 0))
         await view.pilot.pause()
         assert "source▾" in view.flows[0]
         assert "2001:db8::1" in view.flows[1]

@@ -17,8 +17,9 @@ import pytest
 
 from wiremeter.cli import live
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.top import SORT_KEYS
+from wiremeter.tui.selection import VIEWS
 
 from .live_batches import SECOND_NS, START_NS, flow, make_batch
 
@@ -26,11 +27,12 @@ from .live_batches import SECOND_NS, START_NS, flow, make_batch
 class Source:
     """What a Monitor is to the command; gives batches until closed."""
 
-    def __init__(self, *, signal_at: int | None = None) -> None:
+    def __init__(self, *, signal_at: int | None = None, health: Health | None = None) -> None:
         self.given = 0
         self.is_open = False
         self.is_closed = False
         self._signal_at = signal_at
+        self._health = health
 
     def __enter__(self) -> Self:
         self.is_open = True
@@ -48,7 +50,7 @@ class Source:
         while not self.is_closed and self.given < 100:
             self.given += 1
             flows = [flow("192.0.2.1", "10.0.0.5", 443, port, packets=port) for port in range(1, 21)]
-            yield make_batch(flows, start_ns=START_NS + self.given * SECOND_NS)
+            yield make_batch(flows, start_ns=START_NS + self.given * SECOND_NS, health=self._health)
             if self.given == self._signal_at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -122,6 +124,19 @@ def test_every_sort_key_is_offered() -> None:
     for key in SORT_KEYS:
         assert parse("--sort", key).sort == key
     assert live._SORTS == SORT_KEYS
+
+
+def test_every_view_is_offered() -> None:
+    assert live._VIEWS == VIEWS
+    assert [live._selection(parse("--view", view), 10).view for view in VIEWS] == list(VIEWS)
+
+
+def test_losses_of_one_interval_are_not_told_again_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--count", "3", source=Source(health=Health(lost_payloads={"dns": 4})))
+    assert capsys.readouterr().out.count("4 payloads lost") == 1
+    run("--count", "3", "--format", "json", source=Source(health=Health(lost_payloads={"dns": 4})))
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(document["alarms"]) for document in documents] == [1, 0, 0]
 
 
 def test_metering_flags_that_are_not_given_leave_no_trace() -> None:

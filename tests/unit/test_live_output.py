@@ -7,14 +7,16 @@ import re
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 
 from wiremeter.flows.batch import FlowBatch, Health, KernelCounters, ProgramStats, Tally
 from wiremeter.flows.filter import compile_filter
+from wiremeter.names.records import FlowName, Transactions
 from wiremeter.tui.document import document
 from wiremeter.tui.selection import Selection
 from wiremeter.tui.text import text_block
 
-from .live_batches import flow, make_batch
+from .live_batches import asked, flow, make_batch
 
 
 def sample() -> FlowBatch:
@@ -56,7 +58,7 @@ def test_every_line_says_what_it_is() -> None:
 
 
 def test_selection_holds_for_text() -> None:
-    chosen = Selection(filter=compile_filter("tcp"), limit=1, in_bytes=True, names=True, pairs=True)
+    chosen = Selection(filter=compile_filter("tcp"), limit=1, in_bytes=True, services=True, pairs=True)
     shown = lines(sample(), chosen)
     assert shown[0] == "interval 1.000 s flows 3 matched 2"
     assert shown[-1] == (
@@ -134,3 +136,122 @@ def test_empty_batch_is_text_and_json() -> None:
         "alarm no device is metered: those chosen are gone, down or not there yet",
     ]
     assert document(nothing, Selection(pairs=True))["conversations"] == []
+
+
+SITE = FlowName("tls", "www.example.com", "sni")
+SHOP = FlowName("tls", "shop.example", "dns_answer")
+
+
+def named(**more: object) -> FlowBatch:
+    """Three sites' worth of flows, the largest of which has no name, and some DNS."""
+    return make_batch(
+        [
+            flow("192.0.2.1", "10.0.0.5", 443, 50000, packets=60, size=1000, name=SITE),
+            flow("10.0.0.5", "192.0.2.1", 50000, 443, direction="tx", packets=20, size=100, name=SITE),
+            flow("192.0.2.2", "10.0.0.5", 443, 50001, packets=10, size=800, name=SHOP),
+            flow("10.0.0.9", "10.0.0.5", 9, 9, packets=100, size=900),
+        ],
+        connections={SITE: 2},
+        transactions=Transactions(
+            dns=(
+                asked("www.example.com", milliseconds=1.24),
+                asked("www.example.com", milliseconds=9.8),
+                asked("nosuch.example", "AAAA", 3, 5),
+                asked("slow.example", rcode=None),
+            )
+        ),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_lines_tell_domains_applications_and_dns() -> None:
+    shown = [line for line in lines(named()) if not line.startswith(("interval", "device", "protocol"))]
+    assert shown == [
+        "application unknown 56.2 % 720 kbit/s 100 pps flows 1 connections 0",
+        "application tls 43.8 % 560 kbit/s 90 pps flows 3 connections 2",
+        "domain (no name) 56.2 % 720 kbit/s 100 pps flows 1 connections 0",
+        "domain www.example.com 38.8 % 496 kbit/s 80 pps flows 2 connections 2",
+        "domain shop.example 5.0 % 64.0 kbit/s 10 pps flows 1 connections 0",
+        "dns www.example.com A queries 2 retries 0 unanswered 0 NOERROR 2 median 5.52 ms max 9.80 ms",
+        "dns nosuch.example AAAA queries 1 retries 0 unanswered 0 NXDOMAIN 1 median 5.00 ms max 5.00 ms",
+        "dns slow.example A queries 1 retries 0 unanswered 1",
+        "flow eth0 rx tcp 10.0.0.9:9 > 10.0.0.5:9 720 kbit/s 100 pps",
+        "flow eth0 rx tcp 192.0.2.1:443 > 10.0.0.5:50000 480 kbit/s 60 pps application tls domain www.example.com sni",
+        "flow eth0 rx tcp 192.0.2.2:443 > 10.0.0.5:50001 64.0 kbit/s 10 pps application tls domain shop.example "
+        "dns_answer",
+        "flow eth0 tx tcp 10.0.0.5:50000 > 192.0.2.1:443 16.0 kbit/s 20 pps application tls domain www.example.com sni",
+    ]
+
+
+def test_what_is_not_shown_is_summed_up() -> None:
+    shown = lines(named(), Selection(limit=1))
+    assert "domain (others) 43.8 % 560 kbit/s 90 pps flows 3 connections 2" in shown
+    assert "dns (others) queries 2 retries 0 unanswered 1 NXDOMAIN 1 median 5.00 ms max 5.00 ms" in shown
+
+
+def test_names_that_are_on_and_found_nothing_add_no_line() -> None:
+    batch = make_batch([flow("10.0.0.1", "10.0.0.2")])
+    nameless = replace(batch, flow_names=np.zeros(1, "u4"))
+    assert lines(nameless) == lines(batch)
+
+
+def test_name_from_the_wire_cannot_end_a_line_or_move_the_cursor() -> None:
+    hostile = FlowName("tls", "a\x1b[2J\nb", "sni")
+    batch = make_batch(
+        [flow("10.0.0.1", "10.0.0.2", name=hostile)], transactions=Transactions(dns=(asked("a\x1b[2J\nb"),))
+    )
+    shown = text_block(batch, Selection())
+    assert "\x1b" not in shown
+    assert shown.count("a�[2J�b") == 3
+    assert len(lines(batch)) == shown.count("\n") - 1
+
+
+def test_filter_on_names_holds_for_text() -> None:
+    shown = lines(named(), Selection(filter=compile_filter("domain example.com")))
+    assert [line for line in shown if line.startswith("domain")] == [
+        "domain www.example.com 100.0 % 496 kbit/s 80 pps flows 2"
+    ]
+
+
+def test_lost_payloads_are_an_alarm_of_the_interval_that_lost_them() -> None:
+    batch = make_batch([], health=Health(lost_payloads={"dns": 5}))
+    assert "alarm 5 payloads lost, dns: names may be missing, all counts hold" in text_block(batch, Selection())
+    assert "alarm" not in text_block(batch, Selection(), before=batch.health)
+    said = document(batch, Selection())
+    assert said["alarms"][0]["packets"] == 5
+    assert said["health"]["lost_payloads"] == {"dns": 5}
+
+
+def test_document_has_the_name_of_each_flow_and_its_evidence() -> None:
+    said = json.loads(msgspec.json.encode(document(named(), Selection())))
+    names = [(flow["application"], flow["domain"], flow["domain_source"]) for flow in said["flows"]]
+    assert names[:2] == [("unknown", None, None), ("tls", "www.example.com", "sni")]
+    pairs = document(named(), Selection(pairs=True))["conversations"]
+    assert [pair["domain"] for pair in pairs] == [None, "www.example.com", "shop.example"]
+
+
+def test_document_accounts_for_all_traffic_by_domain_and_application() -> None:
+    for limit in (1, 10):
+        said = document(named(), Selection(limit=limit))
+        for kind in ("domains", "applications"):
+            parts = [*said[kind], said[f"{kind}_other"]]
+            assert {name: sum(part[name] for part in parts) for name in said["matched"]} == said["matched"]
+            assert sum(part["connections"] for part in parts) == 2
+    assert said["domains"][0]["domain"] is None
+    site = said["domains"][1]
+    assert (site["domain"], site["flows"], site["connections"]) == ("www.example.com", 2, 2)
+    assert site["rx"] == {"packets": 60, "bytes": 60_000, "skbs": 60}
+
+
+def test_document_sums_up_dns() -> None:
+    said = document(named(), Selection(limit=1))["dns"]
+    assert (said["queries"], said["unanswered"], said["rcodes"]) == (4, 1, {"NOERROR": 2, "NXDOMAIN": 1})
+    assert said["latency_max_ns"] == 9_800_000
+    (most,) = said["questions"]
+    assert (most["query"], most["qtype"], most["queries"]) == ("www.example.com", "A", 2)
+
+
+def test_document_without_names_has_no_keys_about_them() -> None:
+    said = document(sample(), Selection())
+    assert not {"domains", "applications", "dns"} & set(said)
+    assert "domain" not in said["flows"][0]

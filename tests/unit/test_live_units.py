@@ -75,14 +75,14 @@ def test_counts_are_in_full_until_they_are_too_long() -> None:
 
 
 def test_endpoints_are_written_as_in_urls() -> None:
-    def end(text: str, port: int = 0, **names: bool) -> str:
-        return endpoint(np.frombuffer(packed(text), "u1"), port, 6, **names)
+    def end(text: str, port: int = 0, **services: bool) -> str:
+        return endpoint(np.frombuffer(packed(text), "u1"), port, 6, **services)
 
     assert end("192.0.2.1", 443) == "192.0.2.1:443"
     assert end("2001:db8::1", 443) == "[2001:db8::1]:443"
     assert end("2001:db8::1") == "2001:db8::1"
-    assert end("192.0.2.1", 443, names=True) == "192.0.2.1:https"
-    assert end("192.0.2.1", 47_123, names=True) == "192.0.2.1:47123"
+    assert end("192.0.2.1", 443, services=True) == "192.0.2.1:https"
+    assert end("192.0.2.1", 47_123, services=True) == "192.0.2.1:47123"
 
 
 def test_flags_are_letters_from_fin_to_ns() -> None:

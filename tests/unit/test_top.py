@@ -25,6 +25,7 @@ from wiremeter.flows.top import (
     top_flows,
     top_protocols,
 )
+from wiremeter.names.records import FlowName
 
 from .live_batches import flow, make_batch
 
@@ -133,6 +134,15 @@ def test_addresses_order_as_numbers_with_the_smallest_first() -> None:
     assert shown == ["2001:db8::1", "10.0.0.10", "10.0.0.9", "9.255.0.1"]
 
 
+def test_domains_order_by_alphabet_and_flows_without_one_come_last() -> None:
+    names = [None, FlowName("tls", "b.example", "sni"), FlowName("dns"), FlowName("tls", "a.example", "sni")]
+    batch = make_batch([flow("10.0.0.1", "10.0.0.2", at, name=name) for at, name in enumerate(names)])
+    assert top_flows(batch, 9, "domain")["src_port"].tolist() == [3, 1, 0, 2]
+    assert top_flows(batch, 2, "domain", reverse=True)["src_port"].tolist() == [0, 2]
+    assert top_conversations(batch, 2, "domain")["local_port"].tolist() == [0, 0]
+    assert top_conversations(batch, 2, "domain")["remote_port"].tolist() == [3, 1]
+
+
 def test_unknown_sort_key_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="bytes, packets"):
         top_flows(make_batch([]), 1, "size")  # type: ignore[arg-type]
@@ -184,6 +194,20 @@ def test_flow_and_its_reverse_are_one_conversation_seen_from_the_device() -> Non
 def test_flows_that_differ_are_two_conversations(other: dict[str, object]) -> None:
     batch = make_batch([flow("192.0.2.1", "10.0.0.5", 443, 50000), other], devices=("eth0", "wg0"))
     assert len(conversations(batch)) == 2
+
+
+def test_conversation_has_the_name_of_either_flow() -> None:
+    name = FlowName("tls", "www.example.com", "sni")
+    for of_one, of_other in ((name, None), (None, name), (name, name)):
+        there = flow("10.0.0.5", "192.0.2.1", 50000, 443, direction="tx", name=of_one)
+        batch = make_batch([there, flow("192.0.2.1", "10.0.0.5", 443, 50000, name=of_other)])
+        (pair,) = conversations(batch)
+        assert batch.names[pair["name"]] == name
+
+
+def test_conversation_without_names_has_the_first_which_says_nothing() -> None:
+    batch = make_batch([flow("192.0.2.1", "10.0.0.5", 443, 50000)])
+    assert conversations(batch)["name"].tolist() == [0]
 
 
 def test_loopback_traffic_keeps_its_two_sides() -> None:

@@ -1,32 +1,39 @@
-"""Flows as a pyarrow Table."""
+"""Flows and transactions as pyarrow Tables.
+
+Columns of the same name mean the same in all of them: addresses are fixed_size_binary(16) in network order, IPv4 as
+v4-mapped; ports uint16 in host order; protocol and family uint8; times timestamp[ns, UTC]. The schema's metadata holds
+`wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and `wiremeter.end_ns`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.batch import VLAN_NONE, FlowBatch, TransactionKind
+from wiremeter.names.records import FlowName
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# Fields of FlowName that are numbers; the others are text.
+_NAME_NUMBERS = ("http_status", "dns_rcode")
+
+
 def table_from_batch(batch: FlowBatch) -> pa.Table:
     """The flows of a batch as a pyarrow Table, one row a flow, columns as FlowBatch.to_arrow says.
 
-    family and protocol are uint8, as in FLOW; ports are uint16 in host order; tcp_flags uint16; packets, bytes and
-    skbs uint64. The schema's metadata holds `wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and
-    `wiremeter.end_ns`.
+    tcp_flags is uint16; packets, bytes and skbs are uint64; of the names, http_status and dns_rcode are uint16, all
+    others dictionaries of string.
     Raises InputError if pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise InputError("to_arrow needs pyarrow, which is not installed: pip install 'wiremeter[arrow]'") from error
-
+    pa = _pyarrow()
     flows = batch.flows
     attachment = flows["attachment"].astype("i4")
 
@@ -63,5 +70,94 @@ def table_from_batch(batch: FlowBatch) -> pa.Table:
         "first_time": times("first_ns"),
         "last_time": times("last_ns"),
     }
+    return _with_metadata(pa.table(columns | _name_columns(batch, pa)), batch)
+
+
+def table_from_transactions(batch: FlowBatch, kind: TransactionKind) -> pa.Table:
+    """The transactions of one kind as a pyarrow Table, one row each, in order of time; columns as
+    FlowBatch.transactions_to_arrow says.
+
+    Raises InputError if pyarrow is not installed, or for a kind that there is not.
+    """
+    pa = _pyarrow()
+    schemas = _transaction_schemas(pa)
+    if kind not in schemas:
+        raise InputError(f'there are no transactions of kind "{kind}"; expected one of {", ".join(schemas)}')
+    seen: Sequence[Any] = getattr(batch.transactions, kind)
+    columns = {
+        "time": [one.time_ns for one in seen],
+        **{name: [getattr(one.flow, name) for one in seen] for name in _ends(pa)},
+        **{name: [getattr(one, name) for one in seen] for name in schemas[kind]},
+    }
+    if "answers" in columns:
+        columns["answers"] = [[answer._asdict() for answer in one.answers] for one in seen]
+    schema = pa.schema({"time": pa.timestamp("ns", "UTC"), **_ends(pa), **schemas[kind]})
+    return _with_metadata(pa.table(columns, schema), batch)
+
+
+def _ends(pa: Any) -> dict[str, Any]:
+    """Types of the columns that say which flow, from client to server."""
+    return {
+        "src_addr": pa.binary(16),
+        "src_port": pa.uint16(),
+        "dst_addr": pa.binary(16),
+        "dst_port": pa.uint16(),
+        "protocol": pa.uint8(),
+        "family": pa.uint8(),
+    }
+
+
+def _transaction_schemas(pa: Any) -> dict[str, dict[str, Any]]:
+    """Types of what each kind has besides time and flow, by the fields of its record."""
+    text, number, words = pa.string(), pa.uint16(), pa.dictionary(pa.int32(), pa.string())
+    answer = pa.struct({"name": text, "type": text, "ttl": pa.uint32(), "data": text})
+    hello = {"sni": text, "version": words, "alpn": pa.list_(text), "ja4": text, "ech": pa.bool_()}
+    return {
+        "dns": {
+            "query": text,
+            "qtype": words,
+            "rcode": number,
+            "latency_ns": pa.int64(),
+            "answers": pa.list_(answer),
+            "retry": pa.bool_(),
+            "has_query": pa.bool_(),
+            "cut": pa.bool_(),
+        },
+        "tls": hello | {"cipher": words, "alpn_chosen": words, "ja4s": text},
+        "quic": hello,
+        "http": {
+            "version": words,
+            "method": words,
+            "host": text,
+            "path": text,
+            "status": number,
+            "latency_ns": pa.int64(),
+        },
+    }
+
+
+def _name_columns(batch: FlowBatch, pa: Any) -> dict[str, Any]:
+    """What is known of each flow; null where nothing is, and all null where names are off."""
+    at = pa.nulls(len(batch.flows), pa.uint32()) if batch.flow_names is None else pa.array(batch.flow_names)
+
+    def column(fact: str) -> Any:
+        known = [getattr(name, fact) for name in batch.names]
+        if fact in _NAME_NUMBERS:
+            return pa.array(known, pa.uint16()).take(at)
+        # Encoded before it is spread over the flows: text is read once a name, not once a flow.
+        return pa.array(known, pa.string()).dictionary_encode().take(at)
+
+    return {field.name: column(field.name) for field in fields(FlowName)}
+
+
+def _with_metadata(table: Any, batch: FlowBatch) -> Any:
     about = {"mode": batch.mode, "start_ns": str(batch.start_ns), "end_ns": str(batch.end_ns)}
-    return pa.table(columns).replace_schema_metadata({f"wiremeter.{key}": value for key, value in about.items()})
+    return table.replace_schema_metadata({f"wiremeter.{key}": value for key, value in about.items()})
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise InputError("to_arrow needs pyarrow, which is not installed: pip install 'wiremeter[arrow]'") from error
+    return pa

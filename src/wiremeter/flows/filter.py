@@ -11,10 +11,13 @@ What tcpdump understands and a flow can answer means the same here:
     vlan, vlan 77            tagged; with this outermost tag
     dev eth0, dev 'veth*'    the device            (pcap-filter: ifname)
     rx tx                    the direction         (pcap-filter: inbound, outbound)
+    domain example.com       this domain and all beneath it; domain '*cdn*' any that fits, domain '*' any at all
+    app tls, app 'my*'       the application
     and or not ( )           also && || !
 
 As there, `not` binds tightest, `and` and `or` have equal rank and group from left to right, an address alone is a
-host or a net, and a value alone takes the words before it: `port 80 or 443`. Names are not looked up in the DNS.
+host or a net, and a value alone takes the words before it: `port 80 or 443`. Names are not looked up in the DNS:
+`domain` is what the flow itself told, or a DNS answer that was seen. Alone after a port it is the service at port 53.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from numpy.typing import NDArray
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FLOW, VLAN_NONE, FlowBatch
 from wiremeter.flows.protocols import protocol_number
+from wiremeter.flows.top import name_indexes
+from wiremeter.names.records import FlowName
 
 Mask = NDArray[np.bool_]
 _Test = Callable[[FlowBatch], Mask]
@@ -59,10 +64,11 @@ _FAMILY_WORDS = {"ip": 4, "ip6": 6, "ipv4": 4, "ipv6": 6}
 _DIRECTION_WORDS = {"rx": "rx", "tx": "tx", "inbound": "rx", "outbound": "tx"}
 _TYPE_WORDS = ("host", "net", "port", "portrange", "proto")
 _DEVICE_WORDS = ("dev", "ifname")
+_NAME_WORDS = {"domain": "domain", "app": "app", "application": "app"}
 _AND, _OR, _NOT = ("and", "&&"), ("or", "||"), ("not", "!")
 _KEYWORDS = (
     *_PROTOCOL_WORDS, *_FAMILY_WORDS, *_DIRECTION_WORDS, *_TYPE_WORDS, *_DEVICE_WORDS,
-    *_AND, *_OR, *_NOT, "src", "dst", "vlan", "(", ")",
+    *_NAME_WORDS, *_AND, *_OR, *_NOT, "src", "dst", "vlan", "(", ")",
 )  # fmt: skip
 # Words tcpdump knows and flows cannot answer: say why instead of "unknown word".
 _NO_ANSWER = {
@@ -223,6 +229,9 @@ class _Parser:
         if word in _DEVICE_WORDS:
             self.last = _Qualifiers("dev")
             return self.value(self.last)
+        if word in _NAME_WORDS and not self.is_service(word):
+            self.last = _Qualifiers(_NAME_WORDS[word])
+            return self.value(self.last)
         if word in _FAMILY_WORDS or word in _PROTOCOL_WORDS:
             if self.peek() in ("src", "dst", *_TYPE_WORDS):
                 return _both(_head_test(word), self.qualified(word))
@@ -262,12 +271,17 @@ class _Parser:
             return self.value(self.last)
         return lambda batch: batch.flows["vlan"] != VLAN_NONE
 
+    def is_service(self, taken: str) -> bool:
+        """Whether the word just taken is no qualifier but the service at port 53: it stands where a port may, and
+        nothing follows that it could qualify."""
+        return taken == "domain" and self.last.kind == "port" and self.peek() in (None, ")", *_AND, *_OR)
+
     def bare(self) -> _Test:
         """A value without words of its own."""
         word = self.peek() or ""
         if word.lower() in _NO_ANSWER:
             raise self.error(f'"{word}" does not apply: {_NO_ANSWER[word.lower()]}')
-        if word in _KEYWORDS:
+        if word in _KEYWORDS and word != "domain":
             raise self.error(f'"{word}" cannot stand here')
         if _is_address(word) if not self.last.kind else _is_value(self.last.kind, word):
             test = self.value(self.last)
@@ -280,13 +294,18 @@ class _Parser:
 
     def value(self, qualifiers: _Qualifiers) -> _Test:
         """The test for one value under its qualifiers."""
-        if self.peek() is None or (self.peek() in _KEYWORDS and qualifiers.kind not in ("proto", "dev")):
+        ahead = self.peek()
+        if ahead is None or (ahead in _KEYWORDS and ahead not in _ALSO_VALUES.get(qualifiers.kind, ())):
             raise self.error(f"expected {_EXPECTED[qualifiers.kind]}")
         word = self.take()
         try:
             match qualifiers.kind:
                 case "dev":
                     return _attachment_test(device=word)
+                case "domain":
+                    return _name_test(_domain(word))
+                case "app":
+                    return _name_test(_application(word))
                 case "vlan":
                     return _vlan_test(word)
                 case "proto":
@@ -324,7 +343,11 @@ _EXPECTED = {
     "proto": "a protocol's name or number",
     "vlan": "a VLAN number",
     "dev": "a device name",
+    "domain": "a domain such as example.com or '*cdn*'",
+    "app": "an application such as tls",
 }
+# Keywords that are values after these: names of protocols, of any device, and of the service at port 53.
+_ALSO_VALUES = {"proto": _KEYWORDS, "dev": _KEYWORDS, "port": ("domain",)}
 
 
 def _token(match: re.Match[str]) -> _Token:
@@ -346,14 +369,18 @@ def _is_address(word: str) -> bool:
 
 def _is_value(kind: str, word: str) -> bool:
     """Whether `word` may be meant as a value of `kind`, so that the error is about the value, not about the word."""
-    return kind == "dev" or word[:1].isdigit() or ":" in word or (kind == "port" and _service(word) is not None)
+    if kind in ("dev", "app"):
+        return True
+    if kind == "domain":
+        return "." in word or "*" in word
+    return word[:1].isdigit() or ":" in word or (kind == "port" and _service(word) is not None)
 
 
 def _host(word: str) -> _Network:
     try:
         return ipaddress.ip_network(ipaddress.ip_address(word))
     except ValueError:
-        raise ValueError(f'"{word}" is not an address, and names are not looked up') from None
+        raise ValueError(f'"{word}" is not an address, and names are not looked up; see domain') from None
 
 
 def _net(word: str) -> _Network:
@@ -408,6 +435,21 @@ def _protocol(word: str) -> int:
     if number is None:
         raise ValueError(f'"{word}" is not a protocol; give its number, 0 to 255')
     return number
+
+
+def _domain(word: str) -> Callable[[FlowName], bool]:
+    """Whether a name is in this domain; with * or ? in it, whether it looks like this."""
+    pattern = word.lower().strip(".")
+    if not pattern:
+        raise ValueError(f'"{word}" is not a domain')
+    if "*" in pattern or "?" in pattern:
+        return lambda name: name.domain is not None and fnmatch.fnmatchcase(name.domain, pattern)
+    return lambda name: name.domain is not None and (name.domain == pattern or name.domain.endswith(f".{pattern}"))
+
+
+def _application(word: str) -> Callable[[FlowName], bool]:
+    pattern = word.lower()
+    return lambda name: fnmatch.fnmatchcase(name.application, pattern)
 
 
 # --- tests; each a function from a batch to a mask
@@ -471,6 +513,11 @@ def _attachment_test(device: str | None = None, direction: str | None = None) ->
         return np.array(wanted, np.bool_)[batch.flows["attachment"]] if wanted else np.zeros(len(batch.flows), np.bool_)
 
     return test
+
+
+def _name_test(fits: Callable[[FlowName], bool]) -> _Test:
+    """Asks once a name, not once a flow."""
+    return lambda batch: np.array([fits(name) for name in batch.names], np.bool_)[name_indexes(batch)]
 
 
 def _port_test(low: int, high: int, side: _Side) -> _Test:

@@ -22,14 +22,16 @@ from wiremeter.flows.batch import (
 )
 from wiremeter.flows.protocols import ethertype_name, protocol_name
 
-#: What flows and conversations can be sorted by; numbers begin with the largest, addresses with the smallest.
-SortKey = Literal["bytes", "packets", "source", "destination", "protocol"]
+#: What flows and conversations can be sorted by; numbers begin with the largest, addresses with the smallest, domains
+#: with the first of the alphabet, and those without one come last.
+SortKey = Literal["bytes", "packets", "source", "destination", "protocol", "domain"]
 SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
 #: What protocols can be sorted by.
 Amount = Literal["bytes", "packets"]
 
 #: One row a conversation: a flow and its reverse on one device. `local` is the side of the device: the source of
-#: what it sends, the destination of what it receives. `attachment` is that of one of the two flows.
+#: what it sends, the destination of what it receives. `attachment` is that of one of the two flows; `name` is an index
+#: into FlowBatch.names.
 CONVERSATION = np.dtype(
     [
         ("local_addr", "u1", (16,)),
@@ -49,6 +51,7 @@ CONVERSATION = np.dtype(
         ("tx_skbs", "u8"),
         ("first_ns", "u8"),
         ("last_ns", "u8"),
+        ("name", "u4"),
     ]
 )
 
@@ -152,11 +155,23 @@ def top_flows(
     Equal ones are ordered by their keys, so the answer does not depend on the order of rows in the batch.
     Raises InputError if `by` is none of SORT_KEYS.
     """
-    flows = batch.flows
+    return batch.flows[top_flow_indexes(batch, n, by, mask=mask, reverse=reverse)]
+
+
+def top_flow_indexes(
+    batch: FlowBatch,
+    n: int,
+    by: SortKey = "bytes",
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    reverse: bool = False,
+) -> NDArray[np.intp]:
+    """Where top_flows stand in batch.flows: shape (≤ n,)."""
+    flows, names = batch.flows, name_indexes(batch)
     amounts = {"bytes": ("bytes",), "packets": ("packets",)}
     rows = np.arange(len(flows)) if mask is None else np.flatnonzero(mask)
-    columns = _columns(flows, by, amounts, ("src", "dst"), reverse)
-    return flows[_first(columns, rows, n)]
+    columns = _columns(flows, by, amounts, ("src", "dst"), reverse, domain=lambda at: _domain_order(batch)[names[at]])
+    return _first(columns, rows, n)
 
 
 def top_conversations(
@@ -176,7 +191,10 @@ def top_conversations(
         rows = _of_largest_conversations(batch, rows, n, by)
     pairs = _join(batch, rows)
     amounts = {"bytes": ("rx_bytes", "tx_bytes"), "packets": ("rx_packets", "tx_packets")}
-    columns = _columns(pairs, by, amounts, ("local", "remote"), reverse)
+    names = pairs["name"]
+    columns = _columns(
+        pairs, by, amounts, ("local", "remote"), reverse, domain=lambda at: _domain_order(batch)[names[at]]
+    )
     return pairs[_first(columns, np.arange(len(pairs)), n)]
 
 
@@ -187,6 +205,16 @@ def conversations(batch: FlowBatch, mask: NDArray[np.bool_] | None = None) -> ND
     Flows without a reverse become conversations of one direction.
     """
     return _join(batch, np.arange(len(batch.flows)) if mask is None else np.flatnonzero(mask))
+
+
+def name_indexes(batch: FlowBatch) -> NDArray[np.uint32]:
+    """Each flow's index into batch.names: shape (len(batch.flows),); all 0, nameless, where names are off."""
+    return np.zeros(len(batch.flows), np.uint32) if batch.flow_names is None else batch.flow_names
+
+
+def is_rx(batch: FlowBatch) -> NDArray[np.bool_]:
+    """Whether each attachment is of direction rx: shape (len(batch.attachments),)."""
+    return np.array([a.direction == "rx" for a in batch.attachments], np.bool_)
 
 
 def _of_largest_conversations(batch: FlowBatch, rows: NDArray[np.intp], n: int, by: Amount) -> NDArray[np.intp]:
@@ -209,8 +237,8 @@ def _join(batch: FlowBatch, rows: NDArray[np.intp]) -> NDArray[np.void]:
     flows = batch.flows[rows]
     order, starts = _groups(_conversation_keys(batch, rows))
     flows = flows[order]
-    is_rx = _is_rx(batch)[flows["attachment"]]
-    first, first_is_rx = flows[starts], is_rx[starts]
+    received = is_rx(batch)[flows["attachment"]]
+    first, first_is_rx = flows[starts], received[starts]
     pairs = np.zeros(len(starts), CONVERSATION)
     for side, from_rx, from_tx in (("local", "dst", "src"), ("remote", "src", "dst")):
         rx, tx = f"{from_rx}_addr", f"{from_tx}_addr"
@@ -219,30 +247,34 @@ def _join(batch: FlowBatch, rows: NDArray[np.intp]) -> NDArray[np.void]:
     for name in ("attachment", "vlan", "protocol", "family"):
         pairs[name] = first[name]
     for name in ("packets", "bytes", "skbs"):
-        pairs[f"rx_{name}"] = np.add.reduceat(np.where(is_rx, flows[name], 0), starts)
-        pairs[f"tx_{name}"] = np.add.reduceat(np.where(is_rx, 0, flows[name]), starts)
+        pairs[f"rx_{name}"] = np.add.reduceat(np.where(received, flows[name], 0), starts)
+        pairs[f"tx_{name}"] = np.add.reduceat(np.where(received, 0, flows[name]), starts)
     pairs["tcp_flags"] = np.bitwise_or.reduceat(flows["tcp_flags"], starts)
     pairs["first_ns"] = np.minimum.reduceat(flows["first_ns"], starts)
     pairs["last_ns"] = np.maximum.reduceat(flows["last_ns"], starts)
+    # Both flows have the same name; should one have none yet (0), the other's holds.
+    pairs["name"] = np.maximum.reduceat(name_indexes(batch)[rows][order], starts)
     return pairs
 
 
-def _is_rx(batch: FlowBatch) -> NDArray[np.bool_]:
-    return np.array([a.direction == "rx" for a in batch.attachments], np.bool_)
+def _domain_order(batch: FlowBatch) -> NDArray[np.uint32]:
+    """The place of each of batch.names in the order of domains; those without one stand last."""
+    places = {domain: at for at, domain in enumerate(sorted({n.domain for n in batch.names if n.domain is not None}))}
+    return np.array([len(places) if n.domain is None else places[n.domain] for n in batch.names], np.uint32)
 
 
 def _conversation_keys(batch: FlowBatch, rows: NDArray[np.intp]) -> list[NDArray[np.uint64]]:
     """What a flow and its reverse have in common, as columns of shape (len(rows),)."""
     flows = batch.flows[rows]
-    is_rx = _is_rx(batch)[flows["attachment"]]
+    received = is_rx(batch)[flows["attachment"]]
     numbers: dict[str, int] = {}
     device_of = np.array([numbers.setdefault(a.device, len(numbers)) for a in batch.attachments], "u8")
     src = np.ascontiguousarray(flows["src_addr"]).view("u8")
     dst = np.ascontiguousarray(flows["dst_addr"]).view("u8")
-    local = np.where(is_rx[:, None], dst, src)
-    remote = np.where(is_rx[:, None], src, dst)
-    local_port = np.where(is_rx, flows["dst_port"], flows["src_port"]).astype("u8")
-    remote_port = np.where(is_rx, flows["src_port"], flows["dst_port"]).astype("u8")
+    local = np.where(received[:, None], dst, src)
+    remote = np.where(received[:, None], src, dst)
+    local_port = np.where(received, flows["dst_port"], flows["src_port"]).astype("u8")
+    remote_port = np.where(received, flows["src_port"], flows["dst_port"]).astype("u8")
     place = device_of[flows["attachment"]] << np.uint64(16) | flows["vlan"]
     kind = flows["protocol"].astype("u8") << np.uint64(8) | flows["family"]
     ends = local_port << np.uint64(48) | remote_port << np.uint64(32) | place
@@ -276,6 +308,8 @@ def _columns(
     amounts: Mapping[str, tuple[str, ...]],
     sides: tuple[str, str],
     reverse: bool,
+    *,
+    domain: _Column,
 ) -> list[_Column]:
     """The columns that put `rows` in order, most significant first, each ascending."""
 
@@ -303,6 +337,8 @@ def _columns(
             first, ties = ends(destination), [largest, *ends(source), *places]
         case "protocol":
             first, ties = [plain("protocol")], [largest, *ends(source, destination), *places]
+        case "domain":
+            first, ties = [domain], [largest, *ends(source, destination), *places]
         case _:
             raise InputError(f'cannot sort by "{by}"; expected one of {", ".join(SORT_KEYS)}')
     return [*(map(_descending, first) if reverse else first), *ties]

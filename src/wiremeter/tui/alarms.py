@@ -6,11 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.tui.units import count
 
 Severity = Literal["fault", "warning", "note"]
-Kind = Literal["unbalanced", "displaced", "unattributed", "bypassed", "skb_counts", "simulated", "no_device", "stacked"]
+Kind = Literal[
+    "unbalanced",
+    "displaced",
+    "unattributed",
+    "bypassed",
+    "lost_payloads",
+    "skb_counts",
+    "simulated",
+    "no_device",
+    "stacked",
+]
 
 _RANK = {"fault": 0, "warning": 1, "note": 2}
 _HINTS = {
@@ -23,7 +33,7 @@ _HINTS = {
 class Alarm:
     """One thing to know about one interval.
 
-    device, direction: what it is about, "" if about all.  reason: of unattributed packets.
+    device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of.
     packets, bytes: how much it concerns, 0 where that has no number.
     """
 
@@ -55,6 +65,8 @@ class Alarm:
                 return f"{count(self.packets)} packets unattributed, {self.reason}: {hint}"
             case "bypassed":
                 return f"{count(self.packets)} packets bypassed the stack and are in none of these numbers"
+            case "lost_payloads":
+                return f"{count(self.packets)} payloads lost, {self.reason}: names may be missing, all counts hold"
             case "skb_counts":
                 return "generic XDP counts skbs (merged buffers), not wire packets"
             case "simulated":
@@ -65,12 +77,15 @@ class Alarm:
                 return "a packet counts on each device it passes: totals over stacked devices exceed the wire"
 
 
-def alarms(batch: FlowBatch) -> tuple[Alarm, ...]:
-    """What must be said about this interval, the worst first."""
-    return tuple(sorted(_find(batch), key=lambda alarm: _RANK[alarm.severity]))
+def alarms(batch: FlowBatch, before: Health | None = None) -> tuple[Alarm, ...]:
+    """What must be said about this interval, the worst first.
+
+    before: the meter's state at the end of the interval before; None if this is the first.
+    """
+    return tuple(sorted(_find(batch, before or Health()), key=lambda alarm: _RANK[alarm.severity]))
 
 
-def _find(batch: FlowBatch) -> Iterator[Alarm]:
+def _find(batch: FlowBatch, before: Health) -> Iterator[Alarm]:
     if batch.mode == "simulated":
         yield Alarm("simulated", "warning")
     if not batch.attachments:
@@ -100,6 +115,10 @@ def _find(batch: FlowBatch) -> Iterator[Alarm]:
         bypassed = audit.remainders.get("bypassed_stack", 0)
         if bypassed > 0:
             yield Alarm("bypassed", "warning", audit.device, audit.direction, packets=bypassed)
+    for source, lost in batch.health.lost_payloads.items():
+        gained = lost - before.lost_payloads.get(source, 0)
+        if gained > 0:
+            yield Alarm("lost_payloads", "warning", reason=source, packets=gained)
     if len({attachment.device for attachment in batch.attachments}) > 1:
         yield Alarm("stacked", "note")
 
@@ -113,11 +132,14 @@ class AlarmLog:
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, str, str], tuple[Alarm, int]] = {}
         self._now = 0
+        self._before = self._health = Health()
 
     def add(self, batch: FlowBatch) -> None:
         """Take in one interval."""
+        if batch.end_ns != self._now:  # the same interval comes again after `clear`
+            self._before, self._health = self._health, batch.health
         self._now = batch.end_ns
-        for alarm in alarms(batch):
+        for alarm in alarms(batch, self._before):
             if alarm.severity == "note":
                 continue
             key = (alarm.kind, alarm.device, alarm.direction, alarm.reason)

@@ -20,17 +20,38 @@ from textual.widgets import Footer, Input, Label, Static
 
 from wiremeter.errors import WiremeterError
 from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.by_name import TOTAL_SORTS
+from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
 from wiremeter.flows.filter import FilterError, compile_filter
 from wiremeter.flows.top import SORT_KEYS, DeviceRate, History, device_rates
 from wiremeter.tui import palette, panels
 from wiremeter.tui.alarms import AlarmLog, alarms
+from wiremeter.tui.dns_rows import dns_rows
 from wiremeter.tui.flow_rows import flow_rows
 from wiremeter.tui.screens import AuditSheet, Sheet, help_text
-from wiremeter.tui.selection import Selection, select
-from wiremeter.tui.widgets import FlowTable
+from wiremeter.tui.selection import (
+    VIEWS,
+    Selected,
+    Selection,
+    View,
+    has_names,
+    select,
+    select_applications,
+    select_domains,
+)
+from wiremeter.tui.table import Rows
+from wiremeter.tui.total_rows import total_rows
+from wiremeter.tui.widgets import Table
 
 _SIDE_WIDTH = 46
 _WIDE = 130
+#: Where Selection keeps the order of each view, and what that can be.
+_ORDERS: dict[View, tuple[str, tuple[str, ...]]] = {
+    "flows": ("sort", SORT_KEYS),
+    "domains": ("total_sort", TOTAL_SORTS),
+    "applications": ("total_sort", TOTAL_SORTS),
+    "dns": ("dns_sort", DNS_SORTS),
+}
 
 
 class LiveApp(App[None]):
@@ -48,7 +69,7 @@ class LiveApp(App[None]):
     #upper, #devices, #alarms, #side { height: auto; }
     #devices { width: 1fr; }
     #side { width: 46; padding-left: 2; }
-    #flows { height: 1fr; }
+    #table { height: 1fr; }
     #details { height: auto; background: #1e2429; }
     #ask { height: 2; display: none; background: #1e2429; }
     #ask Horizontal { height: 1; }
@@ -64,6 +85,9 @@ class LiveApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("v", "view(1)", "View"),
+        Binding("V", "view(-1)", show=False),
+        *(Binding(str(key), f"show({view!r})", show=False) for key, view in enumerate(VIEWS, 1)),
         Binding("slash", "ask_filter", "Filter", key_display="/"),
         Binding("s", "sort(1)", "Sort"),
         Binding("S", "sort(-1)", show=False),
@@ -72,7 +96,7 @@ class LiveApp(App[None]):
         Binding("d", "device(1)", "Device"),
         Binding("D", "device(-1)", show=False),
         Binding("b", "switch('in_bytes')", "Bytes"),
-        Binding("n", "switch('names')", "Names"),
+        Binding("n", "switch('services')", show=False),
         Binding("space", "pause", "Pause", key_display="␣"),
         Binding("a", "audit", "Audit"),
         Binding("x", "clear_alarms", show=False),
@@ -90,9 +114,11 @@ class LiveApp(App[None]):
         self._alarms = AlarmLog()
         self._latest: FlowBatch | None = None
         self._shown: FlowBatch | None = None
+        self._latest_dns = self._shown_dns = RecentDns()
         self._rates: tuple[DeviceRate, ...] = ()
         self._paused = False
         self._has_vlans = False
+        self._has_names = False
         self._host = socket.gethostname()
 
     # --- what is on screen
@@ -105,7 +131,7 @@ class LiveApp(App[None]):
         yield Static(id="alarms")
         yield Static(id="protocols")
         yield Static(id="title")
-        yield FlowTable(id="flows")
+        yield Table(id="table")
         yield Static(id="details")
         with Vertical(id="ask"):
             with Horizontal():
@@ -117,7 +143,7 @@ class LiveApp(App[None]):
         yield footer
 
     def on_mount(self) -> None:
-        self.query_one(FlowTable).focus()
+        self.query_one(Table).focus()
         self.query_one("#top", Static).update(Text(" wiremeter  waiting for the first interval", palette.TITLE))
         for number in (signal.SIGTERM, signal.SIGHUP):
             try:
@@ -140,9 +166,16 @@ class LiveApp(App[None]):
         self._history.add(device_rates(batch))
         self._alarms.add(batch)
         self._latest = batch
+        self._latest_dns = self._latest_dns.plus(batch)
+        if not self._has_names and has_names(batch):
+            self._has_names = True
+            self.refresh_bindings()
         if not self._paused:
-            self._shown = batch
-            self.redraw()
+            self._show_latest()
+
+    def _show_latest(self) -> None:
+        self._shown, self._shown_dns = self._latest, self._latest_dns
+        self.redraw()
 
     def redraw(self) -> None:
         """Draw the shown batch; called for each new one, and when the user chooses otherwise."""
@@ -171,21 +204,39 @@ class LiveApp(App[None]):
             self._put("#protocols", panels.protocol_line(selected.protocols, width, selection))
         rows = 3 if height < 32 else 6
         self._put("#alarms", *panels.alarm_lines(self._alarms.entries(), notes, width, rows))
-        self._put("#title", panels.table_title(selected, batch, width, selection))
-        table = self.query_one(FlowTable)
-        table.show(flow_rows(batch, selected, width, selection, with_vlan=self._has_vlans))
+        title, table_rows = self._table(batch, selected, width)
+        self._put("#title", title)
+        self.screen_stack[0].query_one(Table).show(table_rows)
         self._draw_details()
         if isinstance(self.screen, AuditSheet):
             self.screen.show(self._audit_text())
+
+    def _table(self, batch: FlowBatch, selected: Selected, width: int) -> tuple[Text, Rows]:
+        """The title and the rows of the view that was chosen."""
+        selection = self._selection
+        match selection.view:
+            case "domains" | "applications":
+                of_view = select_domains if selection.view == "domains" else select_applications
+                totals = of_view(batch, selected, selection)
+                title = panels.totals_title(len(totals), selected, batch, width, selection)
+                return title, total_rows(totals, selected.total, batch.seconds, width, selection)
+            case "dns":
+                questions = dns_totals(self._shown_dns, selection.dns_sort, reverse=selection.reverse)
+                return panels.dns_title(self._shown_dns, width, selection), dns_rows(questions, width, selection)
+            case _:
+                rows = flow_rows(
+                    batch, selected, width, selection, with_vlan=self._has_vlans, with_names=self._has_names
+                )
+                return panels.flows_title(selected, batch, width, selection), rows
 
     def _put(self, selector: str, *lines: Text) -> None:
         widget = self.screen_stack[0].query_one(selector, Static)
         widget.display = bool(lines)
         widget.update(Text("\n", end="").join(lines))
 
-    @on(FlowTable.Moved)
+    @on(Table.Moved)
     def _draw_details(self) -> None:
-        table = self.screen_stack[0].query_one(FlowTable)
+        table = self.screen_stack[0].query_one(Table)
         if table.rows is None or table.cursor is None:
             self._put("#details")
         else:
@@ -203,19 +254,35 @@ class LiveApp(App[None]):
     def action_switch(self, name: str) -> None:
         self._choose(**{name: not getattr(self._selection, name)})
 
+    def action_view(self, step: int) -> None:
+        self.action_show(VIEWS[(VIEWS.index(self._selection.view) + step) % len(VIEWS)])
+
+    def action_show(self, view: View) -> None:
+        self.query_one(Table).drop_cursor()
+        self._choose(view=view, reverse=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Without names there is one view, of flows, and no key for others."""
+        return self._has_names or self._selection.view != "flows" or action not in ("view", "show")
+
     def action_sort(self, step: int) -> None:
-        at = SORT_KEYS.index(self._selection.sort)
-        self._choose(sort=SORT_KEYS[(at + step) % len(SORT_KEYS)], reverse=False)
+        name, orders = _ORDERS[self._selection.view]
+        if not self._has_names:
+            orders = tuple(order for order in orders if order != "domain")
+        now = getattr(self._selection, name)
+        at = orders.index(now) if now in orders else 0
+        self._choose(**{name: orders[(at + step) % len(orders)], "reverse": False})
 
     def action_reverse(self) -> None:
         self._choose(reverse=not self._selection.reverse)
 
-    @on(FlowTable.SortAsked)
-    def _sort_by_header(self, message: FlowTable.SortAsked) -> None:
-        if message.key == self._selection.sort:
+    @on(Table.SortAsked)
+    def _sort_by_header(self, message: Table.SortAsked) -> None:
+        name, _ = _ORDERS[self._selection.view]
+        if message.key == getattr(self._selection, name):
             self.action_reverse()
         else:
-            self._choose(sort=message.key, reverse=False)
+            self._choose(**{name: message.key, "reverse": False})
 
     def action_device(self, step: int) -> None:
         choices = [None, *dict.fromkeys(rate.device for rate in self._rates)]
@@ -225,9 +292,10 @@ class LiveApp(App[None]):
 
     def action_pause(self) -> None:
         self._paused = not self._paused
-        if not self._paused:
-            self._shown = self._latest
-        self.redraw()
+        if self._paused:
+            self.redraw()
+        else:
+            self._show_latest()
 
     def action_clear_alarms(self) -> None:
         self._alarms.clear()
@@ -248,7 +316,7 @@ class LiveApp(App[None]):
     def action_let_go(self) -> None:
         if self.query_one("#ask").display:
             self._close_filter()
-        elif not self.query_one(FlowTable).drop_cursor() and self._selection.filter.text:
+        elif not self.query_one(Table).drop_cursor() and self._selection.filter.text:
             self._choose(filter=compile_filter(""))
 
     # --- the filter line
@@ -265,7 +333,7 @@ class LiveApp(App[None]):
     def _close_filter(self) -> None:
         self.query_one("#ask").display = False
         self.query_one(Footer).display = True
-        self.query_one(FlowTable).focus()
+        self.query_one(Table).focus()
 
     @on(Input.Submitted)
     def _apply_filter(self, event: Input.Submitted) -> None:

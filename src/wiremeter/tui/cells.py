@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 from wiremeter.flows.batch import address_text
 from wiremeter.flows.protocols import protocol_name
 
+#: What stands for the traffic without a domain, and for all that is not shown.
+NO_NAME = "(no name)"
+OTHERS = "(others)"
+
 _BARS = "▁▂▃▄▅▆▇"  # not the full block, so that lines stay apart
 _FLAGS = "FSRPAUECN"  # from bit 0 on (RFC 9293, section 3.1; RFC 3540 for the last)
 
 
-def endpoint(address: NDArray[np.uint8], port: int, protocol: int, *, names: bool = False) -> str:
+def endpoint(address: NDArray[np.uint8], port: int, protocol: int, *, services: bool = False) -> str:
     """An address with its port, IPv6 in brackets (RFC 3986, section 3.2.2); the address alone if the port is 0.
 
-    names: services by name, where /etc/services has one.
+    services: ports by name, where /etc/services has one.
 
     >>> endpoint(np.array([0] * 10 + [255, 255, 192, 0, 2, 1], "u1"), 443, 6)
     '192.0.2.1:443'
@@ -28,7 +32,7 @@ def endpoint(address: NDArray[np.uint8], port: int, protocol: int, *, names: boo
     text = address_text(address)
     if not port:
         return text
-    shown = service_name(port, protocol) if names else str(port)
+    shown = service_name(port, protocol) if services else str(port)
     return f"[{text}]:{shown}" if ":" in text else f"{text}:{shown}"
 
 
@@ -48,6 +52,15 @@ def flags_text(tcp_flags: int) -> str:
     ('SA', '')
     """
     return "".join(letter for bit, letter in enumerate(_FLAGS) if tcp_flags >> bit & 1)
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may have it: names come from the wire, and may hold what moves a cursor or ends a line.
+
+    >>> printable("www.example.com"), printable("evil\\n\\x1b[2J.example")
+    ('www.example.com', 'evil��[2J.example')
+    """
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def elide(text: str, width: int) -> str:

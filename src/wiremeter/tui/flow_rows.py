@@ -9,31 +9,27 @@ import numpy as np
 from rich.text import Text
 
 from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import SortKey
+from wiremeter.names.records import NAMELESS, FlowName
 from wiremeter.tui import palette
-from wiremeter.tui.cells import clock_time, elide, endpoint, flags_text
+from wiremeter.tui.cells import clock_time, endpoint, flags_text
 from wiremeter.tui.panels import rate_units
 from wiremeter.tui.selection import Selected, Selection
+from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
 from wiremeter.tui.units import cell, percent
 
-_ASCENDING: tuple[SortKey, ...] = ("source", "destination", "protocol")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`sort` is what a click on the header sorts by, if anything; numbers stand at the right."""
-
-    name: str
-    label: str
-    width: int
-    sort: SortKey | None = None
-    is_number: bool = False
+#: Evidence that is not the flow's own word, but what is known of its address.
+INFERRED = ("dns_answer", "ptr")
+_ROOM_FOR_DOMAIN = 38  # characters for both ends and the domain
+_LONGEST_DOMAIN = 40
+_IPV4_END = 21  # 255.255.255.255:65535
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRows:
-    """The lines of the table for one batch; a line is made when it is asked for."""
+    """The rows of the flow table for one batch."""
 
     batch: FlowBatch
     selected: Selected
@@ -44,39 +40,13 @@ class FlowRows:
         return len(self.selected.flows)
 
     def header(self) -> Text:
-        """Column names; the one sorted by has an arrow in the direction of the order."""
-        line = Text(" ", palette.HEADER, no_wrap=True, end="")
-        for column in self.columns:
-            label = column.label
-            is_sorted = column.sort == self.selection.sort and not column.name.startswith(("share", "tx_"))
-            if is_sorted:
-                label += "▴" if (column.sort in _ASCENDING) != self.selection.reverse else "▾"
-            shown = f"{label:>{column.width}}" if column.is_number else f"{label:{column.width}}"
-            line.append(f"{shown} ", palette.STRONG if is_sorted else "")
-        line.rstrip()
-        return line
-
-    def column_at(self, x: int) -> Column | None:
-        """The column at character `x` of a line."""
-        start = 1
-        for column in self.columns:
-            if start <= x < start + column.width + 1:
-                return column
-            start += column.width + 1
-        return None
+        return header_line(self.columns, self.selection.sort, reverse=self.selection.reverse)
 
     def line(self, index: int) -> Text:
-        """One flow or conversation."""
-        row = self.selected.flows[index]
-        line = Text(" ", no_wrap=True, end="")
-        for column in self.columns:
-            text, style = self._cell(row, column)
-            shown = f"{text:>{column.width}}" if column.is_number else f"{elide(text, column.width):{column.width}}"
-            line.append(f"{shown} ", style)
-        return line
+        row, name = self.selected.flows[index], self._name(index)
+        return row_line(self.columns, (self._cell(row, name, column) for column in self.columns))
 
     def identity(self, index: int) -> tuple[object, ...]:
-        """What makes this flow itself; the same in the next batch."""
         row = self.selected.flows[index]
         attachment = self.batch.attachments[row["attachment"]]
         ends = [bytes(row[f"{side}_addr"]) for side in self._sides] + [int(row[f"{side}_port"]) for side in self._sides]
@@ -84,7 +54,7 @@ class FlowRows:
         return attachment.device, direction, int(row["vlan"]), int(row["protocol"]), *ends
 
     def details(self, index: int, width: int) -> list[Text]:
-        """One flow in full, in two lines: who, and how much; as many facts as fit."""
+        """Two lines, and a third where anything is known of what it is about; as many facts as fit."""
         row = self.selected.flows[index]
         attachment = self.batch.attachments[row["attachment"]]
         who = Text(f" {attachment.device} ", palette.STRONG, no_wrap=True)
@@ -96,11 +66,9 @@ class FlowRows:
         if row["vlan"] != VLAN_NONE:
             who.append(f"  vlan {row['vlan']}", palette.PLAIN)
         who.truncate(width, overflow="ellipsis")
-        how_much = Text(no_wrap=True, end="")
-        for fact in self._facts(row):
-            if how_much.cell_len + len(fact) + 2 <= width:
-                how_much.append(f"  {fact}" if how_much else f" {fact}", palette.PLAIN)
-        return [who, how_much]
+        lines = [who, facts_line(self._facts(row), width)]
+        name = self._name(index)
+        return lines if name == NAMELESS else [*lines, facts_line(name_facts(name), width)]
 
     def _facts(self, row: np.void) -> Iterator[str]:
         prefixes = ("rx_", "tx_") if self.selection.pairs else ("",)
@@ -112,17 +80,22 @@ class FlowRows:
             yield f"flags {flags_text(int(row['tcp_flags']))}"
         yield f"{_time(row['first_ns'])} to {_time(row['last_ns'])}"
 
+    def _name(self, index: int) -> FlowName:
+        return self.batch.names[int(self.selected.names[index])]
+
     @property
     def _sides(self) -> tuple[str, str]:
         return ("local", "remote") if self.selection.pairs else ("src", "dst")
 
     def _endpoint(self, row: np.void, side: str) -> str:
-        return endpoint(row[f"{side}_addr"], int(row[f"{side}_port"]), int(row["protocol"]), names=self.selection.names)
+        return endpoint(
+            row[f"{side}_addr"], int(row[f"{side}_port"]), int(row["protocol"]), services=self.selection.services
+        )
 
     def _amount(self, row: np.void, what: str, prefixes: tuple[str, ...]) -> int:
         return sum(int(row[f"{prefix}{what}"]) for prefix in prefixes)
 
-    def _cell(self, row: np.void, column: Column) -> tuple[str, str]:
+    def _cell(self, row: np.void, name: FlowName, column: Column) -> tuple[str, str]:
         seconds = self.batch.seconds or 1.0
         both = ("rx_", "tx_") if self.selection.pairs else ("",)
         unit = 1 if self.selection.in_bytes else 8
@@ -135,7 +108,11 @@ class FlowRows:
             case "vlan":
                 return "" if row["vlan"] == VLAN_NONE else str(row["vlan"]), palette.PLAIN
             case "protocol":
+                if name.application != NAMELESS.application:
+                    return name.application, palette.PLAIN
                 return protocol_name(int(row["protocol"])), palette.FAINT
+            case "domain":
+                return domain_text(name), palette.FAINT if name.domain_source in INFERRED else palette.STRONG
             case "src" | "dst" | "local" | "remote":
                 return self._endpoint(row, column.name), palette.PLAIN
             case "flags":
@@ -157,12 +134,45 @@ class FlowRows:
                 return number, palette.of_number(number)
 
 
-def flow_rows(
-    batch: FlowBatch, selected: Selected, width: int, selection: Selection, *, with_vlan: bool = False
-) -> FlowRows:
-    """Choose the columns that fit in `width` characters; addresses take what the others leave.
+def domain_text(name: FlowName) -> str:
+    """The domain, with a mark where it is only inferred; "" if there is none.
 
-    with_vlan: have a column of VLANs, room permitting.
+    >>> domain_text(FlowName("tls", "example.com", "sni")), domain_text(FlowName("tls", "example.com", "dns_answer"))
+    ('example.com', '~example.com')
+    """
+    return ("~" if name.domain_source in INFERRED else "") + (name.domain or "")
+
+
+def name_facts(name: FlowName) -> Iterator[str]:
+    """All that is known of a conversation, with the evidence."""
+    yield name.application
+    if name.domain:
+        yield f"{name.domain} by {name.domain_source}"
+    if name.http_method or name.http_status is not None:
+        yield f"{name.http_method or ''} {name.http_status or ''}".strip()
+    if name.dns_query:
+        yield f"asked {name.dns_query}"
+    if name.dns_rcode is not None:
+        yield rcode_name(name.dns_rcode)
+    if name.tls_version:
+        yield f"TLS {name.tls_version}"
+    for label, fact in (("alpn", name.alpn), ("", name.tls_cipher), ("ja4", name.ja4), ("ja4s", name.ja4s)):
+        if fact:
+            yield f"{label} {fact}".strip()
+
+
+def flow_rows(
+    batch: FlowBatch,
+    selected: Selected,
+    width: int,
+    selection: Selection,
+    *,
+    with_vlan: bool = False,
+    with_names: bool = False,
+) -> FlowRows:
+    """Choose the columns that fit in `width` characters; addresses and domain take what the others leave.
+
+    with_vlan: have a column of VLANs, room permitting. with_names: one of domains, room permitting.
     """
     devices = {a.device for a in batch.attachments}
     unit = rate_units(selection)
@@ -173,28 +183,38 @@ def flow_rows(
         start.append(Column("direction", "", 2))
     if with_vlan and width >= 90:
         start.append(Column("vlan", "vlan", 4, is_number=True))
-    start.append(Column("protocol", "proto", 7 if width >= 100 else 6, "protocol"))
+    wide_protocol = 10 if with_names else 7  # postgresql, bittorrent
+    start.append(Column("protocol", "proto", wide_protocol if width >= 100 else 6, "protocol"))
     end = []
-    if width >= 96:
+    if width >= (120 if with_names else 96):
         end.append(Column("flags", "flags", 6))
         end.append(Column("size", "B/packet", 8, is_number=True))
     if width >= 112:
-        end.append(Column("share", "share", 7, "bytes", True))
+        end.append(Column("share", "share", 7, "bytes", True, has_arrow=False))
     if selection.pairs:
         by_packets = selection.sort == "packets" and width < 90  # where packets have no column of their own
         amount: SortKey = "packets" if by_packets else "bytes"
         shown = "packet/s" if by_packets else unit
-        end += [Column(f"{side}_{amount}", f"{side} {shown}", len(shown) + 4, amount, True) for side in ("rx", "tx")]
+        end += [
+            Column(f"{side}_{amount}", f"{side} {shown}", len(shown) + 4, amount, True, has_arrow=side == "rx")
+            for side in ("rx", "tx")
+        ]
     else:
         end.append(Column("bytes", unit, len(unit) + 2, "bytes", True))
     if not selection.pairs or width >= 90:
         end.append(Column("packets", "packet/s", 9, "packets", True))
-    left = width - 1 - sum(column.width + 1 for column in start + end)
+    left = width - width_of(start + end)
+    domain = []
+    if with_names and left >= _ROOM_FOR_DOMAIN:
+        # A third, and what ends as long as those of IPv4 leave; addresses are seldom longer.
+        domain_width = min(_LONGEST_DOMAIN, max(left // 3 - 1, left - 2 * (_IPV4_END + 1) - 1))
+        domain.append(Column("domain", "domain", domain_width, "domain"))
+        left -= domain_width + 1
     end_width = max(8, min(48, left // 2 - 1))
     near, far = ("local", "remote") if selection.pairs else ("src", "dst")
     near_label, far_label = ("local", "remote") if selection.pairs else ("source", "destination")
     ends = [Column(near, near_label, end_width, "source"), Column(far, far_label, end_width, "destination")]
-    return FlowRows(batch, selected, selection, (*start, *ends, *end))
+    return FlowRows(batch, selected, selection, (*start, *ends, *domain, *end))
 
 
 def _time(time_ns: np.uint64) -> str:

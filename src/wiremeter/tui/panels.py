@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from wiremeter.flows.batch import Audit, FlowBatch, Tally
+from wiremeter.flows.dns import RecentDns
 from wiremeter.flows.top import DeviceRate, History, ProtocolTotal
 from wiremeter.tui import palette
 from wiremeter.tui.alarms import Alarm
@@ -246,29 +247,60 @@ def _protocol_text(total: ProtocolTotal) -> str:
 # --- above and below the table
 
 
-def table_title(selected: Selected, batch: FlowBatch, width: int, selection: Selection) -> Text:
-    """What the table shows: how much of what, in which order."""
-    noun = "conversations" if selection.pairs else "flows"
-    unit = {"bytes": rate_units(selection), "packets": "packet/s"}.get(selection.sort, selection.sort)
+def flows_title(selected: Selected, batch: FlowBatch, width: int, selection: Selection) -> Text:
+    """What the table of flows shows: how much of what, in which order."""
+    right = "" if selection.is_whole else _part_of_whole(selected, batch, selection)
+    line = _title("conversations" if selection.pairs else "flows", selection.sort, selection)
+    return _with_right(_append_choice(line, selection), right, width)
+
+
+def totals_title(count_of: int, selected: Selected, batch: FlowBatch, width: int, selection: Selection) -> Text:
+    """The same for the table of domains or applications, which has `count_of` rows."""
+    right = f"{count(count_of)} {selection.view}"
+    if not selection.is_whole:
+        right += f" of {_part_of_whole(selected, batch, selection)}"
+    line = _title(selection.view, selection.total_sort, selection)
+    return _with_right(_append_choice(line, selection), right, width)
+
+
+def dns_title(recent: RecentDns, width: int, selection: Selection) -> Text:
+    """The same for the table of DNS questions. They are those of all flows: a filter does not apply, and says so."""
+    line = _title("DNS questions", selection.dns_sort, selection)
+    if not selection.is_whole:
+        line.append("  of all flows, not only those selected", palette.WARNING)
+    kept = "" if recent.kept == recent.seen else f"the latest {count(recent.kept)} of "
+    return _with_right(line, f"{kept}{count(recent.seen)} in the last {recent.seconds:.0f} s", width)
+
+
+def _title(noun: str, sort: str, selection: Selection) -> Text:
+    unit = {"bytes": rate_units(selection), "packets": "packet/s"}.get(sort, sort)
     line = Text(no_wrap=True, end="")
-    line.append(f" {noun}", palette.STRONG).append(
-        f" by {unit}{', reversed' if selection.reverse else ''}", palette.FAINT
-    )
+    line.append(f" {noun}", palette.STRONG)
+    line.append(f" by {unit}{', reversed' if selection.reverse else ''}", palette.FAINT)
+    return line
+
+
+def _append_choice(line: Text, selection: Selection) -> Text:
     if selection.device:
         line.append("  device ", palette.FAINT).append(selection.device, palette.WARNING)
     if selection.filter.text:
         line.append("  filter ", palette.FAINT).append(selection.filter.text, palette.WARNING)
-    if not selection.is_whole:
-        seconds = batch.seconds or 1.0
-        amount = selected.total.bytes * (1 if selection.in_bytes else 8) / seconds
-        right = (
-            f"{count(selected.matched)} of {count(len(batch.flows))} flows, {rate_text(amount, rate_units(selection))} "
-        )
-        room = width - len(right) - 1
-        if room > 20:
-            if line.cell_len > room:
-                line.truncate(room, overflow="ellipsis")
-            line.append(right.rjust(width - line.cell_len), palette.PLAIN)
+    return line
+
+
+def _part_of_whole(selected: Selected, batch: FlowBatch, selection: Selection) -> str:
+    amount = selected.total.bytes * (1 if selection.in_bytes else 8) / (batch.seconds or 1.0)
+    flows = f"{count(selected.matched)} of {count(len(batch.flows))} flows"
+    return f"{flows}, {rate_text(amount, rate_units(selection))}"
+
+
+def _with_right(line: Text, right: str, width: int) -> Text:
+    """`right` at the end of the line, if there is room beside something of the rest."""
+    room = width - len(right) - 2
+    if right and room > 20:
+        if line.cell_len > room:
+            line.truncate(room, overflow="ellipsis")
+        line.append(f"{right} ".rjust(width - line.cell_len), palette.PLAIN)
     line.truncate(width, overflow="ellipsis")
     return line
 

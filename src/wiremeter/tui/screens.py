@@ -15,13 +15,14 @@ from wiremeter.tui import palette
 
 KEYS = (
     ("/", "filter the flows; empty shows all again"),
-    ("s  S", "sort: bytes, packets, source, destination, protocol"),
+    ("v  V", "next table: flows, domains, applications, DNS; also 1 to 4"),
+    ("s  S", "sort by another column: bytes, packets, source, domain, …"),
     ("r", "reverse the order"),
     ("c", "conversations (a flow and its reverse) or flows"),
     ("d  D", "one device after the other, then all again"),
     ("b", "bit/s or byte/s"),
-    ("n", "service names or port numbers"),
-    ("up down", "pick a flow and see it in full; Esc lets it go"),
+    ("n", "services by name, or port numbers"),
+    ("up down", "pick a row and see it in full; Esc lets it go"),
     ("space", "pause; the meter counts on"),
     ("a", "all alarms; audit of each device"),
     ("x", "clear alarms that are over"),
@@ -35,12 +36,16 @@ _FILTERS = (
     ("ip  ip6", "family"),
     ("vlan 77", "outermost tag; vlan alone: any"),
     ("dev eth0  rx  tx", "device and direction; dev 'veth*' for several"),
+    ("domain example.com", "and all beneath it; domain '*cdn*'; domain '*' any at all"),
+    ("app tls or http", "application, by what was said, not by port"),
     ("and or not ( )", "from left to right as in tcpdump; parentheses to group"),
 )
 _WORDS = (
     ("packet/s, bit/s", "on the wire: a 64 KiB buffer counts as its segments"),
     ("skb/s", "the kernel's buffers that carried them"),
     ("unattributed", "packets seen and counted, but in no flow"),
+    ("domain", "as the flow itself said; ~ as a DNS answer said of its address"),
+    ("proto", "the application, where it is known"),
     ("audit", "ok: seen = flows + not IP + unattributed, to the byte"),
     ("tx", "handed to the device by the stack; a queue may drop it yet"),
     ("several devices", "a packet counts on each it passes (bridge, VLAN, …)"),
@@ -86,7 +91,7 @@ def help_text() -> Text:
     for title, entries in (("Keys", KEYS), ("Filters, as in tcpdump", _FILTERS), ("Words", _WORDS)):
         text.append(f"{title}\n", palette.STRONG)
         for name, meaning in entries:
-            text.append(f"  {name:18}", palette.WARNING).append(f"{meaning}\n", palette.PLAIN)
+            text.append(f"  {name:20}", palette.WARNING).append(f"{meaning}\n", palette.PLAIN)
         text.append("\n")
     text.rstrip()
     return text

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch, Tally
+from wiremeter.flows.by_name import NameTotal, TotalSort, application_totals, domain_totals
+from wiremeter.flows.dns import DnsSort
 from wiremeter.flows.filter import Filter, compile_filter
 from wiremeter.flows.top import (
     Amount,
     ProtocolTotal,
     SortKey,
+    name_indexes,
     protocols_of_flows,
     tally_of,
     top_conversations,
-    top_flows,
+    top_flow_indexes,
     top_protocols,
 )
+
+#: What the interactive view's table can be of.
+View = Literal["flows", "domains", "applications", "dns"]
+VIEWS: tuple[View, ...] = get_args(View)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,9 @@ class Selection:
     """Choices that hold from one interval to the next.
 
     device: only this one, or all if None.  pairs: conversations instead of flows.
-    in_bytes: byte/s instead of bit/s.  names: services instead of port numbers.
+    in_bytes: byte/s instead of bit/s.  services: names of services instead of port numbers.
+    view: what the table is of.  sort, total_sort, dns_sort: the order of flows, of domains and applications, of DNS
+    questions; reverse: of all of them.
     """
 
     sort: SortKey = "bytes"
@@ -36,7 +46,10 @@ class Selection:
     device: str | None = None
     pairs: bool = False
     in_bytes: bool = False
-    names: bool = False
+    services: bool = False
+    view: View = "flows"
+    total_sort: TotalSort = "bytes"
+    dns_sort: DnsSort = "queries"
 
     @property
     def is_whole(self) -> bool:
@@ -49,21 +62,30 @@ class Selected:
     """The part of one batch that a selection shows.
 
     flows: shape (≤ limit,), dtype FLOW, or CONVERSATION if the selection is of pairs.
+    names: shape (≤ limit,), the index of each into FlowBatch.names.
     matched: how many flows pass filter and device; total: their sum.
     protocols: from exact counters, or from the matched flows where a filter is set.
+    mask: shape (len(batch.flows),), which flows those are; None if all.
     """
 
     flows: NDArray[np.void]
+    names: NDArray[np.uint32]
     matched: int
     total: Tally
     protocols: list[ProtocolTotal]
+    mask: NDArray[np.bool_] | None
 
 
 def select(batch: FlowBatch, selection: Selection) -> Selected:
     """Apply a selection to a batch."""
     mask = None if selection.is_whole else _mask(batch, selection)
-    top = top_conversations if selection.pairs else top_flows
-    flows = top(batch, selection.limit, selection.sort, mask=mask, reverse=selection.reverse)
+    order = (batch, selection.limit, selection.sort)
+    if selection.pairs:
+        flows = top_conversations(*order, mask=mask, reverse=selection.reverse)
+        names = flows["name"]
+    else:
+        indexes = top_flow_indexes(*order, mask=mask, reverse=selection.reverse)
+        flows, names = batch.flows[indexes], name_indexes(batch)[indexes]
     by: Amount = "packets" if selection.sort == "packets" else "bytes"
     protocols = (
         protocols_of_flows(batch, mask, by=by)
@@ -71,7 +93,27 @@ def select(batch: FlowBatch, selection: Selection) -> Selected:
         else top_protocols(batch, by=by, device=selection.device)
     )
     matched = len(batch.flows) if mask is None else int(np.count_nonzero(mask))
-    return Selected(flows, matched, tally_of(batch.flows, mask), protocols)
+    return Selected(flows, names, matched, tally_of(batch.flows, mask), protocols, mask)
+
+
+def select_domains(batch: FlowBatch, selected: Selected, selection: Selection) -> list[NameTotal]:
+    """What was selected, by domain; connections are known where no filter is set, since it is one of flows."""
+    mask = selected.mask if selection.filter.text else None
+    return domain_totals(batch, selection.total_sort, mask=mask, device=selection.device, reverse=selection.reverse)
+
+
+def select_applications(batch: FlowBatch, selected: Selected, selection: Selection) -> list[NameTotal]:
+    """What was selected, by application."""
+    mask = selected.mask if selection.filter.text else None
+    return application_totals(
+        batch, selection.total_sort, mask=mask, device=selection.device, reverse=selection.reverse
+    )
+
+
+def has_names(batch: FlowBatch) -> bool:
+    """Whether anything is known of any flow, or was said in any transaction."""
+    said = batch.transactions
+    return bool(name_indexes(batch).any() or said.dns or said.tls or said.quic or said.http)
 
 
 def _mask(batch: FlowBatch, selection: Selection) -> NDArray[np.bool_]:

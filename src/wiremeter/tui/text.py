@@ -7,6 +7,15 @@
     14:31:07 conversation eth0 tcp 192.0.2.9:51234 <> 192.0.2.1:443 rx 812 Mbit/s 67.1 kpps tx 17.7 Mbit/s 33.5 kpps
 
 A device's packets, bytes and skbs are those of the interval. What is not live says so after the time: simulated.
+Where names were found, flows and conversations end with them and their evidence, and more lines follow the protocols:
+
+    14:31:07 application tls 91.0 % 1.12 Gbit/s 95.1 kpps flows 12 connections 4
+    14:31:07 domain www.example.com 65.2 % 812 Mbit/s 67.1 kpps flows 2 connections 1
+    14:31:07 domain (no name) 3.1 % 38.6 Mbit/s 3.20 kpps flows 40 connections 2
+    14:31:07 dns www.example.com A queries 3 retries 1 unanswered 0 NOERROR 3 median 1.24 ms max 9.80 ms
+    14:31:07 flow eth0 rx tcp 192.0.2.1:443 > 192.0.2.9:5123 812 Mbit/s 67.1 kpps application tls domain example.com sni
+
+Of more domains, applications or questions than are shown, one line named (others) holds the sum.
 """
 
 from __future__ import annotations
@@ -15,30 +24,36 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.batch import VLAN_NONE, FlowBatch, Health
+from wiremeter.flows.by_name import sum_of
+from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates
+from wiremeter.names.records import NAMELESS, FlowName
 from wiremeter.tui.alarms import alarms
-from wiremeter.tui.cells import clock_time, endpoint, flags_text
-from wiremeter.tui.selection import Selection, select
-from wiremeter.tui.units import percent, rate_text
+from wiremeter.tui.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable
+from wiremeter.tui.selection import Selected, Selection, has_names, select, select_applications, select_domains
+from wiremeter.tui.units import duration_text, percent, rate_text
 
 
-def text_block(batch: FlowBatch, selection: Selection) -> str:
-    """All lines for one interval, and an empty one."""
+def text_block(batch: FlowBatch, selection: Selection, before: Health | None = None) -> str:
+    """All lines for one interval, and an empty one.
+
+    before: the meter's state at the end of the interval before; None if this is the first.
+    """
     now = clock_time(batch.end_ns)
     head = now if batch.mode == "live" else f"{now} {batch.mode}"
-    return "".join(f"{head} {line}\n" for line in _lines(batch, selection)) + "\n"
+    return "".join(f"{head} {printable(line)}\n" for line in _lines(batch, selection, before)) + "\n"
 
 
-def _lines(batch: FlowBatch, selection: Selection) -> Iterator[str]:
+def _lines(batch: FlowBatch, selection: Selection, before: Health | None) -> Iterator[str]:
     selected = select(batch, selection)
     seconds = batch.seconds or 1.0
     yield f"interval {seconds:.3f} s flows {len(batch.flows)} matched {selected.matched}"
     for rate in device_rates(batch):
         if selection.device in (None, rate.device):
             yield _device_line(rate, selection)
-    for alarm in alarms(batch):
+    for alarm in alarms(batch, before):
         yield f"{'note' if alarm.severity == 'note' else 'alarm'} {alarm.text}"
     by_packets = selection.sort == "packets"
     whole = sum(total.tally.packets if by_packets else total.tally.bytes for total in selected.protocols)
@@ -46,9 +61,48 @@ def _lines(batch: FlowBatch, selection: Selection) -> Iterator[str]:
         share = percent(total.tally.packets if by_packets else total.tally.bytes, whole).strip()
         amounts = _amounts(total.tally.bytes, total.tally.packets, seconds, selection)
         yield f"protocol {total.family} {total.protocol} {share} {amounts}"
+    if has_names(batch):
+        yield from _name_lines(batch, selected, selection)
     line = _conversation_line if selection.pairs else _flow_line
-    for row in selected.flows:
-        yield line(row, batch, selection)
+    for row, name in zip(selected.flows, selected.names, strict=True):
+        yield line(row, batch, selection) + _name_text(batch.names[int(name)])
+
+
+def _name_lines(batch: FlowBatch, selected: Selected, selection: Selection) -> Iterator[str]:
+    for kind, totals in (
+        ("application", select_applications(batch, selected, selection)),
+        ("domain", select_domains(batch, selected, selection)),
+    ):
+        shown = [(total.name or NO_NAME, total) for total in totals[: selection.limit]]
+        others = totals[selection.limit :]
+        for name, total in [*shown, *([(OTHERS, sum_of(others))] if others else [])]:
+            share = percent(total.tally.bytes, selected.total.bytes).strip()
+            amounts = _amounts(total.tally.bytes, total.tally.packets, batch.seconds or 1.0, selection)
+            begun = "" if total.connections is None else f" connections {total.connections}"
+            yield f"{kind} {name} {share} {amounts} flows {total.flows}{begun}"
+    questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
+    for question in questions[: selection.limit]:
+        yield _dns_line(f"{question.query or '.'} {question.qtype}", question)
+    if len(questions) > selection.limit:
+        shown_questions = {(question.query, question.qtype) for question in questions[: selection.limit]}
+        left = [one for one in batch.transactions.dns if (one.query, one.qtype) not in shown_questions]
+        yield _dns_line(OTHERS, dns_total(left))
+
+
+def _dns_line(question: str, total: DnsTotal) -> str:
+    rcodes = "".join(f" {rcode} {responses}" for rcode, responses in total.rcodes.items())
+    latency = ""
+    if total.median_ns is not None and total.max_ns is not None:
+        latency = f" median {duration_text(total.median_ns)} max {duration_text(total.max_ns)}"
+    counts = f"queries {total.queries} retries {total.retries} unanswered {total.unanswered}"
+    return f"dns {question} {counts}{rcodes}{latency}"
+
+
+def _name_text(name: FlowName) -> str:
+    if name == NAMELESS:
+        return ""
+    domain = f" domain {name.domain} {name.domain_source}" if name.domain else ""
+    return f" application {name.application}{domain}"
 
 
 def _device_line(rate: DeviceRate, selection: Selection) -> str:
@@ -90,7 +144,7 @@ def _amounts(amount: int, packets: int, seconds: float, selection: Selection) ->
 
 
 def _end(row: np.void, side: str, selection: Selection) -> str:
-    return endpoint(row[f"{side}_addr"], int(row[f"{side}_port"]), int(row["protocol"]), names=selection.names)
+    return endpoint(row[f"{side}_addr"], int(row[f"{side}_port"]), int(row["protocol"]), services=selection.services)
 
 
 def _protocol(row: np.void) -> str:

@@ -73,6 +73,23 @@ def percent(part: float, whole: float) -> str:
     return f"{share:5.1f} %"
 
 
+def duration_text(time_ns: int) -> str:
+    """A length of time, to three digits; time_ns in nanoseconds, at least 0.
+
+    >>> duration_text(850), duration_text(1_240_000), duration_text(61_000_000_000)
+    ('850 ns', '1.24 ms', '61 s')
+    """
+    if time_ns < 1000:
+        return f"{time_ns} ns"
+    value = float(time_ns)
+    for unit in ("µs", "ms"):
+        value /= 1000
+        text = _three_digits(value)
+        if text is not None:
+            return f"{text} {unit}"
+    return rate_text(value / 1000, "s")
+
+
 def _three_digits(value: float) -> str | None:
     """`value` to three digits, or None if it takes more before the point."""
     for digits, limit in ((2, 9.995), (1, 99.95), (0, 999.5)):

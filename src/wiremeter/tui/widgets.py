@@ -1,4 +1,4 @@
-"""The flow table of the interactive view."""
+"""The table of the interactive view."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 
-from wiremeter.flows.top import SortKey
-from wiremeter.tui.flow_rows import FlowRows
+from wiremeter.tui.table import Rows, column_at
 
 _CURSOR = "on #303a44"
 
 
-class FlowTable(Widget, can_focus=True):
-    """Lines below a header. The cursor appears when it is first moved, and stays on its flow."""
+class Table(Widget, can_focus=True):
+    """Lines below a header. The cursor appears when it is first moved, and stays on its row."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", show=False),
@@ -29,23 +28,23 @@ class FlowTable(Widget, can_focus=True):
     ]
 
     class Moved(Message):
-        """The cursor is on another flow, or gone."""
+        """The cursor is on another row, or gone."""
 
     class SortAsked(Message):
         """A header was clicked."""
 
-        def __init__(self, key: SortKey) -> None:
+        def __init__(self, key: str) -> None:
             super().__init__()
             self.key = key
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.rows: FlowRows | None = None
+        self.rows: Rows | None = None
         self.cursor: int | None = None
         self._pinned: tuple[object, ...] | None = None
         self._offset = 0
 
-    def show(self, rows: FlowRows) -> None:
+    def show(self, rows: Rows) -> None:
         """Replace all lines."""
         was_in_view = self.cursor is not None and 0 <= self.cursor - self._offset < self._room
         self.rows = rows
@@ -125,7 +124,7 @@ class FlowTable(Widget, can_focus=True):
         if self.rows is None:
             return
         if event.y == 0:
-            column = self.rows.column_at(event.x)
+            column = column_at(self.rows.columns, event.x)
             if column and column.sort:
                 self.post_message(self.SortAsked(column.sort))
         elif self._offset + event.y - 1 < len(self.rows):
