@@ -466,3 +466,27 @@ def test_failed_save_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.
         DomainCache().save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["domains"]
+
+
+def test_the_addresses_of_one_host_are_one_client() -> None:
+    own4, own6 = CLIENT, bytes.fromhex("20010db8" + "00" * 11 + "07")
+    cache = DomainCache()
+    cache.own = frozenset({own4, own6})
+    asked = DnsTransaction(
+        NOW,
+        FlowKey(own4, 5000, OTHER, 53, 17, 4),
+        "site.example",
+        "AAAA",
+        0,
+        1000,
+        (DnsAnswer("site.example", "AAAA", 60, "2001:db8::99"),),
+    )
+    cache.learn(NOW, asked)
+    server = bytes.fromhex("20010db8" + "00" * 11 + "99")
+    stranger = bytes.fromhex("20010db8" + "00" * 11 + "08")
+    assert cache.lookup(own6, server, NOW) == "site.example"
+    assert cache.lookup(stranger, server, NOW) is None
+    pairs = [(own6, server), (server, own6), (stranger, server), (server, own4), (own4, own6)]
+    src, dst = (np.frombuffer(b"".join(pair[side] for pair in pairs), "u1").reshape(-1, 16) for side in (0, 1))
+    numbers, names = cache.lookup_many(src, dst, NOW)
+    assert [names[number] for number in numbers] == ["site.example", "site.example", "", "site.example", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import contextlib
 import os
 import re
@@ -35,6 +36,8 @@ _S_NS = 1_000_000_000
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 #: The client of what was announced to all. No client has this address, the unspecified one.
 _EVERYONE = bytes(16)
+#: The client that has all of DomainCache.own. Nor this one, of a prefix to be discarded (RFC 6666).
+_OWN = bytes.fromhex("0100000000000000") + b"wm-owner"
 #: When full, one of so many entries goes at once: finding the least recently used takes a look at all.
 _EVICTED_SHARE = 16
 #: So many flows are looked up at a time: arrays of this length stay in the cache, and their memory in the process.
@@ -89,6 +92,8 @@ class DomainCache:
         #: Unpredictable, so that nobody can choose addresses which share a hash.
         self._multipliers = np.frombuffer(os.urandom(32), np.uint64) | np.uint64(1)
         self._pointers: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+        #: Addresses of one host that are one client, since it may ask over IPv4 and connect over IPv6.
+        self.own: frozenset[bytes] = frozenset()
         #: Entries that went before their time, for want of space.
         self.evictions = 0
 
@@ -108,7 +113,7 @@ class DomainCache:
             return
         flow = transaction.flow
         is_announced = not transaction.has_query and is_multicast(flow.dst_addr)
-        client = _EVERYONE if is_announced else flow.src_addr
+        client = _EVERYONE if is_announced else self._client(flow.src_addr)
         stands_for_itself = is_announced or flow.dst_port == MDNS_PORT
         asked = transaction.query.lower()
         chain = _chain(asked, transaction.answers)
@@ -123,6 +128,9 @@ class DomainCache:
                 name = _host(owner if stands_for_itself else asked, answer.type)
                 for address in _addresses(answer) if name else ():
                     self._store(client + address, name, time_ns + ttl_ns, time_ns)
+
+    def _client(self, address: bytes) -> bytes:
+        return _OWN if address in self.own else address
 
     def _learn_pointer(self, owner: str, asked: str, name: str, until_ns: int) -> None:
         # A reverse zone of less than 256 addresses lies behind a CNAME (RFC 2317): then the question has the address.
@@ -168,7 +176,7 @@ class DomainCache:
 
     def lookup(self, client: bytes, server: bytes, time_ns: int) -> str | None:
         """The name that `client` asked for and got `server`, or that was announced to all; None if there is none."""
-        for key in (client + server, _EVERYONE + server):
+        for key in (self._client(client) + server, _EVERYONE + server):
             slot = self._slots.get(key)
             if slot is None:
                 continue
@@ -221,11 +229,20 @@ class DomainCache:
     ) -> None:
         """Put into `found` the slot of each flow that has one."""
         sources, targets = self._ends(src), self._ends(dst)
-        self._find(found, found < 0, sources, targets, time_ns)
-        self._find(found, (found < 0) & ~src_is_client, targets, sources, time_ns)
+        self._find(found, found < 0, self._as_clients(src, sources), targets, time_ns)
+        self._find(found, (found < 0) & ~src_is_client, self._as_clients(dst, targets), sources, time_ns)
         left = (found < 0) & src_is_client
         if left.any():
             self._find(found, left, self._ends(np.zeros_like(src)), targets, time_ns)
+
+    def _as_clients(self, addresses: NDArray[np.uint8], ends: _Ends) -> _Ends:
+        """`ends`, with the one for `own` where the address is of those."""
+        is_own = np.zeros(len(addresses), np.bool_)
+        for upper, lower in (np.frombuffer(address, np.uint64) for address in self.own):
+            is_own |= (ends.upper == upper) & (ends.lower == lower)
+        if not is_own.any():
+            return ends
+        return self._ends(np.where(is_own[:, None], np.frombuffer(_OWN, np.uint8), addresses))
 
     def _ends(self, addresses: NDArray[np.uint8]) -> _Ends:
         words = np.ascontiguousarray(addresses).view(np.uint64)
@@ -278,6 +295,13 @@ class DomainCache:
         return np.flatnonzero(is_used)
 
     # --- across restarts
+
+    def snapshot(self) -> DomainCache:
+        """A copy to be saved elsewhere, while this one goes on learning: made in milliseconds, which saving is not."""
+        still = copy.copy(self)
+        still._slots, still._names, still._pointers = self._slots.copy(), self._names.copy(), self._pointers.copy()
+        still._until_ns, still._used_ns = self._until_ns.copy(), self._used_ns.copy()
+        return still
 
     def save(self, path: Path) -> None:
         """Write all that is kept to a file that only its owner can read: whole, or not at all.

@@ -19,6 +19,7 @@ from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.libbpf.attach import enable_statistics
+from wiremeter.sources.addresses import own_addresses
 from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, host_problems
 from wiremeter.sources.auditor import Auditor
 from wiremeter.sources.host import read_host
@@ -109,6 +110,8 @@ class Monitor:
             if self._bpf_stats:
                 opening.callback(os.close, enable_statistics())
             self._naming = Naming(self._names) if self._names.limit else None
+            if self._naming:
+                self._naming.know_own(own_addresses())
             self._engine = opening.enter_context(
                 KernelEngine(plan, self._program, payload_limit=self._names.limit, payload_sources=self._names.sources)
             )
@@ -129,10 +132,10 @@ class Monitor:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-        if self._naming:
-            self._naming.save()
         if self._driver and self._driver is not threading.current_thread():
             self._driver.join()
+        if self._naming:
+            self._naming.close()
         self._resources.close()
 
     def close(self) -> None:
@@ -261,6 +264,8 @@ class Monitor:
     def _refresh(self) -> None:
         assert self._tracker
         self._let_go += self._tracker.refresh()
+        if self._naming:
+            self._naming.know_own(own_addresses())
         self._refresh_at = time.monotonic() + REFRESH_SECONDS
 
     def _flip(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -71,8 +72,13 @@ class Naming:
         self._state = Path(options.state) / _STATE_FILE if options.state else None
         self._namer = Namer(conversation_hashes, options.kinds, redact=options.redact_paths, domains=self._load())
         self._save_at = time.monotonic() + SAVE_SECONDS
+        self._saving: threading.Thread | None = None
         self._payloads: dict[str, int] = {}
         self._lost: dict[str, int] = {}
+
+    def know_own(self, addresses: frozenset[bytes]) -> None:
+        """Takes these addresses for one client's."""
+        self._namer.domains.own = addresses
 
     def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
         """As Namer.feed."""
@@ -97,7 +103,7 @@ class Naming:
         named = close(batch.flows, _devices_of(batch), batch.end_ns)
         connections = np.array([(a, n, count) for (a, n), count in named.connections.items()], CONNECTIONS)
         if self._state and time.monotonic() >= self._save_at:
-            self.save()
+            self._save_aside()
         return dataclasses.replace(
             batch,
             names=named.names,
@@ -107,16 +113,31 @@ class Naming:
             health=dataclasses.replace(batch.health, payloads=dict(self._payloads), lost_payloads=dict(self._lost)),
         )
 
-    def save(self) -> None:
-        """Writes down what DNS said, if there is a state. A failure is logged: metering goes on."""
-        if not self._state:
+    def close(self) -> None:
+        """Writes down what DNS said, if there is a state."""
+        if self._saving:
+            self._saving.join()
+        if self._state:
+            self._save(self._namer.domains)
+
+    def _save_aside(self) -> None:
+        """In a thread of its own: tens of thousands of names take half a second, in which tables would not be read."""
+        if self._saving and self._saving.is_alive():
             return
         self._save_at = time.monotonic() + SAVE_SECONDS
+        self._saving = threading.Thread(
+            target=self._save, args=(self._namer.domains.snapshot(),), name="wiremeter-domains"
+        )
+        self._saving.start()
+
+    def _save(self, domains: DomainCache) -> None:
+        """A failure is logged: metering goes on."""
+        assert self._state
         try:
             self._state.parent.mkdir(parents=True, exist_ok=True)
-            self._namer.domains.save(self._state)
-        except OSError as error:
-            log.warning("what DNS said was not saved", extra={"file": str(self._state), "reason": error.strerror})
+            domains.save(self._state)
+        except (OSError, WiremeterError) as error:
+            log.warning("what DNS said was not saved", extra={"file": str(self._state), "reason": str(error)})
 
     def _load(self) -> DomainCache:
         cache = DomainCache()

@@ -1,0 +1,103 @@
+"""What joins decoders and batches: options, and the state that outlives a restart."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wiremeter.errors import InputError
+from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, FLOW, Attachment, FlowBatch, empty_rows
+from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
+from wiremeter.sources import naming
+from wiremeter.sources.naming import NO_NAMES, NameOptions, Naming
+
+CLIENT, SERVER, RESOLVER = (bytes(10) + b"\xff\xff" + bytes([10, 0, 0, n]) for n in (1, 2, 53))
+
+
+def batch_of_one_flow() -> FlowBatch:
+    """10.0.0.1:40000 > 10.0.0.2:443, now."""
+    now_ns = time.time_ns()
+    flows = np.zeros(1, FLOW)
+    flows["src_addr"], flows["dst_addr"] = np.frombuffer(CLIENT, "u1"), np.frombuffer(SERVER, "u1")
+    flows["src_port"], flows["dst_port"], flows["protocol"], flows["family"] = 40000, 443, 6, 4
+    attachments = (Attachment(0, "eth0", 2, "tx", "tcx"),)
+    return FlowBatch(now_ns - 10**9, now_ns, attachments, flows, empty_rows(COUNTER), empty_rows(ETHERTYPE_COUNTER), ())
+
+
+def tell(names: Naming) -> None:
+    """10.0.0.1 asked for site.example and was told 10.0.0.2."""
+    flow = FlowKey(CLIENT, 5000, RESOLVER, 53, 17, 4)
+    answers = (DnsAnswer("site.example", "A", 300, "10.0.0.2"),)
+    asked = DnsTransaction(time.time_ns(), flow, "site.example", "A", 0, 1000, answers)
+    names._namer.domains.learn(asked.time_ns, asked)
+
+
+def domain(names: Naming) -> tuple[str | None, str | None]:
+    batch = names.add(batch_of_one_flow(), {}, {})
+    assert batch.flow_names is not None
+    name = batch.names[batch.flow_names[0]]
+    return name.domain, name.domain_source
+
+
+def test_what_dns_said_outlives_a_restart(tmp_path: Path) -> None:
+    before = Naming(NameOptions(state=tmp_path / "state"))
+    tell(before)
+    assert domain(before) == ("site.example", "dns_answer")
+    before.close()
+    assert domain(Naming(NameOptions(state=tmp_path / "state"))) == ("site.example", "dns_answer")
+    assert domain(Naming(NameOptions())) == (None, None)
+
+
+def test_it_is_saved_now_and_then_while_metering_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(naming, "SAVE_SECONDS", 0.0)
+    names = Naming(NameOptions(state=tmp_path))
+    tell(names)
+    domain(names)
+    assert names._saving
+    names._saving.join()
+    assert domain(Naming(NameOptions(state=tmp_path))) == ("site.example", "dns_answer")
+
+
+def test_a_state_that_cannot_be_read_is_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "domains.jsonl").write_text("no state at all")
+    with caplog.at_level(logging.WARNING):
+        assert domain(Naming(NameOptions(state=tmp_path))) == (None, None)
+    assert "was not read" in caplog.text
+
+
+def test_a_state_that_cannot_be_written_is_told_and_metering_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    names = Naming(NameOptions(state=tmp_path / "file" / "below"))
+    tell(names)
+    with caplog.at_level(logging.WARNING):
+        names.close()
+    assert "was not saved" in caplog.text
+    assert domain(names) == ("site.example", "dns_answer")
+
+
+def test_payload_counts_add_up_over_the_intervals() -> None:
+    names = Naming(NameOptions())
+    names.add(batch_of_one_flow(), {"dns": 2}, {"dns": 1})
+    batch = names.add(batch_of_one_flow(), {"dns": 3, "tls": 1}, {})
+    assert batch.health.payloads == {"dns": 5, "tls": 1}
+    assert batch.health.lost_payloads == {"dns": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"kinds": ("dns", "smell")}, "smell"), ({"payload_bytes": 4097}, "4096")]
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        NameOptions(**options)  # type: ignore[arg-type]
+
+
+def test_sources_follow_from_the_kinds() -> None:
+    assert NameOptions(kinds=("dns",)).sources == {"dns"}
+    assert NameOptions(kinds=("tls", "ptr")).sources == {"tls", "first"}
+    assert NO_NAMES.limit == NameOptions(payload_bytes=0).limit == NameOptions(kinds=("ptr",)).limit == 0
