@@ -65,6 +65,25 @@ def veth_pair() -> Iterator[tuple[Namespace, Namespace]]:
         yield sending, receiving
 
 
+@contextmanager
+def veth_with_napi() -> Iterator[tuple[Namespace, Namespace]]:
+    """The same, and RECEIVER has GRO on: its packets come in through NAPI, as a network card's do."""
+    with veth_pair() as (sending, receiving):
+        with receiving.entered():
+            run("ethtool", "--features", RECEIVER, "gro", "on")
+        yield sending, receiving
+
+
+def device_packets(namespace: Namespace, device: str) -> int:
+    """Packets that a device has received, by its own counter."""
+    with namespace.entered():
+        for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
+            name, _, counters = line.partition(":")
+            if name.strip() == device:
+                return int(counters.split()[1])
+    raise KernelError(f"no device {device} in its namespace", call="/proc/net/dev")
+
+
 def end_with_parent() -> None:
     """For a child between fork and exec: SIGTERM when its parent dies, however."""
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -99,6 +118,11 @@ def _call(name: str, *arguments: int) -> None:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(("ip", *arguments), capture_output=True, text=True, check=False)
+    run("ip", *arguments)
+
+
+def run(*command: str) -> None:
+    """Runs a command in the calling thread's namespace. Raises KernelError with its error output."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise KernelError(f"ip {' '.join(arguments)}: {done.stderr.strip()}", call="ip")
+        raise KernelError(f"{' '.join(command)}: {done.stderr.strip()}", call=command[0])

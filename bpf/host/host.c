@@ -176,7 +176,8 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 			return i;
 		if (!payloads || !flow)
 			continue;
-		source = payload_pick(&packet, &h, payloads->sources, region, flow, frames->times_ns[i]);
+		h.start_is_there = payload_begin(&packet, &h, &h.start, 1);
+		source = payload_pick(NULL, &h, payloads->sources, region, flow, frames->times_ns[i]);
 		if (source == WM_SOURCES)
 			continue;
 		region->payloads[source]++;

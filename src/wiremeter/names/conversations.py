@@ -52,11 +52,12 @@ class KnownNames:
             self._names.popitem(last=False)
             self.evicted += 1
 
-    def clear(self) -> None:
-        """Forgets all."""
-        if self._names:
+    def forget_before(self, time_ns: int) -> None:
+        """Forgets what was told before."""
+        left = OrderedDict((key, entry) for key, entry in self._names.items() if entry[1] >= time_ns)
+        if len(left) < len(self._names):
             self.version += 1
-            self._names.clear()
+            self._names = left
 
 
 class Listening:

@@ -80,7 +80,7 @@ class Namer:
         self._fragments = Fragments()
         self._listening = Listening(CONVERSATIONS_MAX)
         self._known = KnownNames(NAMES_MAX)
-        # Apart, and only for an interval, so that a flood of them leaves the other names alone.
+        # Apart, and only for their interval, so that a flood of them leaves the other names alone.
         self._known_dns = KnownNames(NAMES_MAX)
         self._index = HashIndex(np.zeros(0, np.uint64))
         self._index_of: tuple[FlowName, ...] = ()
@@ -238,7 +238,8 @@ class Namer:
             return_counts=True,
         )
         connections = {(int(a), int(n)): int(count) for (a, n), count in zip(pairs, counts, strict=True)}
-        self._known_dns.clear()
+        # What came while the interval was being closed was read by now, but its flows are the next one's.
+        self._known_dns.forget_before(end_ns)
         return Named(names, flow_names, connections, transactions)
 
     def _quic_openers(
