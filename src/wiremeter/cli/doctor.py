@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from wiremeter.datapath.layout import TablePlan, plan_tables
+from wiremeter.datapath.layout import TablePlan, names_bytes, plan_tables
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.sources.attach_policy import REQUESTED_MODES, AttachPlan, RequestedMode, host_problems, plan_attach
 from wiremeter.sources.conventions import convention_of
@@ -225,6 +225,7 @@ def _table_rows(tables: TablePlan, host: HostFacts) -> Iterator[tuple[str, str]]
     yield "size", f"2 epochs × {tables.regions} CPUs × {tables.lines:,} lines; an IPv4 flow takes 1, an IPv6 flow 2"
     share = f", {tables.bytes / host.memory_limit_bytes:.1%} of what there is" if host.memory_limit_bytes else ""
     yield "memory", f"{_size(tables.bytes)}, taken at the start{share}"
+    yield "names", f"{_size(names_bytes(tables.regions))} more, for payloads on their way; none with --names none"
     yield "start-up", f"about {allocation_seconds(tables):.1f} s for the kernel to hand it out"
 
 
@@ -345,6 +346,7 @@ def _tables_json(tables: TablePlan) -> dict[str, Any]:
         "lines": tables.lines,
         "regions": tables.regions,
         "bytes": tables.bytes,
+        "names_bytes": names_bytes(tables.regions),
         "allocation_seconds": round(allocation_seconds(tables), 3),
     }
 

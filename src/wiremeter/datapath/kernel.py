@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.layout import TablePlan, spread_for
+from wiremeter.datapath.layout import RING_BYTES, TablePlan, spread_for
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.batch import ETHERTYPE_COUNTER, AttachMode, Direction
@@ -45,8 +45,6 @@ from wiremeter.names.payloads import PayloadBlock
 CLOCK_MONOTONIC_COARSE = 6  # its resolution is the kernel's tick
 PAYLOAD_RINGS = ("wm_dns_payloads", "wm_payloads")
 SHARED_MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control", "wm_recent", "wm_scratch", *PAYLOAD_RINGS)
-#: Bytes of each of the two rings that payloads come through.
-RING_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 18
 _LONGEST_RECORD = records.PAYLOAD.itemsize + records.PAYLOAD_BYTES_MAX
 

@@ -19,6 +19,8 @@ MIN_SPREAD = 1 << 12
 #: The tables take at most this part of the memory that the process may use, unless a size is asked for.
 MEMORY_SHARE = 1 / 32
 DEFAULT_ATTACHMENTS = 64
+#: Each of the two rings that payloads come through, if names are read.
+RING_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class TablePlan:
         shape["lines_mask"] = self.lines - 1
         shape["seed"] = seed
         return shape
+
+
+def names_bytes(regions: int) -> int:
+    """What reading names takes in the kernel: two rings, and for each CPU what it remembers of flows."""
+    return 2 * RING_BYTES + regions * (records.RECENT.itemsize + records.PAYLOAD_BYTES_MAX)
 
 
 def spread_for(recent_lines: int, lines: int) -> int:

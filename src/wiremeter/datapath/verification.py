@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.datapath import records
-from wiremeter.datapath.kernel import PAYLOAD_RINGS, RING_BYTES, SHARED_MAPS
-from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.kernel import PAYLOAD_RINGS, SHARED_MAPS
+from wiremeter.datapath.layout import RING_BYTES, plan_tables
 from wiremeter.errors import VerifierError, WiremeterError
 from wiremeter.libbpf.btf import kernel_has_function
 from wiremeter.libbpf.objects import BpfObject
