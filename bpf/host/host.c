@@ -141,10 +141,40 @@ static void payload_keep(struct wm_host_payloads *payloads, const struct packet 
 	payloads->used += (sizeof(head) + captured + 7) & ~7UL;
 }
 
+/* Bytes up to and including the last header that each segment of a super-packet repeats. */
+static inline __u32 segment_header_end(const struct packet *packet, const struct headers *h,
+				       const struct wm_host_offload *offload)
+{
+	struct wm_tcp_flags tcp;
+
+	if (offload->segments_are == WM_SEGMENTS_FRAGMENTS)
+		return h->l4_offset + (h->family == 6 ? sizeof(__u64) : 0);
+	if (offload->l4_at && offload->l4_at != h->l4_offset) { /* in a tunnel */
+		if (offload->segments_are == WM_SEGMENTS_UDP)
+			return offload->l4_at + WM_UDP_HEADER;
+		if (!packet_load(packet, offload->l4_at + WM_TCP_FLAGS_OFFSET, &tcp, sizeof(tcp)))
+			return offload->l4_at + (wm_be16(tcp.offset_flags_be) >> 12) * 4;
+	}
+	return h->l4_offset + h->l4_length;
+}
+
+/* What a frame was on the wire. */
+static inline struct wm_tally frame_size(const struct packet *packet, const struct headers *h, __u32 wire,
+					 const struct wm_host_offload *offload)
+{
+	__u32 tag = offload->vlan ? sizeof(struct wm_vlan) : 0;
+
+	if (wm_likely(!offload->gso_size))
+		return wire_packet(wire + tag);
+	return wire_segments(wire + tag - h->jumbo_bytes, segment_header_end(packet, h, offload) + tag - h->jumbo_bytes,
+			     offload->gso_size);
+}
+
 size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t attachment,
 		     const struct wm_host_frames *frames, size_t first, struct wm_host_payloads *payloads,
 		     enum wm_host_stop *stop)
 {
+	static const struct wm_host_offload none;
 	struct wm_region_header *region = memory;
 	size_t i;
 
@@ -152,9 +182,10 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 	for (i = first; i < frames->count; i++) {
 		uint64_t at = frames->offsets[i];
 		uint32_t captured = frames->captured[i];
-		struct headers h = {.reason = WM_REASONS};
-		struct wm_tally size = wire_packet(frames->wire[i]);
+		const struct wm_host_offload *offload = frames->offloads ? &frames->offloads[i] : &none;
+		struct headers h = {.reason = WM_REASONS, .vlan = offload->vlan};
 		struct wm_flow_cold *flow = NULL;
+		struct wm_tally size;
 		struct packet packet;
 		__u32 source;
 
@@ -169,6 +200,7 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 			parse_l2(&packet, &h);
 		else
 			parse_tags(&packet, &h, frames->links[i], 0);
+		size = frame_size(&packet, &h, frames->wire[i], offload);
 		*stop = WM_HOST_FLIP_DUE;
 		if (wm_unlikely(flip_due(region)))
 			return i;

@@ -13,6 +13,21 @@
  * wire, WM_ETHERTYPE_LLC or WM_ETHERTYPE_NONE. */
 #define WM_LINK_ETHERNET 0xffffffffU
 
+/* What the segments of a super-packet are. */
+enum wm_segments {
+	WM_SEGMENTS_TCP,
+	WM_SEGMENTS_UDP,
+	WM_SEGMENTS_FRAGMENTS /* IP fragments of one UDP datagram */
+};
+
+/* What the kernel had done to a frame before it was seen. */
+struct wm_host_offload {
+	uint16_t vlan;	   /* a tag that was taken off: WM_VLAN_TAGGED | id; 0: none */
+	uint16_t gso_size; /* a super-packet, whose payload is on the wire in pieces of so many bytes; 0: it is none */
+	uint16_t l4_at;	   /* where the last header is that each piece repeats, TCP's or UDP's; 0: not known */
+	uint16_t segments_are; /* enum wm_segments */
+};
+
 /* Frames to count, as arrays of `count` elements, and the bytes they lie in. */
 struct wm_host_frames {
 	size_t count;
@@ -22,7 +37,8 @@ struct wm_host_frames {
 	const uint32_t *captured; /* bytes of it that are there */
 	const uint32_t *wire;	  /* bytes it had on the wire, link-layer header included */
 	const uint64_t *times_ns;
-	const uint32_t *links; /* WM_LINK_ETHERNET or an ethertype; NULL: all Ethernet */
+	const uint32_t *links;			/* WM_LINK_ETHERNET or an ethertype; NULL: all Ethernet */
+	const struct wm_host_offload *offloads; /* NULL: frames are as they were on the wire */
 };
 
 struct wm_table_shape;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
 
 Direction = Literal["rx", "tx"]
-Attach = Literal["auto", "xdp", "xdp-generic", "tcx"]
+Attach = Literal["auto", "xdp", "xdp-generic", "tcx", "capture"]
 Where = tuple[str, str]  # device, direction
 
 #: Short, so that tests are; long against a grace period.

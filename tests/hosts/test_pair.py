@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 UDP_FRAME = ETHER + IPV4 + UDP_HEADER + 18  # bytes of senders.udp_packets's datagrams
 
 
-@pytest.mark.parametrize("attach", ["tcx", "xdp"])
+@pytest.mark.parametrize("attach", ["tcx", "xdp", "capture"])
 @pytest.mark.parametrize("name", ["tcp", "tcp-v6", "udp-gso", "vnet-gso"])
 def test_direct_neighbours_agree_with_the_sender(name: str, attach: Attach) -> None:
     """Super-packets cross whole, or native XDP turns the client's segmentation off; the client counts the same.
@@ -61,7 +61,7 @@ def test_tcx_leaves_the_offloads_of_both_ends_as_they_are() -> None:
     assert before == during == after
 
 
-@pytest.mark.parametrize("attach", ["tcx", "xdp"])
+@pytest.mark.parametrize("attach", ["tcx", "xdp", "capture"])
 @pytest.mark.parametrize("name", ["tcp", "tcp-v6", "big-datagrams", "fragments", "tx-ring"])
 def test_jumbo_frames_count_with_all_their_bytes(name: str, attach: Attach) -> None:
     """A frame of 9,014 bytes is more than a page: at native XDP it comes in pieces (multi-buffer)."""
@@ -87,7 +87,7 @@ def test_jumbo_frames_count_with_all_their_bytes(name: str, attach: Attach) -> N
     theirs["eth0", "tx"].assert_is(sent.to_client)
 
 
-@pytest.mark.parametrize("attach", ["tcx", "xdp"])
+@pytest.mark.parametrize("attach", ["tcx", "xdp", "capture"])
 def test_queues_and_cpus_at_once_lose_nothing(attach: Attach) -> None:
     with devices.pair(queues=2) as (client, server), senders.sinks(server):
         server.offload(

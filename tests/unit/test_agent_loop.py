@@ -140,6 +140,13 @@ def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile():
     assert packets == [5, 15]
 
 
+def test_what_a_capture_loses_is_warned_of_now_and_then_with_what_came_meanwhile():
+    times = iter((0.0, 1.0, REPEAT_SECONDS))
+    watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: next(times))
+    batch = fabricate_batch(audit=(fabricate_audit(capture_dropped=5),))
+    assert [notice.fields["skbs"] for _ in range(3) for notice in watch.look(batch)] == [5, 10]
+
+
 def test_other_reasons_are_left_to_the_metrics():
     audit = fabricate_audit(unattributed={"truncated_l3": Tally(5, 300, 5), "table_full": Tally()})
     assert not list(Watch((ETH0_RX, ETH0_TX)).look(fabricate_batch(audit=(audit,))))

@@ -12,6 +12,7 @@ from wiremeter.sources.attach_policy import (
     REQUESTED_MODES,
     SINGLE_BUFFER_MTU,
     AttachPlan,
+    capture_instead,
     host_problems,
     native_xdp_hurdles,
     plan_attach,
@@ -44,7 +45,7 @@ def test_auto_takes_native_xdp_where_it_is_free() -> None:
     plan = plan_attach(NIC, HOST)
     assert (plan.rx_mode, plan.tx_mode, plan.works) == ("xdp", "tcx", True)
     assert "driver mlx5_core takes native XDP" in plan.reason
-    assert set(plan.costs) == {"xdp-generic", "tcx"}
+    assert set(plan.costs) == {"xdp-generic", "tcx", "capture"}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,18 @@ def test_a_kernel_that_cannot_be_asked_leaves_known_drivers_to_be_tried() -> Non
     assert plan.rx_mode == "clsact"
     assert "driver r8169 is not known to take native XDP" in plan.reason
     assert plan_attach(replace(NIC, driver="r8169", xdp_support=None), DEBIAN_12, "xdp").works
+
+
+def test_capture_is_taken_only_when_asked_for_and_needs_one_capability() -> None:
+    raw = replace(HOST, has_btf=False, capabilities=frozenset({"CAP_NET_RAW"}), is_initial_userns=False)
+    plan = plan_attach(VETH, raw, "capture")
+    assert (plan.rx_mode, plan.tx_mode, plan.works) == ("capture", "capture", True)
+    assert any("are lost" in warning for warning in plan.warnings)
+    assert not plan_attach(VETH, raw).works
+    assert "--attach capture would work here" in capture_instead(raw)
+    (problem,) = plan_attach(VETH, HOST, "capture").problems
+    assert "lacks CAP_NET_RAW" in problem
+    assert capture_instead(HOST) == capture_instead(replace(raw, capabilities=frozenset())) == ""
 
 
 def test_asked_for_xdp_is_taken_with_its_costs_said() -> None:
@@ -216,5 +229,6 @@ def test_every_plan_says_why_and_what_else_would_cost(device: Device, host: Host
     assert plan.reason
     assert all(plan.costs.values())
     assert plan.rx_mode not in plan.costs
-    assert plan.tx_mode in ("tcx", "clsact", "none")
+    assert plan.tx_mode in ("tcx", "clsact", "capture", "none")
+    assert (requested == "capture") == (plan.tx_mode == "capture") or device.unsupported_reason
     assert plan.tx_mode != "tcx" or host.can("tcx")

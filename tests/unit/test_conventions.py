@@ -68,6 +68,13 @@ def test_rx_and_tx_read_their_own_counters() -> None:
     assert (tx_.packets, tx_.bytes, tx_.drops) == (4, 40, 2)
 
 
+def test_what_the_capture_lost_is_named_and_only_there() -> None:
+    gained = LinkCounters(100, 0, 0, 0)
+    _, remainders = explain_difference("rx", Tally(60, 0, 60), gained, WIRE, capture_dropped=40)
+    assert remainders == {"capture_dropped": 40, "bypassed_stack": 0, "unexplained": 0}
+    assert "capture_dropped" not in explain_difference("rx", Tally(100, 0, 100), gained, WIRE)[1]
+
+
 def test_what_the_qdisc_dropped_and_holds_we_saw_and_the_device_did_not() -> None:
     gain = QdiscGain("tbf", drops=1993, queued=3)
     _, remainders = explain_difference("tx", Tally(2000, 0, 2000), tx(4), WIRE, qdisc=gain)

@@ -95,6 +95,20 @@ def test_missing_capabilities_are_a_problem_told_once() -> None:
     assert "attach rx tcx, tx tcx" in text
 
 
+def test_where_programs_cannot_be_attached_the_fallback_is_named_with_its_cost() -> None:
+    confined = replace(HOST, capabilities=frozenset({"CAP_NET_RAW"}))
+    diagnosis = look(host=confined)
+    assert not diagnosis.works
+    assert text_of(diagnosis).endswith(f"{diagnosis.instead}")
+    assert "--attach capture would work here" in as_json(diagnosis)["instead"]
+    capture = look(host=confined, requested="capture", lines=1 << 16)
+    assert capture.works
+    text = text_of(capture)
+    assert "attach rx capture, tx capture" in text
+    assert "65,536 lines" in text
+    assert "32.0 MiB for each device" in text
+
+
 def test_an_older_kernel_says_what_it_lacks() -> None:
     text = text_of(look(host=replace(HOST, kernel_release="6.1.0", kernel_version=(6, 1, 0))))
     assert "lacks tcx: attach at tc by links that die with the process (Linux 6.6)" in text
@@ -157,7 +171,7 @@ def test_json_holds_the_same_and_survives_the_trip() -> None:
     assert [device["device"] for device in data["devices"]] == ["lo", "eth0", "can0"]
     eth0 = data["devices"][1]
     assert eth0["attach"] == {"rx": "tcx", "tx": "tcx"}
-    assert set(eth0["costs"]) == {"xdp", "xdp-generic"}
+    assert set(eth0["costs"]) == {"xdp", "xdp-generic", "capture"}
     assert eth0["offloads"]["rx-vlan-hw-parse"] is True
     assert data["devices"][2]["works"] is False
     assert data["host"]["kernel_features"]["tcx"] is True

@@ -20,6 +20,14 @@ def kinds(batch: FlowBatch) -> list[str]:
     return [alarm.kind for alarm in alarms(batch)]
 
 
+def test_what_a_capture_loses_is_said() -> None:
+    batch = make_batch([], devices={"eth0": "capture"})
+    batch = replace(batch, audit=tuple(replace(audit, capture_dropped=1200) for audit in batch.audit))
+    lost = [alarm for alarm in alarms(batch) if alarm.kind == "capture_dropped"]
+    assert {(alarm.severity, alarm.packets) for alarm in lost} == {("fault", 1200)}
+    assert "1,200 buffers lost" in lost[0].text
+
+
 def test_quiet_batch_says_nothing() -> None:
     assert alarms(make_batch([])) == ()
 

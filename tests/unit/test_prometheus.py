@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def full_batch(**more):
             kernel=KernelCounters(13, 1200, 1, "super-packets, with Ethernet header"),
             remainders={"qdisc_drops": 0, "unexplained": -1},
         ),
-        fabricate_audit(direction="tx"),
+        fabricate_audit(direction="tx", capture_dropped=2),
     ]
     health = Health(
         flips=5,
@@ -108,6 +109,15 @@ def full_batch(**more):
         }
         | more,
     )
+
+
+def test_what_a_capture_lost_is_a_counter_where_there_is_a_capture(sink):
+    attachments = [replace(attachment, mode="capture") for attachment in (ETH0_RX, ETH0_TX)]
+    audit = [fabricate_audit(capture_dropped=7), fabricate_audit(direction="tx")]
+    for _ in range(2):
+        sink.write(fabricate_batch(audit=audit, attachments=attachments))
+    assert value(sink, "network_capture_dropped_skbs_total", **RX) == 14
+    assert value(sink, "network_capture_dropped_skbs_total", **TX) == 0
 
 
 def test_traffic_is_summed_by_device_direction_family_and_protocol(sink):

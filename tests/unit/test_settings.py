@@ -163,7 +163,7 @@ def test_a_flow_table_of_another_size_is_refused(given):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("attach", "XDP", "WIREMETER_ATTACH is 'XDP', expected one of auto, xdp, xdp-generic, tcx"),
+        ("attach", "XDP", "WIREMETER_ATTACH is 'XDP', expected one of auto, xdp, xdp-generic, tcx, capture"),
         ("log_level", "warn", "WIREMETER_LOG_LEVEL is 'warn', expected one of debug, info, warning, error"),
         ("log_format", "xml", "WIREMETER_LOG_FORMAT is 'xml', expected one of text, json"),
         ("debug", "maybe", "WIREMETER_DEBUG is 'maybe', expected true or false"),

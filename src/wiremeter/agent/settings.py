@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from wiremeter.errors import InputError
 
-Attach = Literal["auto", "xdp", "xdp-generic", "tcx"]
+Attach = Literal["auto", "xdp", "xdp-generic", "tcx", "capture"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -319,7 +319,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "interfaces": _interfaces,
     "interval": _seconds,
     "program": _path,
-    "attach": _one_of("auto", "xdp", "xdp-generic", "tcx"),
+    "attach": _one_of("auto", "xdp", "xdp-generic", "tcx", "capture"),
     "flow_table": _power_of_two,
     "max_devices": _count,
     "listen": _listen,

@@ -44,6 +44,7 @@ class Watch:
         yield from self._displacements(batch)
         yield from self._imbalances(batch)
         yield from self._avoidable_losses(batch)
+        yield from self._capture_losses(batch)
 
     def _attachment_changes(self, batch: FlowBatch) -> Iterator[Notice]:
         now = {attachment.id: attachment for attachment in batch.attachments}
@@ -98,6 +99,19 @@ class Watch:
                             "packets": self._unsaid.pop(about),
                         },
                     )
+
+    def _capture_losses(self, batch: FlowBatch) -> Iterator[Notice]:
+        for audit in batch.audit:
+            if not audit.capture_dropped:
+                continue
+            about = ("capture_dropped", audit.device, audit.direction)
+            self._unsaid[about] = self._unsaid.get(about, 0) + audit.capture_dropped
+            if self._is_due(*about):
+                yield Notice(
+                    logging.WARNING,
+                    "packets came faster than they could be captured and are in no count: use another way to attach",
+                    {"device": audit.device, "direction": audit.direction, "skbs": self._unsaid.pop(about)},
+                )
 
     def _is_due(self, *about: str) -> bool:
         now = self._clock()

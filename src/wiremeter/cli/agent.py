@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="device, glob such as 'veth*', or auto: what carries the default routes (default). Repeatable",
     )
     add("--interval", metavar="TIME", help="time between two batches, such as 5, 5s, 500ms (default 1s)")
-    add("--attach", metavar="HOW", help="auto (default), xdp, xdp-generic or tcx; `wiremeter doctor` explains")
+    add("--attach", metavar="HOW", help="auto (default), xdp, xdp-generic, tcx or capture; `wiremeter doctor` explains")
     add("--program", metavar="FILE", help="another compiled object than the one that came with wiremeter")
     add("--flow-table", metavar="LINES", help="lines in each CPU's flow table, a power of two (default: by memory)")
     add("--max-devices", metavar="N", help="most devices at a time (default 32)")

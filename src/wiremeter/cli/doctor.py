@@ -11,9 +11,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from wiremeter.datapath.layout import TablePlan, names_bytes, plan_tables
+from wiremeter.datapath.layout import CAPTURE_RING_BYTES, TablePlan, names_bytes, plan_tables
 from wiremeter.errors import InputError, WiremeterError
-from wiremeter.sources.attach_policy import REQUESTED_MODES, AttachPlan, RequestedMode, host_problems, plan_attach
+from wiremeter.sources.attach_policy import (
+    REQUESTED_MODES,
+    AttachPlan,
+    RequestedMode,
+    capture_instead,
+    capture_problems,
+    host_problems,
+    plan_attach,
+)
 from wiremeter.sources.conventions import convention_of
 from wiremeter.sources.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.sources.host import KERNEL_FEATURES, HostFacts, read_host
@@ -59,18 +67,23 @@ class DeviceDiagnosis:
 
     def own_problems(self, host: HostFacts) -> tuple[str, ...]:
         """Its problems without those of the host, which stand in the host's section."""
-        common = host_problems(host)
+        common = (*host_problems(host), *capture_problems(host))
         return tuple(problem for problem in self.plan.problems if problem not in common)
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All that doctor says. problems: those of the host and of what was asked for; a device's own are with it."""
+    """All that doctor says. problems: those of the host and of what was asked for; a device's own are with it.
+
+    instead: what would work where this does not, and what it costs; "" where there is no such thing.
+    """
 
     host: HostFacts
     tables: TablePlan | None
     devices: tuple[DeviceDiagnosis, ...]
     problems: tuple[str, ...]
+    requested: RequestedMode = "auto"
+    instead: str = ""
 
     @property
     def works(self) -> bool:
@@ -149,10 +162,11 @@ def diagnose(
     programs: ProgramQuery | None = None,
 ) -> Diagnosis:
     """What the facts mean for metering the devices that `patterns` mean, attached as `requested`."""
-    problems = list(host_problems(host))
+    capturing = requested == "capture"
+    problems = list(capture_problems(host) if capturing else host_problems(host))
     tables = None
     try:
-        tables = plan_tables(host.cpu_numbers, lines, host.memory_limit_bytes or None)
+        tables = plan_tables(1 if capturing else host.cpu_numbers, lines, host.memory_limit_bytes or None)
     except InputError as error:
         problems.append(str(error))
     required: set[int] = set()
@@ -172,14 +186,15 @@ def diagnose(
         found.append(
             DeviceDiagnosis(device, plan, None if attached is None else tuple(attached), device.ifindex in required)
         )
-    return Diagnosis(host, tables, tuple(found), tuple(problems))
+    instead = "" if capturing else capture_instead(host)
+    return Diagnosis(host, tables, tuple(found), tuple(problems), requested, instead)
 
 
 def as_text(diagnosis: Diagnosis, width: int = 100) -> str:
     """The diagnosis for people, in lines of at most `width` columns."""
     sections = [("host", list(_host_rows(diagnosis.host)))]
     if diagnosis.tables:
-        sections.append(("flow tables", list(_table_rows(diagnosis.tables, diagnosis.host))))
+        sections.append(("flow tables", list(_table_rows(diagnosis))))
     sections += [(each.device.name, list(_device_rows(each, diagnosis.host))) for each in diagnosis.devices]
     parts = ["\n".join([name, *(_row(label, text, width) for label, text in rows)]) for name, rows in sections]
     return "\n\n".join([*parts, _verdict(diagnosis, width)])
@@ -190,6 +205,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
         "works": diagnosis.works,
         "problems": list(diagnosis.problems),
+        "instead": diagnosis.instead,
         "host": _host_json(diagnosis.host),
         "flow_tables": _tables_json(diagnosis.tables) if diagnosis.tables else None,
         "devices": [_device_json(each, diagnosis.host) for each in diagnosis.devices],
@@ -221,7 +237,15 @@ def _host_rows(host: HostFacts) -> Iterator[tuple[str, str]]:
         yield "preemption", "PREEMPT_RT"
 
 
-def _table_rows(tables: TablePlan, host: HostFacts) -> Iterator[tuple[str, str]]:
+def _table_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    tables, host = diagnosis.tables, diagnosis.host
+    if not tables:
+        return
+    if diagnosis.requested == "capture":
+        yield "size", f"{tables.lines:,} lines; an IPv4 flow takes 1, an IPv6 flow 2"
+        yield "memory", f"{_size(tables.region_bytes)}, of which is taken what is used"
+        yield "packet rings", f"{_size(2 * CAPTURE_RING_BYTES)} for each device"
+        return
     yield "size", f"2 epochs × {tables.regions} CPUs × {tables.lines:,} lines; an IPv4 flow takes 1, an IPv6 flow 2"
     share = f", {tables.bytes / host.memory_limit_bytes:.1%} of what there is" if host.memory_limit_bytes else ""
     yield "memory", f"{_size(tables.bytes)}, taken at the start{share}"
@@ -259,7 +283,8 @@ def _verdict(diagnosis: Diagnosis, width: int) -> str:
     for each in diagnosis.devices:
         problems += each.own_problems(diagnosis.host)
     lines = (textwrap.fill(problem, width, initial_indent="  - ", subsequent_indent="    ") for problem in problems)
-    return "\n".join(["Metering will not work:", *lines])
+    instead = [textwrap.fill(diagnosis.instead, width)] if diagnosis.instead else []
+    return "\n".join(["Metering will not work:", *lines, *instead])
 
 
 def _row(label: str, text: str, width: int) -> str:

@@ -105,7 +105,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--attach",
         metavar="HOW",
         default=argparse.SUPPRESS,
-        help="auto (default), xdp, xdp-generic or tcx; `wiremeter doctor` explains",
+        help="auto (default), xdp, xdp-generic, tcx or capture; `wiremeter doctor` explains",
     )
     add("--program", metavar="FILE", default=argparse.SUPPRESS, help="another compiled object than our own")
     add(

@@ -24,6 +24,8 @@ class Drain:
     payloads, lost_payloads: how many payloads were sent to user space, and how many were picked and not sent, by
     records.SOURCES.
     peak_lines: most lines in use in one region.
+    dropped: buffers that came past an attachment and found no room on their way to the engine, by slot; only packet
+    sockets are such a way.
     """
 
     counters: NDArray[np.uint64]
@@ -34,3 +36,4 @@ class Drain:
     peak_lines: int = 0
     grace_seconds: float = 0.0
     drain_seconds: float = 0.0
+    dropped: dict[int, int] = field(default_factory=dict)

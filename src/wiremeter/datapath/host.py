@@ -27,6 +27,11 @@ except ImportError as error:  # pragma: no cover - only without a build
 #: In `links`: the frame begins with an Ethernet header. Any other number is the ethertype of one that does not.
 LINK_ETHERNET: int = lib.WM_LINK_ETHERNET
 
+#: What the kernel had done to a frame before it was seen (struct wm_host_offload): the VLAN tag that it took off, as
+#: 0x1000 | id, or 0; of a super-packet the bytes of one segment's payload, where the innermost L4 header is (0: not
+#: known), and what the segments are (enum wm_segments).
+OFFLOAD = np.dtype([("vlan", "u2"), ("gso_size", "u2"), ("l4_at", "u2"), ("segments_are", "u2")])
+
 _BLOCK_BYTES = 1 << 18
 _BLOCK_RECORDS = 4096
 
@@ -114,13 +119,14 @@ class HostEngine:
         wire: NDArray[np.uint32],
         times_ns: NDArray[np.uint64],
         links: NDArray[np.uint32] | None = None,
+        offloads: NDArray[np.void] | None = None,
     ) -> int:
         """Counts frames that lie in `data`, in order; returns how many, from the first on.
 
         data: a C-contiguous buffer. The arrays have shape (n,): where each frame begins, its bytes that are there and
         those it had on the wire (link-layer header included), its time in nanoseconds since the Unix epoch, and
         LINK_ETHERNET or, for frames that begin with their network header, the ethertype (also ETHERTYPE_LLC and
-        ETHERTYPE_NONE).
+        ETHERTYPE_NONE). offloads, dtype OFFLOAD: what the kernel had done to each; None: nothing.
         Fewer than n where a flip is due: flip, and go on with the next one, so that none ever finds no room. After a
         flip the flows are spread over more of the table.
         Raises InputError for a slot that is not attached, arrays of other lengths or types, and a frame that does not
@@ -139,6 +145,9 @@ class HostEngine:
                 "wire": _column("uint32_t", "wire", wire, "u4", len(offsets)),
                 "times_ns": _column("uint64_t", "times_ns", times_ns, "u8", len(offsets)),
                 "links": ffi.NULL if links is None else _column("uint32_t", "links", links, "u4", len(offsets)),
+                "offloads": ffi.NULL
+                if offloads is None
+                else _column("struct wm_host_offload", "offloads", offloads, OFFLOAD, len(offsets)),
             },
         )
         if self._payloads != ffi.NULL:
@@ -177,7 +186,7 @@ class HostEngine:
         return drain
 
 
-def _column(c_type: str, name: str, values: NDArray[Any], dtype: str, length: int) -> Any:
+def _column(c_type: str, name: str, values: NDArray[Any], dtype: str | np.dtype[Any], length: int) -> Any:
     """A C pointer to `values`, which must be what C takes them for."""
     if values.dtype != np.dtype(dtype) or values.shape != (length,) or not values.flags.c_contiguous:
         raise InputError(

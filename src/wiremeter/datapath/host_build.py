@@ -6,7 +6,7 @@ from cffi import FFI
 
 # Relative to the project's folder, where setup.py runs: setuptools wants it so.
 _HOST = Path("bpf/host")
-_SOURCES = ("host.c", "rows.c", "capture.c")
+_SOURCES = ("host.c", "rows.c", "capture.c", "packet_ring.c")
 _HEADERS = (*_HOST.glob("*.h"), *Path("bpf/lib").glob("*.h"), Path("bpf/records.h"))
 
 ffi = FFI()
@@ -15,6 +15,7 @@ ffi.cdef(
     """
     #define WM_LINK_ETHERNET ...
 
+    struct wm_host_offload { uint16_t vlan; uint16_t gso_size; uint16_t l4_at; uint16_t segments_are; };
     struct wm_host_frames {
         size_t count;
         const uint8_t *data;
@@ -24,6 +25,7 @@ ffi.cdef(
         const uint32_t *wire;
         const uint64_t *times_ns;
         const uint32_t *links;
+        const struct wm_host_offload *offloads;
     };
     enum wm_host_stop { WM_HOST_DONE, WM_HOST_FLIP_DUE, WM_HOST_OUTSIDE_DATA, WM_HOST_PAYLOADS_DUE };
     struct wm_table_shape;
@@ -81,12 +83,30 @@ ffi.cdef(
     size_t wm_capture_read(struct wm_capture *capture, const uint8_t *data, size_t bytes,
                            struct wm_capture_records *records, enum wm_capture_state *state);
     int wm_capture_linktype_bit(uint32_t linktype);
+
+    struct wm_ring_frames {
+        size_t capacity;
+        uint64_t *offsets;
+        uint32_t *captured;
+        uint32_t *wire;
+        uint64_t *times_ns;
+        uint32_t *links;
+        struct wm_host_offload *offloads;
+    };
+    struct wm_ring_place { uint32_t at; uint32_t left; };
+    int wm_ring_is_ours(const uint8_t *block);
+    uint32_t wm_ring_frames_open(const uint8_t *block);
+    void wm_ring_release(uint8_t *block);
+    struct wm_ring_place wm_ring_begin(const uint8_t *block);
+    size_t wm_ring_read(const uint8_t *ring, size_t block_at, size_t block_bytes, struct wm_ring_place place,
+                        int ethernet, uint64_t until_ns, struct wm_ring_frames *frames);
+    void wm_ring_skip(const uint8_t *block, size_t block_bytes, struct wm_ring_place *place, size_t count);
     """
 )
 
 ffi.set_source(
     "wiremeter.datapath._host",
-    '#include "host.h"\n#include "rows.h"\n#include "capture.h"\n',
+    '#include "host.h"\n#include "rows.h"\n#include "capture.h"\n#include "packet_ring.h"\n',
     sources=[str(_HOST / name) for name in _SOURCES],
     include_dirs=[str(_HOST)],
     depends=[str(header) for header in _HEADERS],

@@ -27,6 +27,7 @@ class Interval:
         self._ethertypes: list[NDArray[np.void]] = []
         self._counters: dict[int, NDArray[np.uint64]] = {}
         self._overflow: dict[int, Tally] = {}
+        self._dropped: dict[int, int] = {}
         self._payloads, self._lost_payloads = np.zeros((2, len(records.SOURCES)), np.uint64)
         self.peak_lines = 0
         self.grace_seconds = 0.0
@@ -40,6 +41,7 @@ class Interval:
         self.grace_seconds += drain.grace_seconds
         self.drain_seconds += drain.drain_seconds
         for slot, position in positions.items():
+            self._dropped[position] = self._dropped.get(position, 0) + drain.dropped.get(slot, 0)
             if position in self._counters:
                 self._counters[position] += drain.counters[slot]
             else:
@@ -117,6 +119,10 @@ class Interval:
         """Frames that are not IP."""
         counts = self._counters.get(position)
         return Tally() if counts is None else Tally(*map(int, counts[records.ROW_NON_IP]))
+
+    def dropped(self, position: int) -> int:
+        """Buffers that came past one attachment and never reached the engine."""
+        return self._dropped.get(position, 0)
 
     def unattributed(self, position: int) -> dict[str, Tally]:
         """By reason, only what was seen."""

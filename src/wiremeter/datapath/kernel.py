@@ -238,6 +238,11 @@ class KernelEngine:
         self.close()
 
     @property
+    def table_bytes(self) -> int:
+        """Memory of all tables."""
+        return self.plan.bytes
+
+    @property
     def attachments(self) -> Sequence[KernelAttachment]:
         """Those that are attached now."""
         return [a for a in self._attachments.values() if a.id not in self._closing]
@@ -301,7 +306,7 @@ class KernelEngine:
                 return Link(program_fd, hook.ifindex, TCX_EGRESS if egress else TCX_INGRESS, BEFORE, what)
             case "clsact":
                 return Filter(program_fd, hook.ifindex, egress, what)
-            case "none":
+            case "none" | "capture":
                 return None
 
     def holds(self, attachment: KernelAttachment) -> bool:

@@ -21,6 +21,9 @@ MEMORY_SHARE = 1 / 32
 DEFAULT_ATTACHMENTS = 64
 #: Each of the two rings that payloads come through, if names are read.
 RING_BYTES = 4 << 20
+#: Memory of a packet socket's ring, for each direction of a device: some 95,000 packets, 0.1 to 0.3 s of what one CPU
+#: can count.
+CAPTURE_RING_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)

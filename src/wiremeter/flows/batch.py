@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["rx", "tx"]
 Mode = Literal["live", "capture", "simulated"]
-AttachMode = Literal["xdp", "xdp-generic", "tcx", "clsact", "none"]
+AttachMode = Literal["xdp", "xdp-generic", "tcx", "clsact", "capture", "none"]
 TransactionKind = Literal["dns", "tls", "quic", "http"]
 
 #: `protocol` of packets whose IP header was too damaged to name one.
@@ -128,6 +128,8 @@ class Audit:
     kernel: KernelCounters | None = None
     #: packets by which the device counter differs from ours, by cause (sources.conventions.explain_difference).
     remainders: Mapping[str, int] = field(default_factory=dict)
+    #: kernel buffers that came past and were lost before they could be counted: `attach="capture"` alone can lose any.
+    capture_dropped: int = 0
 
     @property
     def missing(self) -> Tally:

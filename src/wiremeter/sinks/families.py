@@ -45,6 +45,12 @@ OF_DEVICES = (
         "The device's counter less ours since the start, in packets by cause; the causes add up to it. Goes both ways.",
         (*_DEVICE, "cause"),
     ),
+    Family(
+        "network_capture_dropped_skbs",
+        "counter",
+        "Kernel buffers that came past and were lost before they could be counted; only with attach=capture.",
+        _DEVICE,
+    ),
     Family("wiremeter_program_run_seconds", "counter", "Run time of the program, by BPF statistics.", _DEVICE),
     Family("wiremeter_program_runs", "counter", "Runs of the program, by BPF statistics.", _DEVICE),
 )

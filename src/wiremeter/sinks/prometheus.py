@@ -85,7 +85,9 @@ class PrometheusSink(Collector):
         with self._lock:
             self._now = self._clock()
             for attachment in batch.attachments:
-                self._device(attachment.device)
+                device = self._device(attachment.device)
+                if attachment.mode == "capture":
+                    device.add("network_capture_dropped_skbs", (attachment.direction,), 0)
             for attachment, family, protocol, tally in _traffic(batch):
                 labels = (attachment.direction, family, protocol)
                 self._device(attachment.device).add_tally("network", labels, tally)
@@ -197,6 +199,8 @@ def _add_audit(device: _Device, audit: Audit) -> None:
     for reason, tally in audit.unattributed.items():
         device.add_tally("network_unattributed", (*labels, reason), tally)
     device.add_tally("network_unaccounted", labels, Tally(*map(abs, audit.missing)))
+    if audit.capture_dropped:
+        device.add("network_capture_dropped_skbs", labels, audit.capture_dropped)
     if audit.kernel:
         # A driver that is loaded again starts its counters at 0.
         device.add("network_kernel_packets", labels, max(0, audit.kernel.packets))

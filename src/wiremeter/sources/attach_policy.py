@@ -13,12 +13,19 @@ from wiremeter.flows.batch import AttachMode
 from wiremeter.sources.devices import ETHERNET_BYTES, Device
 from wiremeter.sources.host import KERNEL_FEATURES, MINIMUM_KERNEL, HostFacts, Version
 
-RequestedMode = Literal["auto", "xdp", "xdp-generic", "tcx"]
+RequestedMode = Literal["auto", "xdp", "xdp-generic", "tcx", "capture"]
 REQUESTED_MODES: tuple[RequestedMode, ...] = get_args(RequestedMode)
 
 #: The largest MTU that every driver takes for a program without frags: 3 KiB buffers, as ixgbe and i40e use, less
 #: the Ethernet header and two VLAN tags.
 SINGLE_BUFFER_MTU = 3072 - ETHERNET_BYTES - 2 * 4
+
+CAPTURE_REASON = "--attach capture asks for it: packet sockets and a table in this process, no BPF"
+#: What it costs, to be read after "it".
+CAPTURE_COST = (
+    "has the kernel copy the head of each packet to this process and counts there, for several times the CPU, and"
+    " loses, and counts as lost, what comes faster than that"
+)
 
 #: Drivers with native XDP in Linux 5.15, for kernels that cannot be asked (before 6.3).
 _NATIVE_XDP_DRIVERS = frozenset(
@@ -60,11 +67,14 @@ def plan_attach(
     reads_vlan_metadata: the XDP program asks the driver for the VLAN tag that the hardware has taken off
     (bpf_xdp_metadata_rx_vlan_tag); without it, `auto` leaves XDP alone where there may be such tags.
     """
-    problems = host_problems(host)
+    problems = capture_problems(host) if requested == "capture" else host_problems(host)
     if device.unsupported_reason:
         move = "Meter the device below or above it instead."
         problem = f"{device.name} cannot be metered: {device.unsupported_reason}. {move}"
         return AttachPlan("none", "none", device.unsupported_reason, problems=(*problems, problem))
+    if requested == "capture":
+        costs = _costs_of_others(device, requested, "capture", native_xdp_hurdles(device, host))
+        return AttachPlan("capture", "capture", CAPTURE_REASON, costs, _capture_warnings(device), problems)
     tc_mode: AttachMode = "tcx" if host.can("tcx") else "clsact"
     hurdles = native_xdp_hurdles(device, host, reads_vlan_metadata=reads_vlan_metadata)
     rx_mode, reason = _choose(device, host, requested, tc_mode, hurdles)
@@ -76,6 +86,23 @@ def plan_attach(
         _warnings(device, host, rx_mode, hurdles),
         (*problems, *_xdp_problems(device, rx_mode)),
     )
+
+
+def capture_problems(host: HostFacts) -> tuple[str, ...]:
+    """What keeps `--attach capture` from working on this host, and whose move it is."""
+    if not host.missing_capabilities_for("capture"):
+        return ()
+    return (
+        "this process lacks CAP_NET_RAW, which packet sockets need. Run it as root, or give it this"
+        " (systemd: AmbientCapabilities; docker: --cap-add).",
+    )
+
+
+def capture_instead(host: HostFacts) -> str:
+    """Advice for a host where programs cannot be attached but packets can be captured; "" for any other."""
+    if not host_problems(host) or capture_problems(host):
+        return ""
+    return f"--attach capture would work here as a fallback, without BPF; it {CAPTURE_COST}."
 
 
 def host_problems(host: HostFacts) -> tuple[str, ...]:
@@ -224,6 +251,7 @@ def _costs_of_others(
         "xdp": _cost_of_xdp(hurdles),
         "xdp-generic": _cost_of_generic(device),
         "tcx": "sees packets after the kernel has made skbs of them and merged them, and reckons back to the wire",
+        "capture": CAPTURE_COST,
     }
     return {mode: text for mode, text in costs.items() if mode not in taken}
 
@@ -261,23 +289,41 @@ def _xdp_problems(device: Device, rx_mode: AttachMode) -> tuple[str, ...]:
     )
 
 
+def _capture_warnings(device: Device) -> tuple[str, ...]:
+    warnings = [] if device.is_up else [_down(device)]
+    if not device.xdp.is_free:
+        warnings.append(_XDP_COMES_FIRST)
+    warnings.append("packets that come faster than this process reads are lost: the audit says how many")
+    return (*warnings, *_seen_twice(device))
+
+
 def _warnings(device: Device, host: HostFacts, rx_mode: AttachMode, hurdles: tuple[Hurdle, ...]) -> tuple[str, ...]:
-    warnings = []
-    if not device.is_up:
-        warnings.append(f"the device is down: nothing to count until `ip link set {device.name} up`")
+    warnings = [] if device.is_up else [_down(device)]
     if rx_mode == "xdp":
         warnings += [hurdle.text for hurdle in hurdles if not hurdle.bars]
     if rx_mode in ("tcx", "clsact") and not device.xdp.is_free:
-        warnings.append("another XDP program sees rx packets first: what it drops or redirects is not counted")
+        warnings.append(_XDP_COMES_FIRST)
     if rx_mode == "xdp-generic":
         warnings.append("rx packets and bytes are those of kernel buffers, not of the wire: generic XDP cannot tell")
-    if device.is_loopback:
-        warnings.append("loopback shows each packet twice, as rx and as tx")
-    elif device.kind and not device.is_physical and (device.lower or device.kind in ("bridge", "bond", "team")):
-        warnings.append("it is stacked on or paired with another device: totals over both are more than the wire")
+    warnings += _seen_twice(device)
     if host.jit is False:
         warnings.append("the BPF JIT is off (sysctl net.core.bpf_jit_enable=1): each packet costs many times more")
     return tuple(warnings)
+
+
+_XDP_COMES_FIRST = "another XDP program sees rx packets first: what it drops or redirects is not counted"
+
+
+def _down(device: Device) -> str:
+    return f"the device is down: nothing to count until `ip link set {device.name} up`"
+
+
+def _seen_twice(device: Device) -> tuple[str, ...]:
+    if device.is_loopback:
+        return ("loopback shows each packet twice, as rx and as tx",)
+    if device.kind and not device.is_physical and (device.lower or device.kind in ("bridge", "bond", "team")):
+        return ("it is stacked on or paired with another device: totals over both are more than the wire",)
+    return ()
 
 
 def _dotted(version: Version) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from wiremeter.datapath.interval import Interval
 from wiremeter.flows.batch import Attachment, Audit, KernelCounters, Tally
-from wiremeter.sources.conventions import QdiscGain, convention_of, explain_difference
+from wiremeter.sources.conventions import NO_GAIN, QdiscGain, convention_of, explain_difference
 from wiremeter.sources.netlink import RouteSocket
 from wiremeter.sources.netlink_messages import LinkCounters, Qdisc
 from wiremeter.sources.tracker import Metered
@@ -57,8 +57,8 @@ class Auditor:
         flows: sums of the batch's flows by position.
         """
         for position, attachment in enumerate(attachments):
-            seen = interval.seen(position)
-            kernel, remainders = self._compare(attachment, seen, metered.get(attachment.id))
+            seen, dropped = interval.seen(position), interval.dropped(position)
+            kernel, remainders = self._compare(attachment, seen, metered.get(attachment.id), dropped)
             yield Audit(
                 device=attachment.device,
                 direction=attachment.direction,
@@ -68,6 +68,7 @@ class Auditor:
                 unattributed=interval.unattributed(position),
                 kernel=kernel,
                 remainders=remainders,
+                capture_dropped=dropped,
             )
 
     def read(self) -> None:
@@ -82,6 +83,7 @@ class Auditor:
         attachment: Attachment,
         seen: Tally,
         metered: Metered | None,
+        capture_dropped: int,
     ) -> tuple[KernelCounters | None, Mapping[str, int]]:
         """None for a device that came or went in this interval: its counters do not span it."""
         before, after = self._before.counters.get(attachment.ifindex), self._now.counters.get(attachment.ifindex)
@@ -90,12 +92,15 @@ class Auditor:
         if before is None or after is None or metered is None or not was_here:
             return None, {}
         qdisc = QdiscGain.between(self._before.qdiscs.get(attachment.ifindex), self._now.qdiscs.get(attachment.ifindex))
+        if attachment.mode == "capture":
+            qdisc = NO_GAIN  # packet sockets see packets behind it
         kernel, remainders = explain_difference(
             attachment.direction,
             seen,
             after.since(before),
             convention_of(metered.device, attachment.direction, attachment.mode),
             qdisc=qdisc,
+            capture_dropped=capture_dropped,
             uncertain=min(1.0, self._skew_seconds / (self._now.monotonic - self._before.monotonic)),
             unexplained_before=self._unexplained[attachment.id],
         )

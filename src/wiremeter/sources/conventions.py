@@ -74,6 +74,7 @@ def explain_difference(
     *,
     qdisc: QdiscGain = NO_GAIN,
     other_xdp: bool = False,
+    capture_dropped: int = 0,
     uncertain: float = 0.0,
     unexplained_before: int = 0,
 ) -> tuple[KernelCounters, dict[str, int]]:
@@ -81,6 +82,7 @@ def explain_difference(
 
     seen: what our program counted; gained: what the device's counters gained in the same interval.
     qdisc: what the egress qdisc gained, for tx. other_xdp: another XDP program sees rx packets before us.
+    capture_dropped: buffers that the capture lost between the device and us.
     uncertain: the share of the interval by which the two readings may lie apart in time, 0 when traffic stood still.
     unexplained_before: the sum of `unexplained` of all intervals before. A difference that comes and goes (a packet
     on its way, readings a little apart) cancels there; one that stays adds up until it has a name.
@@ -89,6 +91,7 @@ def explain_difference(
     - qdisc_drops (tx, ≤ 0): we saw them, the qdisc dropped them before the device
     - device_drops (tx, ≤ 0): we saw them, the device dropped them instead of sending (its tx_dropped)
     - queued (tx): we saw them, they wait in the qdisc; positive where ones that waited before have gone
+    - capture_dropped (≥ 0; only where it lost any): they came past and the capture had no room for them
     - bypassed_stack (≥ 0): the device counted them and they never came past us: at tx AF_XDP, PACKET_QDISC_BYPASS,
       XDP redirect; at rx what another XDP program took
     - unexplained: what is left; on a busy device also packets between the two readings, in either sign
@@ -105,6 +108,8 @@ def explain_difference(
         # What the device counts as rx_dropped may have passed us before: it explains nothing.
         counters = KernelCounters(gained.rx_packets, gained.rx_bytes, gained.rx_dropped, convention.text)
         remainders = {}
+    if capture_dropped:
+        remainders["capture_dropped"] = capture_dropped
     known = sum(remainders.values())
     low, high = _bounds(convention.unit, seen, any_lost=known != 0)
     rest = _distance(counters.packets - known, low, high)

@@ -32,7 +32,7 @@ KERNEL_FEATURES: dict[KernelFeature, Since] = {
 }
 
 #: Bits of the capability sets (linux/capability.h).
-_CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _UNLIMITED = 1 << 62  # cgroup v1 says "no limit" by a number near 2^63
 
 
@@ -80,6 +80,12 @@ class HostFacts:
             if self.can("kernel_context"):  # programs that follow kernel pointers: bpf_allow_ptr_leaks()
                 needed.append("CAP_PERFMON")
         return tuple(name for name in needed if name not in self.capabilities)
+
+    def missing_capabilities_for(self, requested: str) -> tuple[str, ...]:
+        """The same for one way of attaching: packet sockets (`capture`) need another."""
+        if requested != "capture":
+            return self.missing_capabilities
+        return () if "CAP_NET_RAW" in self.capabilities else ("CAP_NET_RAW",)
 
 
 def read_host(root: Path = Path("/")) -> HostFacts:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from wiremeter.datapath.engine import LiveEngine
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
@@ -20,8 +21,9 @@ from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.libbpf.attach import enable_statistics
 from wiremeter.sources.addresses import own_addresses
-from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, host_problems
+from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, capture_problems, host_problems
 from wiremeter.sources.auditor import Auditor
+from wiremeter.sources.capture_live import CaptureEngine
 from wiremeter.sources.host import read_host
 from wiremeter.sources.naming import NameOptions, Naming
 from wiremeter.sources.netlink import LinkWatch
@@ -37,6 +39,8 @@ MIN_INTERVAL = 0.05
 NAMES_SHARE = 0.5
 #: The most of an interval that its end waits for payloads that are still in the rings.
 _LAST_LOOK_SHARE = 0.1
+#: The end of the last one waits so long at most: what it leaves in the rings nobody reads.
+_CLOSING_SECONDS = 5.0
 #: Payloads are taken at least this often; programs wake the reader only when a ring fills.
 _LOOK_SECONDS = 0.2
 
@@ -63,7 +67,8 @@ class Monitor:
         """Nothing is opened yet.
 
         interfaces: device names, globs, or "auto" (also without any): those that carry the default routes.
-        interval: seconds between batches, at least 0.05. attach: "auto", "xdp", "xdp-generic" or "tcx".
+        interval: seconds between batches, at least 0.05. attach: "auto", "xdp", "xdp-generic", "tcx" or
+        "capture" (packet sockets, without BPF).
         flow_table: lines of each CPU's table, a power of two; None follows the memory there is.
         program: another compiled object. bpf_stats: have the kernel time every program run (costs some 20 ns each).
         names: what to read of payloads; None: NameOptions(), which is all but paths.
@@ -73,6 +78,8 @@ class Monitor:
             raise InputError(f"an interval of {interval} s: it must be at least {MIN_INTERVAL} s")
         if attach not in REQUESTED_MODES:
             raise InputError(f"attach mode {attach!r}: it must be one of {', '.join(REQUESTED_MODES)}")
+        if attach == "capture" and (program or bpf_stats):
+            raise InputError("attach mode 'capture' runs no program: there is none to choose, and none to time")
         self._patterns = interfaces or ("auto",)
         self._interval_seconds = interval
         self._requested = attach
@@ -100,11 +107,13 @@ class Monitor:
             raise InputError("this Monitor is open already: make another one")
         with contextlib.ExitStack() as opening:
             host = read_host()
-            problems = host_problems(host)
+            capturing = self._requested == "capture"
+            problems = capture_problems(host) if capturing else host_problems(host)
             if problems:
-                kind = PermissionNeeded if host.missing_capabilities else InputError
+                kind = PermissionNeeded if host.missing_capabilities_for(self._requested) else InputError
                 raise kind(" ".join(problems))
-            plan = plan_tables(host.cpu_numbers, self._flow_table, host.memory_limit_bytes, 2 * self._max_devices)
+            cpus = 1 if capturing else host.cpu_numbers
+            plan = plan_tables(cpus, self._flow_table, host.memory_limit_bytes, 2 * self._max_devices)
             self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             opening.callback(self._close_wake)
             if self._bpf_stats:
@@ -112,9 +121,17 @@ class Monitor:
             self._naming = Naming(self._names) if self._names.limit else None
             if self._naming:
                 self._naming.know_own(own_addresses())
-            self._engine = opening.enter_context(
-                KernelEngine(plan, self._program, payload_limit=self._names.limit, payload_sources=self._names.sources)
-            )
+            self._engine: LiveEngine
+            if capturing:
+                self._engine = opening.enter_context(
+                    CaptureEngine(plan, payload_limit=self._names.limit, payload_sources=self._names.sources)
+                )
+            else:
+                self._engine = opening.enter_context(
+                    KernelEngine(
+                        plan, self._program, payload_limit=self._names.limit, payload_sources=self._names.sources
+                    )
+                )
             self._watch = opening.enter_context(LinkWatch())
             self._auditor = opening.enter_context(Auditor())
             self._tracker = Tracker(self._engine, host, self._patterns, self._requested)
@@ -286,10 +303,12 @@ class Monitor:
 
     def _close_interval(self) -> FlowBatch:
         assert self._tracker
+        is_last = self._ended  # close() may be called from now on: then one more batch follows
         self._auditor.read()
         ended_ns = time.time_ns()
         self._flip()
-        self._names_left = min(self._names_left, _LAST_LOOK_SHARE * self._interval_seconds)
+        last_look = min(self._names_left, _LAST_LOOK_SHARE * self._interval_seconds)
+        self._names_left = _CLOSING_SECONDS if is_last else last_look
         while self._names_left > 0 and self._read_payloads():
             pass
         interval, attachments = self._interval, tuple(self._in_batch)
@@ -309,11 +328,11 @@ class Monitor:
             health=self._health(interval, drain_seconds),
         )
         if self._naming:
-            batch = self._naming.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=self._closing)
+            batch = self._naming.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=is_last)
         deadline = self._deadline
         refresh_at = self._refresh_at
         self._begin()
-        self._ended = self._closing
+        self._ended = is_last
         self._refresh_at = refresh_at
         self._started_ns = ended_ns
         # Intervals keep their beat; one that was missed altogether is not made up for.
@@ -336,7 +355,7 @@ class Monitor:
             early_flips=self._early_flips,
             table_lines=plan.lines,
             table_peak_lines=interval.peak_lines,
-            table_bytes=plan.bytes,
+            table_bytes=self._engine.table_bytes,
             regions=plan.regions,
             drain_seconds=drain_seconds,
             grace_seconds=interval.grace_seconds,

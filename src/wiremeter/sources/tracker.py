@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from wiremeter.datapath.kernel import Hook, KernelAttachment, KernelEngine
+from wiremeter.datapath.engine import LiveAttachment, LiveEngine
+from wiremeter.datapath.kernel import Hook
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, WiremeterError
 from wiremeter.flows.batch import Attachment, AttachMode, Direction
 from wiremeter.libbpf.attach import remove_stale_filters
@@ -23,7 +24,7 @@ class Metered:
     """One attachment and the device it is on, as last seen."""
 
     attachment: Attachment
-    kernel: KernelAttachment
+    kernel: LiveAttachment
     device: Device
 
 
@@ -31,7 +32,7 @@ class Tracker:
     """The attachments of a monitor. Every one keeps its id for life, whatever its device is called later."""
 
     def __init__(
-        self, engine: KernelEngine, host: HostFacts, patterns: Sequence[str], requested: RequestedMode = "auto"
+        self, engine: LiveEngine, host: HostFacts, patterns: Sequence[str], requested: RequestedMode = "auto"
     ) -> None:
         self._engine = engine
         self._host = host
@@ -102,12 +103,12 @@ class Tracker:
     def _attach(self, device: Device) -> None:
         plan = plan_attach(device, self._host, self._requested, reads_vlan_metadata=True)
         if plan.problems:
-            kind = PermissionNeeded if self._host.missing_capabilities else KernelError
+            kind = PermissionNeeded if self._host.missing_capabilities_for(self._requested) else KernelError
             raise kind(" ".join(plan.problems))
         log.info(
             "chosen", extra={"device": device.name, "rx": plan.rx_mode, "tx": plan.tx_mode, "because": plan.reason}
         )
-        if "clsact" in (plan.rx_mode, plan.tx_mode) or not self._host.can("tcx"):
+        if plan.tx_mode != "capture" and ("clsact" in (plan.rx_mode, plan.tx_mode) or not self._host.can("tcx")):
             for direction in remove_stale_filters(device.ifindex):
                 log.warning("removed a stale filter of ours", extra={"device": device.name, "direction": direction})
         rx = self._attach_rx(device, plan)

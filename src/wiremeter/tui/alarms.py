@@ -14,6 +14,7 @@ Kind = Literal[
     "unbalanced",
     "displaced",
     "unattributed",
+    "capture_dropped",
     "bypassed",
     "lost_payloads",
     "skb_counts",
@@ -63,6 +64,8 @@ class Alarm:
             case "unattributed":
                 hint = _HINTS.get(self.reason, "in no flow")
                 return f"{count(self.packets)} packets unattributed, {self.reason}: {hint}"
+            case "capture_dropped":
+                return f"{count(self.packets)} buffers lost: packets come faster than --attach capture counts"
             case "bypassed":
                 return f"{count(self.packets)} packets bypassed the stack and are in none of these numbers"
             case "lost_payloads":
@@ -112,6 +115,8 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Alarm]:
                 yield Alarm(
                     "unattributed", "warning", audit.device, audit.direction, reason, tally.packets, tally.bytes
                 )
+        if audit.capture_dropped:
+            yield Alarm("capture_dropped", "fault", audit.device, audit.direction, packets=audit.capture_dropped)
         bypassed = audit.remainders.get("bypassed_stack", 0)
         if bypassed > 0:
             yield Alarm("bypassed", "warning", audit.device, audit.direction, packets=bypassed)

@@ -142,6 +142,7 @@ def _device(rate: DeviceRate) -> dict[str, Any]:
         "balanced": audit.balanced,
         "kernel": asdict(audit.kernel) if audit.kernel else None,
         "remainders": dict(audit.remainders),
+        "capture_dropped": audit.capture_dropped,
     }
 
 

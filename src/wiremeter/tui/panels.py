@@ -319,6 +319,8 @@ def audit_lines(rates: Sequence[DeviceRate]) -> list[Text]:
             lines.append(_tally_line(f"+ unattributed, {reason}", tally, style))
         style = palette.GOOD if audit.balanced else palette.FAULT
         lines.append(_tally_line("missing", audit.missing, style))
+        if audit.capture_dropped:
+            lines.append(Text(f"  {'lost by the capture':40}{audit.capture_dropped:>31,}", palette.FAULT))
         if audit.kernel:
             numbers = f"{audit.kernel.packets:>14,}{audit.kernel.bytes:>18,}"
             lines.append(Text(f"  {'device counter':26}{numbers}", palette.FAINT))

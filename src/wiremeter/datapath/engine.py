@@ -1,0 +1,77 @@
+"""What live metering asks of an engine, whatever it counts with: the kernel's programs, or packet sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from wiremeter.datapath.drain import Drain
+    from wiremeter.datapath.kernel import Hook
+    from wiremeter.datapath.layout import TablePlan
+    from wiremeter.libbpf.attach import ProgramInfo
+    from wiremeter.names.payloads import PayloadBlock
+
+
+class LiveAttachment(Protocol):
+    """One device in one direction. Its id names it in the tables until the engine has taken its last counts."""
+
+    id: int
+
+    def is_first(self) -> bool:
+        """Whether no other program comes before ours."""
+
+    def is_attached(self) -> bool:
+        """Whether it still counts what it was attached to."""
+
+    def info(self) -> ProgramInfo:
+        """About its program. Raises InputError where there is none."""
+
+
+class FlipRequests(Protocol):
+    """What there is to wait for between flips."""
+
+    def fileno(self) -> int:
+        """Readable when `take` should be called."""
+
+    def take(self) -> object:
+        """True (or what counts as true) where a table is filling, so that a flip is due before the interval ends."""
+
+
+class LiveEngine(Protocol):
+    """Tables, and what fills them."""
+
+    @property
+    def plan(self) -> TablePlan:
+        """Sizes of the tables."""
+
+    @property
+    def table_bytes(self) -> int:
+        """Memory of the tables and whatever else holds packets or counts."""
+
+    @property
+    def flips(self) -> int:
+        """Since the beginning."""
+
+    @property
+    def flip_requests(self) -> FlipRequests:
+        """To be waited for along with the end of the interval."""
+
+    @property
+    def payload_rings(self) -> Sequence[Any]:
+        """Where payloads wait that a name may be read from; empty where names are off. Each has a fileno."""
+
+    def take_payloads(self, ring: Any) -> PayloadBlock:
+        """The oldest payloads that wait in one of `payload_rings`, not all if they are many; none: no offsets."""
+
+    def attach(self, hook: Hook) -> LiveAttachment:
+        """Begins to count. Raises WiremeterError."""
+
+    def release(self, attachment: Any) -> None:
+        """Ends counting; what was counted comes with the next flips."""
+
+    def holds(self, attachment: Any) -> bool:
+        """Whether counts of `attachment` may still come."""
+
+    def flip(self) -> Drain:
+        """All that was counted since the last flip."""
