@@ -13,7 +13,7 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: help run test build lint format bench accuracy fuzz setup setup-test clean
+.PHONY: help run test build lint format bench compare accuracy fuzz setup setup-test setup-compare clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ run: build  ## meter the devices of the default route: live table here, /metrics
 	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }
 	$(BIN)/wiremeter live --listen 127.0.0.1:10464
 
-test: setup-test build $(VENV)/.dev  ## everything that must hold: lint, types, unit, kernel, hosts (root for the last two)
+test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest $(PYTEST_ARGS)
 
@@ -30,6 +30,9 @@ build: setup $(PROGRAMS)/wiremeter.bpf.o $(VENV)/.installed  ## compile the prog
 
 bench: setup build/bench.bpf.o build $(VENV)/.dev  ## measure ns per packet, drain and agent cost (root); figures to the terminal
 	$(BIN)/python -m benchmarks
+
+compare: setup-compare build/generator.bpf.o build $(VENV)/.compare  ## wiremeter beside libpcap and other meters (root); ARGS=--quick; writes docs/performance.md
+	$(BIN)/python -m benchmarks.compare --write $(ARGS)
 
 accuracy: setup-test build $(VENV)/.dev  ## scenarios between namespaces against the senders' arithmetic (root); writes docs/accuracy.md
 	PYTHONPATH=tests $(BIN)/python -m accuracy --write
@@ -55,12 +58,19 @@ setup:  ## install the system packages that building needs (root), if any is mis
 setup-test:
 	@scripts/setup test
 
+setup-compare:
+	@scripts/setup compare
+
 $(PROGRAMS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) | setup
 	@mkdir -p $(@D)
 	@test -n "$(CLANG)" || { echo "no clang found after setup; install clang 14 or newer" >&2; exit 1; }
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 build/bench.bpf.o: benchmarks/bench.bpf.c bpf/wiremeter.bpf.c $(BPF_HEADERS) | setup
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+build/generator.bpf.o: benchmarks/generator.bpf.c | setup
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
@@ -75,6 +85,10 @@ $(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wi
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.compare: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[compare]'
 	@touch $@
 
 clean:  ## remove what was built
