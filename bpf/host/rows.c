@@ -128,6 +128,19 @@ size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, ui
 	return kept;
 }
 
+void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t *sum = &sums[(size_t)rows[i].attachment * 3];
+
+		if (rows[i].attachment >= attachments)
+			continue;
+		sum[0] += rows[i].packets;
+		sum[1] += rows[i].bytes;
+		sum[2] += rows[i].skbs;
+	}
+}
+
 static uint64_t mix(uint64_t hash)
 {
 	hash ^= hash >> 33;

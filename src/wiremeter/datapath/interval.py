@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.rows import merge_rows
+from wiremeter.datapath.rows import merge_rows, tally_rows
 from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER, Tally
 
 #: A reason of user space's own: more flows in one interval than a batch may hold.
@@ -140,10 +140,4 @@ class Interval:
 
 def tallies_by_attachment(flows: NDArray[np.void], attachments: int) -> Sequence[Tally]:
     """Sums of packets, bytes and skbs of the flows of each attachment; flows of dtype FLOW."""
-    if attachments == 1:
-        return [Tally(*(int(flows[name].sum()) for name in ("packets", "bytes", "skbs")))]
-    sums = np.zeros((attachments, 3), np.uint64)
-    for at, name in enumerate(("packets", "bytes", "skbs")):
-        for position in range(attachments):
-            sums[position, at] = flows[name].sum(where=flows["attachment"] == position, dtype=np.uint64)
-    return [Tally(*map(int, row)) for row in sums]
+    return [Tally(*row) for row in tally_rows(flows, attachments).tolist()]

@@ -37,6 +37,19 @@ def conversation_hashes(rows: NDArray[np.void]) -> NDArray[np.uint64]:
     return hashes
 
 
+def tally_rows(rows: NDArray[np.void], attachments: int) -> NDArray[np.uint64]:
+    """Sums of rows of dtype FLOW by attachment. Returns shape (attachments, 3): packets, bytes, skbs."""
+    contiguous = np.ascontiguousarray(rows)
+    sums = np.zeros((attachments, 3), np.uint64)
+    lib.wm_rows_tally(
+        ffi.cast("struct wm_flow_row *", contiguous.ctypes.data),
+        len(rows),
+        ffi.cast("uint64_t *", sums.ctypes.data),
+        attachments,
+    )
+    return sums
+
+
 def take_rows(
     region: Any, shape: NDArray[np.void], entries: int, tick_ns: int, origin_ns: int
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
@@ -24,6 +25,7 @@ from wiremeter.sources.addresses import own_addresses
 from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, capture_problems, host_problems
 from wiremeter.sources.auditor import Auditor
 from wiremeter.sources.capture_live import CaptureEngine
+from wiremeter.sources.early_flips import EarlyFlips
 from wiremeter.sources.host import read_host
 from wiremeter.sources.naming import NameOptions, Naming
 from wiremeter.sources.netlink import LinkWatch
@@ -136,13 +138,13 @@ class Monitor:
             self._auditor = opening.enter_context(Auditor())
             self._tracker = Tracker(self._engine, host, self._patterns, self._requested)
             self._tracker.start()
+            self._early = opening.enter_context(EarlyFlips(self._engine))
             self._resources = opening.pop_all()
-        self._early_flips = 0
         self._let_go: list[Metered] = []
         self._waiting = select.epoll()
         self._resources.callback(self._waiting.close)
         rings = (ring.fileno() for ring in self._engine.payload_rings)
-        for fd in (self._engine.flip_requests.fileno(), self._watch.fileno(), self._wake_read, *rings):
+        for fd in (self._early.fileno(), self._watch.fileno(), self._wake_read, *rings):
             self._waiting.register(fd, select.EPOLLIN)
         self._begin()
         return self
@@ -236,7 +238,7 @@ class Monitor:
         self._ended = False
 
     def _next_batch(self) -> FlowBatch | None:
-        """Waits until the interval ends, flipping early where a table fills; None after the last batch."""
+        """Waits until the interval ends, taking up what early flips bring; None after the last batch."""
         if self._ended:
             return None
         while not self._closing:
@@ -246,9 +248,9 @@ class Monitor:
             if self._naming:
                 left = 0 if self._payloads_wait else min(left, _LOOK_SECONDS)
             ready = {fd for fd, _ in self._waiting.poll(left)}
-            if self._engine.flip_requests.fileno() in ready and self._engine.flip_requests.take():
-                self._early_flips += 1
-                self._flip()
+            if self._early.fileno() in ready:
+                with self._early.paused():
+                    self._add(self._early.take())
             if self._watch.fileno() in ready:
                 self._watch.read()
                 self._refresh()
@@ -272,7 +274,8 @@ class Monitor:
         }
         found = 0
         for ring in self._engine.payload_rings:
-            block = self._engine.take_payloads(ring)
+            with self._early.paused():
+                block = self._engine.take_payloads(ring)
             found += len(block)
             self._naming.feed(block, devices)
         self._names_left -= time.monotonic() - began
@@ -280,19 +283,27 @@ class Monitor:
 
     def _refresh(self) -> None:
         assert self._tracker
-        self._let_go += self._tracker.refresh()
+        with self._early.paused():
+            self._add(self._early.take())
+            self._let_go += self._tracker.refresh()
         if self._naming:
             self._naming.know_own(own_addresses())
         self._refresh_at = time.monotonic() + REFRESH_SECONDS
 
     def _flip(self) -> None:
+        with self._early.paused():
+            self._add([*self._early.take(), self._engine.flip()])
+
+    def _add(self, drains: list[Drain]) -> None:
+        """Adds what flips brought. Before attachments change: a slot may have another owner then."""
         assert self._tracker
-        drain = self._engine.flip()
-        slots = {m.kernel.id: m.attachment for m in self._tracker.metered}
-        # Counts of those let go come with this flip, and perhaps, a few, with the next.
-        slots |= {m.kernel.id: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
-        self._let_go = [m for m in self._let_go if self._engine.holds(m.kernel)]
-        self._interval.add(drain, {slot: self._position(a) for slot, a in slots.items()})
+        for drain in drains:
+            slots = {m.kernel.id: m.attachment for m in self._tracker.metered}
+            # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
+            slots |= {m.kernel.id: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
+            self._interval.add(drain, {slot: self._position(a) for slot, a in slots.items()})
+        if drains:
+            self._let_go = [m for m in self._let_go if self._engine.holds(m.kernel)]
 
     def _position(self, attachment: Attachment) -> int:
         position = self._positions.setdefault(attachment.id, len(self._in_batch))
@@ -352,7 +363,7 @@ class Monitor:
                 )
         return Health(
             flips=self._engine.flips,
-            early_flips=self._early_flips,
+            early_flips=self._early.count,
             table_lines=plan.lines,
             table_peak_lines=interval.peak_lines,
             table_bytes=self._engine.table_bytes,

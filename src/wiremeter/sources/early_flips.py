@@ -1,0 +1,86 @@
+"""Early flips: a thread that serves tables as they fill, whatever the monitor is busy with.
+
+A table that asks for a flip has room for some tens of milliseconds of new flows. Merging a million flows, or a sink
+that takes its time, is longer; so who waits for the requests does nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Iterator
+from typing import Self
+
+from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import LiveEngine
+
+
+class EarlyFlips:
+    """Flips an engine whenever it asks. A context manager; `fileno()` is readable while drains wait to be taken."""
+
+    def __init__(self, engine: LiveEngine) -> None:
+        self._engine = engine
+        self._in_use = threading.Lock()
+        self._turn = threading.Lock()
+        #: How many there were.
+        self.count = 0
+        self._drains: list[Drain] = []
+        self._failure: BaseException | None = None
+        self._wake = self._stop = -1
+        self._thread = threading.Thread(target=self._serve, name="wiremeter-flips", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._wake, self._stop = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.eventfd_write(self._stop, 1)
+        self._thread.join()
+        os.close(self._wake)
+        os.close(self._stop)
+
+    def fileno(self) -> int:
+        """For select and epoll."""
+        return self._wake
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No early flip happens in the block: for whatever else is done with the engine.
+
+        Who waits for it comes next, however busy the engine is: a lock alone would let the thread take it again.
+        """
+        with self._turn, self._in_use:
+            yield
+
+    def take(self) -> list[Drain]:
+        """The drains since the last call, oldest first; while paused. Raises what an early flip raised."""
+        if self._failure:
+            raise self._failure
+        drains, self._drains = self._drains, []
+        if drains:
+            os.eventfd_read(self._wake)
+        return drains
+
+    def _serve(self) -> None:
+        with select.epoll() as waiting:
+            waiting.register(self._engine.flip_requests.fileno(), select.EPOLLIN)
+            waiting.register(self._stop, select.EPOLLIN)
+            while self._stop not in (ready for ready, _ in waiting.poll()):
+                try:
+                    with self._turn:
+                        pass
+                    with self._in_use:
+                        self._flip_if_asked()
+                except BaseException as failure:
+                    self._failure = failure
+                    os.eventfd_write(self._wake, 1)
+                    return
+
+    def _flip_if_asked(self) -> None:
+        if self._engine.flip_requests.take():
+            self._drains.append(self._engine.flip())
+            self.count += 1
+            os.eventfd_write(self._wake, 1)

@@ -1,0 +1,110 @@
+"""The thread that serves early flips."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from wiremeter.datapath import records
+from wiremeter.datapath.drain import Drain
+from wiremeter.errors import KernelError
+from wiremeter.flows.batch import ETHERTYPE_COUNTER
+from wiremeter.sources.early_flips import EarlyFlips
+
+
+class Engine:
+    """Asks for a flip when told to; numbers its drains."""
+
+    def __init__(self) -> None:
+        self.flip_requests = self
+        self.flips = 0
+        self.fails = False
+        self._asked = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._asked
+
+    def ask(self) -> None:
+        os.eventfd_write(self._asked, 1)
+
+    def take(self) -> bool:
+        try:
+            return bool(os.eventfd_read(self._asked))
+        except BlockingIOError:
+            return False
+
+    def flip(self) -> Drain:
+        if self.fails:
+            raise KernelError("no", call="flip", errno=5)
+        self.flips += 1
+        counters = np.zeros((1, records.ROWS, 3), np.uint64)
+        return Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER), peak_lines=self.flips)
+
+
+def open_flips(engine: Engine) -> EarlyFlips:
+    return EarlyFlips(cast(Any, engine))
+
+
+def wait_for(early: EarlyFlips) -> None:
+    assert select.select([early], [], [], 5)[0]
+
+
+def test_a_request_is_served_while_its_owner_is_busy() -> None:
+    engine = Engine()
+    with open_flips(engine) as early:
+        for number in (1, 2):
+            engine.ask()
+            deadline = time.monotonic() + 5
+            while early.count < number and time.monotonic() < deadline:
+                time.sleep(0.001)
+        wait_for(early)
+        with early.paused():
+            assert [drain.peak_lines for drain in early.take()] == [1, 2]
+            assert early.take() == []
+        assert not select.select([early], [], [], 0)[0]
+        assert early.count == 2
+
+
+def test_no_flip_happens_while_paused() -> None:
+    engine = Engine()
+    with open_flips(engine) as early:
+        with early.paused():
+            engine.ask()
+            time.sleep(0.05)
+            assert engine.flips == 0
+        wait_for(early)
+        assert engine.flips == 1
+
+
+def test_who_waits_for_a_pause_gets_it_from_a_busy_engine() -> None:
+    engine = Engine()
+    engine.take = lambda: time.sleep(0.001) or False  # type: ignore[method-assign,assignment,func-returns-value]
+    with open_flips(engine) as early:
+        engine.ask()  # never taken: the thread goes round and round
+        began = time.monotonic()
+        for _ in range(20):
+            with early.paused():
+                pass
+        assert time.monotonic() - began < 2
+
+
+def test_what_an_early_flip_raised_is_raised_to_its_owner() -> None:
+    engine = Engine()
+    engine.fails = True
+    with open_flips(engine) as early:
+        engine.ask()
+        wait_for(early)
+        with early.paused(), pytest.raises(KernelError):
+            early.take()
+
+
+def test_the_thread_ends_with_the_block() -> None:
+    with open_flips(Engine()):
+        pass
+    assert not [thread for thread in threading.enumerate() if thread.name == "wiremeter-flips"]
