@@ -175,8 +175,9 @@ struct wm_flow6 {
 _Static_assert(sizeof(struct wm_flow6) == 2 * WM_LINE_BYTES, "two cache lines");
 _Static_assert(offsetof(struct wm_flow6, second_line) == WM_LINE_BYTES, "where a line's head is");
 
-/* What one CPU remembers of flows' payloads beyond an epoch: by hash, one place each, the newest stays. */
-#define WM_RECENT_FLOWS	    (1U << 15)
+/* What is remembered of flows' payloads beyond an epoch, and from one CPU to the next: by hash, one place each, the
+ * newest stays. All CPUs write it, plainly: who loses a race has a packet sent once more, or once less. */
+#define WM_RECENT_FLOWS	    (1U << 16)
 #define WM_RECENT_FRAGMENTS 64
 struct wm_recent_flow {
 	__u32 hash;

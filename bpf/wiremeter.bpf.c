@@ -71,13 +71,20 @@ struct {
 	__uint(max_entries, 4096);
 } wm_payloads SEC(".maps");
 
-/* [CPU]. Sized before load. */
+/* Sized before load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(key_size, sizeof(__u32));
 	__uint(value_size, sizeof(struct wm_recent));
 	__uint(max_entries, 1);
 } wm_recent SEC(".maps");
+
+static __always_inline struct wm_recent *recent_flows(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&wm_recent, &zero);
+}
 
 /* What does not fit the stack: headers on the general way, and a payload's record as it is put together. Programs on
  * one CPU follow one another. */
@@ -142,33 +149,20 @@ static __always_inline int engine_grants_are_limited(void)
 	return !wm_test_runs;
 }
 
-/* A function of its own, as are others below: the verifier checks each once. Returns the attention's credit and state.
- */
-__noinline __u32 wm_open_flow(__u32 hash, __u32 udp, __u32 from_start, __u64 now)
+/* A function of its own, as are others below: the verifier checks each once. */
+__noinline __u32 wm_attend(__u32 hash, __u64 start, __u32 asked, __u64 now)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct wm_recent *recent = bpf_map_lookup_elem(&wm_recent, &cpu);
-	struct wm_attention attention = {0, WM_REFUSED};
+	struct wm_recent *recent = recent_flows();
+	struct payload_start begin = {.whole = start};
 
-	if (recent)
-		attention = attention_open(recent, hash, udp, from_start, now);
-	return attention.credit | (__u32)attention.state << 8;
-}
-
-__noinline int wm_note_flow(__u32 hash, __u32 credit, __u32 state)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct wm_recent *recent = bpf_map_lookup_elem(&wm_recent, &cpu);
-
-	if (recent)
-		attention_note(recent, hash, (struct wm_attention){credit, state});
-	return 0;
+	if (!recent)
+		return WM_ANSWER(WM_ATTENTION_OF(asked), WM_SOURCES); /* cannot be */
+	return attend(recent, hash, &begin, asked, now);
 }
 
 __noinline int wm_fragment(__u32 hash, int first)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct wm_recent *recent = bpf_map_lookup_elem(&wm_recent, &cpu);
+	struct wm_recent *recent = recent_flows();
 
 	return recent ? fragment_known(recent, hash, first) : 0;
 }
@@ -178,16 +172,9 @@ static __always_inline int engine_fragment(__u32 hash, int first)
 	return wm_fragment(hash, first);
 }
 
-static __always_inline struct wm_attention engine_open(__u32 hash, int udp, int from_start, __u64 now)
+static __always_inline __u32 engine_attend(__u32 hash, __u64 start, __u32 asked, __u64 now)
 {
-	__u32 attention = wm_open_flow(hash, udp, from_start, now);
-
-	return (struct wm_attention){attention & 0xff, attention >> 8 & 0xff};
-}
-
-static __always_inline void engine_note(__u32 hash, struct wm_attention attention)
-{
-	wm_note_flow(hash, attention.credit, attention.state);
+	return wm_attend(hash, start, asked, now);
 }
 
 /* Returns what to send the packet's payload as: enum wm_source, WM_SOURCES for not at all. `packet` as payload_pick()

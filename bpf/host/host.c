@@ -22,14 +22,9 @@ static inline int engine_times_in_any_order(void)
 /* Memory of flows for the call that is under way: a thread counts into one table at a time. */
 static _Thread_local struct wm_recent *recent_flows;
 
-static inline struct wm_attention engine_open(__u32 hash, int udp, int from_start, __u64 now)
+static inline __u32 engine_attend(__u32 hash, __u64 start, __u32 asked, __u64 now)
 {
-	return attention_open(recent_flows, hash, udp, from_start, now);
-}
-
-static inline void engine_note(__u32 hash, struct wm_attention attention)
-{
-	attention_note(recent_flows, hash, attention);
+	return attend(recent_flows, hash, &(struct payload_start){.whole = start}, asked, now);
 }
 
 static inline int engine_fragment(__u32 hash, int first)

@@ -16,10 +16,10 @@
 #define WM_CREDIT_QUIC 3  /* a ClientHello over several datagrams */
 #define WM_CREDIT_HTTP 16 /* the rest of a head, and as much of the body as tells when it ended */
 
-/* New flows that one CPU gives attention in one tick. Behind a flood of new flows names may be missing, and are counted
- * as lost; the meter's cost stays bounded. */
-#define WM_GRANTS_TCP 32
-#define WM_GRANTS_UDP 4
+/* New flows that get attention in one tick, on all CPUs together. Behind a flood of new flows names may be missing, and
+ * are counted as lost; what it costs, here and in user space, stays bounded. */
+#define WM_GRANTS_TCP 64
+#define WM_GRANTS_UDP 8
 
 /* wm_attention.state: 1 + enum wm_source, or one of these. */
 #define WM_UNOPENED   0x00	       /* no payload of the flow has been looked at in this epoch */
@@ -34,10 +34,9 @@
 		 ? (__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24 \
 		 : (__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
 
-/* What an engine has for this: attention_open() and attention_note() on its memory of flows, and its clock's parts. */
-static __always_inline struct wm_attention engine_open(__u32 hash, int udp, int from_start, __u64 now);
-static __always_inline void engine_note(__u32 hash, struct wm_attention attention);
-static __always_inline int engine_fragment(__u32 hash, int first); /* fragment_known() */
+/* What an engine has for this: attend() and fragment_known() on its memory of flows, and its clock's parts. */
+static __always_inline __u32 engine_attend(__u32 hash, __u64 start, __u32 asked, __u64 now);
+static __always_inline int engine_fragment(__u32 hash, int first);
 static __always_inline __u64 engine_tick(__u64 now);
 static __always_inline __u16 engine_age(__u64 now);
 static __always_inline int engine_grants_are_limited(void);
@@ -99,10 +98,21 @@ static __always_inline int begins_quic(const struct payload_start *start)
 	return version_be == WM_WORD(0x6b, 0x33, 0x43, 0xcf) && (start->bytes[0] & 0xf0) == 0xd0;
 }
 
-/* What a payload begins like; WM_SOURCES: nothing of ours. */
-static __always_inline __u32 source_of(const struct headers *h, const struct payload_start *start)
+/* Whether anything of the above may begin with this byte: for most packets of most flows that settles it. */
+static __always_inline int may_begin(int udp, __u8 first)
 {
-	if (h->protocol == WM_UDP)
+	const __u64 letters = 1ULL << ('C' & 63) | 1ULL << ('D' & 63) | 1ULL << ('G' & 63) | 1ULL << ('H' & 63) |
+			      1ULL << ('O' & 63) | 1ULL << ('P' & 63) | 1ULL << ('T' & 63);
+
+	if (udp)
+		return first >= 0xc0;
+	return first == 22 || (first >> 6 == 1 && letters >> (first & 63) & 1);
+}
+
+/* What a payload begins like; WM_SOURCES: nothing of ours. */
+static __always_inline __u32 source_of(int udp, const struct payload_start *start)
+{
+	if (udp)
 		return begins_quic(start) ? WM_SOURCE_QUIC : WM_SOURCES;
 	if (begins_tls(start))
 		return WM_SOURCE_TLS;
@@ -151,14 +161,6 @@ static __always_inline struct wm_attention attention_open(struct wm_recent *rece
 	return flow->attention;
 }
 
-static __always_inline void attention_note(struct wm_recent *recent, __u32 hash, struct wm_attention attention)
-{
-	struct wm_recent_flow *flow = &recent->flows[hash % WM_RECENT_FLOWS];
-
-	if (flow->hash == hash)
-		flow->attention = attention;
-}
-
 /* Whether the flow's payloads have to be read even where that takes a copy. */
 static __always_inline int attention_is_open(struct wm_attention attention)
 {
@@ -167,10 +169,9 @@ static __always_inline int attention_is_open(struct wm_attention attention)
 
 /* What to send a packet as, by the attention its flow has and what it begins with (NULL: not known); WM_SOURCES: not at
  * all. Changes the attention. */
-static __always_inline __u32 attention_pay(struct wm_attention *attention, const struct headers *h,
-					   const struct payload_start *start)
+static __always_inline __u32 attention_pay(struct wm_attention *attention, int udp, const struct payload_start *start)
 {
-	__u32 source = start ? source_of(h, start) : WM_SOURCES;
+	__u32 source = start ? source_of(udp, start) : WM_SOURCES;
 
 	if (source != WM_SOURCES) {
 		*attention = (struct wm_attention){credit_of(source), 1 + source};
@@ -185,6 +186,35 @@ static __always_inline __u32 attention_pay(struct wm_attention *attention, const
 	}
 	attention->credit--;
 	return source < WM_SOURCES ? source : WM_SOURCE_FIRST;
+}
+
+/* What attend() is asked about a packet and what it answers, as numbers: an engine may have it verified by itself. */
+#define WM_ASKED(attention, udp, there) \
+	((attention).credit | (__u32)(attention).state << 8 | (__u32)(udp) << 16 | (__u32)(there) << 17)
+#define WM_ANSWER(attention, source) ((attention).credit | (__u32)(attention).state << 8 | (__u32)(source) << 16)
+#define WM_ATTENTION_OF(number)	     ((struct wm_attention){(number) & 0xff, (number) >> 8 & 0xff})
+
+static __always_inline int is_opened(struct wm_attention attention)
+{
+	return attention.state & ~WM_FROM_START;
+}
+
+/* What becomes of a packet that may have to be sent, and of the attention of its flow: WM_ANSWER() to WM_ASKED(). The
+ * flow is remembered for the next epoch. */
+static __always_inline __u32 attend(struct wm_recent *recent, __u32 hash, const struct payload_start *start,
+				    __u32 asked, __u64 now)
+{
+	struct wm_recent_flow *flow = &recent->flows[hash % WM_RECENT_FLOWS];
+	struct wm_attention attention = WM_ATTENTION_OF(asked);
+	int udp = asked >> 16 & 1, there = asked >> 17 & 1;
+	__u32 source;
+
+	if (!is_opened(attention))
+		attention = attention_open(recent, hash, udp, attention.state, now);
+	source = attention_pay(&attention, udp, there ? start : NULL);
+	if (flow->hash == hash)
+		flow->attention = attention;
+	return WM_ANSWER(attention, source);
 }
 
 /* One number for the fragments of a packet. */
@@ -240,9 +270,9 @@ static __always_inline __u32 payload_pick(const struct packet *packet, const str
 					  struct wm_region_header *region, struct wm_flow_cold *flow, __u64 now)
 {
 	struct wm_attention attention = flow->attention;
-	int udp = h->protocol == WM_UDP, there;
-	struct payload_start start;
-	__u32 source;
+	int udp = h->protocol == WM_UDP, there, opened;
+	struct payload_start start = {0};
+	__u32 answer, source;
 
 	if (wm_unlikely(h->fragment))
 		return fragment_pick(h, sources);
@@ -250,25 +280,25 @@ static __always_inline __u32 payload_pick(const struct packet *packet, const str
 		flow->attention = attention = (struct wm_attention){0, WM_FROM_START};
 	if (!h->payload_bytes)
 		return WM_SOURCES;
-	if (wm_unlikely(is_dns(h)))
+	opened = is_opened(attention);
+	if (wm_unlikely(!opened && is_dns(h))) /* ports are looked at once */
+		flow->attention = attention = (struct wm_attention){0, 1 + WM_SOURCE_DNS};
+	if (wm_unlikely(attention.state == 1 + WM_SOURCE_DNS))
 		return sources & 1 << WM_SOURCE_DNS ? WM_SOURCE_DNS : WM_SOURCES;
-	if (wm_unlikely(!(attention.state & ~WM_FROM_START))) {
-		flow->attention = attention = engine_open(flow->hash, udp, attention.state, now);
-		if (attention.state == WM_REFUSED)
-			region->lost_payloads[WM_SOURCE_FIRST]++;
-	}
 	if (packet) {
-		there = payload_begin(packet, h, &start, attention_is_open(attention));
+		there = payload_begin(packet, h, &start, !opened || attention_is_open(attention));
 	} else {
 		start = h->start;
 		there = h->start_is_there;
 	}
-	source = attention_pay(&attention, h, there ? &start : NULL);
-	if (wm_likely(source == WM_SOURCES && attention.credit == flow->attention.credit))
+	if (wm_likely(opened && !attention.credit && !(there && may_begin(udp, start.bytes[0]))))
 		return WM_SOURCES;
-	flow->attention = attention;
-	engine_note(flow->hash, attention);
-	return sources >> source & 1 ? source : WM_SOURCES;
+	answer = engine_attend(flow->hash, start.whole, WM_ASKED(attention, udp, there), now);
+	source = answer >> 16;
+	flow->attention = WM_ATTENTION_OF(answer);
+	if (!opened && flow->attention.state == WM_REFUSED)
+		region->lost_payloads[WM_SOURCE_FIRST]++;
+	return source < WM_SOURCES && sources >> source & 1 ? source : WM_SOURCES;
 }
 
 #endif

@@ -36,6 +36,7 @@ struct engine {
 	struct region region;
 	struct wm_table_shape shape;
 	struct wm_tally sent[ATTACHMENTS]; /* since the last take */
+	uint32_t payloads;		   /* kept, since the last take */
 	int never_due;			   /* flips are not asked for, so the table fills up */
 };
 
@@ -111,7 +112,11 @@ static size_t engine_take(struct engine *engine, struct wm_flow_row *flows)
 	const struct wm_region_header *header = &engine->region.header;
 	uint32_t entries = header->entries, spread_mask = header->spread_mask;
 	struct wm_rows_taken taken;
+	uint32_t payloads = 0;
 
+	for (int source = 0; source < WM_SOURCES; source++)
+		payloads += header->payloads[source];
+	REQUIRE(payloads == engine->payloads);
 	REQUIRE(header->lines_used <= LINES && entries <= header->lines_used);
 	taken = wm_rows_take(&engine->region, &engine->shape, flows, ethertypes, 1, 0);
 	REQUIRE(taken.flows + taken.ethertypes == entries);
@@ -137,6 +142,8 @@ static size_t engine_take(struct engine *engine, struct wm_flow_row *flows)
 		REQUIRE(is_zero(&engine->region.lines[i * WM_LINE_BYTES], sizeof(struct wm_flow_head)));
 	memset(engine->region.counters, 0, sizeof(engine->region.counters));
 	memset(engine->sent, 0, sizeof(engine->sent));
+	memset(engine->region.header.payloads, 0, sizeof(engine->region.header.payloads));
+	engine->payloads = 0;
 	engine_open(engine, spread_mask);
 	return taken.flows;
 }

@@ -63,7 +63,7 @@ static void frames_check(struct reading *reading, struct engine *engine, const u
 		fuzz_tally_add(&engine->sent[0], &(struct wm_tally){1, records->wire[i], 1});
 	}
 	outcome->frames += records->count;
-	counted = wm_host_count(&engine->region, &engine->shape, 0, &frames, counted, &stop);
+	counted = wm_host_count(&engine->region, &engine->shape, 0, &frames, counted, NULL, &stop);
 	REQUIRE(counted == records->count && stop == WM_HOST_DONE);
 	engine_take(engine, rows);
 }

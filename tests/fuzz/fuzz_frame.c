@@ -1,4 +1,5 @@
-/* Any bytes as frames through the host engine: nothing but the frame is read, and each counts exactly once.
+/* Any bytes as frames through the host engine: nothing but the frame is read, each counts exactly once, and what is
+ * kept of payloads lies in the frame.
  *
  * An input is a byte of settings, then frames: a struct recipe and that many bytes of frame, as far as they are there.
  */
@@ -67,6 +68,53 @@ static void merge_check(struct kept *kept)
 	kept->count = 0;
 }
 
+#define RECORD_MAX (sizeof(struct wm_payload) + WM_PAYLOAD_BYTES_MAX)
+#define RECORDS	   3 /* that find room at once */
+
+static const uint32_t LIMITS[] = {0, 1, 64, WM_PAYLOAD_BYTES_MAX}; /* 0: payloads are of no interest */
+
+/* Payloads in an allocation of their own, so that every byte written beyond it is found. */
+static void payloads_begin(struct wm_host_payloads *payloads, uint32_t limit)
+{
+	memset(payloads, 0, sizeof(*payloads));
+	payloads->recent = calloc(1, sizeof(struct wm_recent));
+	payloads->limit = limit;
+	payloads->sources = (1 << WM_SOURCES) - 1;
+	payloads->capacity = RECORDS * RECORD_MAX;
+	payloads->data = malloc(payloads->capacity);
+	payloads->offsets_capacity = RECORDS;
+	payloads->offsets = malloc(RECORDS * sizeof(*payloads->offsets));
+	REQUIRE(payloads->recent && payloads->data && payloads->offsets);
+}
+
+static void payloads_end(struct wm_host_payloads *payloads)
+{
+	free(payloads->recent);
+	free(payloads->data);
+	free(payloads->offsets);
+}
+
+/* Records that were kept of one frame say what is in it. */
+static void payloads_check(const struct wm_host_payloads *payloads, const uint8_t *frame, uint32_t captured)
+{
+	struct wm_payload head;
+	const uint8_t *bytes;
+	uint32_t at = 0;
+
+	REQUIRE(payloads->used <= payloads->capacity && payloads->count <= 1);
+	for (size_t i = 0; i < payloads->count; i++) {
+		memcpy(&head, payloads->data + payloads->offsets[i], sizeof(head));
+		bytes = payloads->data + payloads->offsets[i] + sizeof(head);
+		REQUIRE(head.bytes && head.bytes <= captured && head.source < WM_SOURCES);
+		REQUIRE(head.captured == (head.bytes < payloads->limit ? head.bytes : payloads->limit));
+		REQUIRE(head.protocol == WM_TCP || head.protocol == WM_UDP);
+		REQUIRE(head.family == 4 || head.family == 6);
+		while (at + head.bytes <= captured && memcmp(frame + at, bytes, head.captured))
+			at++;
+		REQUIRE(at + head.bytes <= captured);
+	}
+}
+
 static void take(struct engine *engine, struct kept *kept)
 {
 	if (KEPT_ROWS - kept->count < LINES)
@@ -75,8 +123,8 @@ static void take(struct engine *engine, struct kept *kept)
 }
 
 /* One frame of an allocation of its own, so that every byte read beyond it is found. */
-static void frame_send(struct engine *engine, struct kept *kept, const struct recipe *recipe, uint8_t *frame,
-		       uint32_t captured, uint64_t time_ns)
+static void frame_send(struct engine *engine, struct kept *kept, struct wm_host_payloads *payloads,
+		       const struct recipe *recipe, uint8_t *frame, uint32_t captured, uint64_t time_ns)
 {
 	uint64_t offset = 0;
 	uint32_t wire = captured + (recipe->wire[0] | recipe->wire[1] << 8 | (uint32_t)recipe->wire[2] << 16);
@@ -92,17 +140,27 @@ static void frame_send(struct engine *engine, struct kept *kept, const struct re
 		.times_ns = &time_ns,
 		.links = recipe->link & 1 ? NULL : &link,
 	};
+	struct wm_host_payloads *wanted = payloads->limit ? payloads : NULL;
 	enum wm_host_stop stop;
 
-	REQUIRE(wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, &stop) == 0);
+	REQUIRE(wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, wanted, &stop) == 0);
 	REQUIRE(stop == WM_HOST_OUTSIDE_DATA);
 	frames.captured = &captured;
-	if (!wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, &stop)) {
-		REQUIRE(stop == WM_HOST_FLIP_DUE && engine->region.header.entries);
+	if (wanted && time_ns % 5 == 0) {
+		payloads->count = RECORDS;
+		REQUIRE(wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, wanted, &stop) == 0);
+		REQUIRE(stop == WM_HOST_PAYLOADS_DUE && payloads->count == RECORDS);
+		payloads->count = 0;
+	}
+	if (!wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, wanted, &stop)) {
+		REQUIRE(stop == WM_HOST_FLIP_DUE && engine->region.header.entries && !payloads->count);
 		take(engine, kept);
-		REQUIRE(wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, &stop) == 1);
+		REQUIRE(wm_host_count(&engine->region, &engine->shape, attachment, &frames, 0, wanted, &stop) == 1);
 	}
 	REQUIRE(stop == WM_HOST_DONE);
+	payloads_check(payloads, frame, captured);
+	engine->payloads += payloads->count;
+	payloads->used = payloads->count = 0;
 	fuzz_tally_add(&engine->sent[attachment], &(struct wm_tally){1, wire, 1});
 }
 
@@ -112,12 +170,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	static struct engine engine;
 	static struct kept kept;
+	struct wm_host_payloads payloads;
 	struct recipe recipe;
 	uint64_t time_ns = 0;
 
 	if (!bytes)
 		return 0;
 	engine_begin(&engine, SPREADS[data[0] >> 1 & 3] - 1, data[0] & 1, data[0] >> 3);
+	payloads_begin(&payloads, LIMITS[data[0] >> 6]);
 	kept.count = 0;
 	data++, bytes--;
 	while (bytes >= sizeof(recipe)) {
@@ -133,7 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		REQUIRE(frame);
 		memcpy(frame, data, captured);
 		for (int i = 0; i <= (recipe.repeat & 63); i++) {
-			frame_send(&engine, &kept, &recipe, frame, captured, time_ns++);
+			frame_send(&engine, &kept, &payloads, &recipe, frame, captured, time_ns++);
 			if (recipe.vary < captured)
 				frame[recipe.vary]++;
 		}
@@ -144,5 +204,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	}
 	take(&engine, &kept);
 	merge_check(&kept);
+	payloads_end(&payloads);
 	return 0;
 }

@@ -65,10 +65,11 @@ def make_seeds(name: str, folder: Path) -> Path:
 
 def frame_seeds() -> Iterator[tuple[str, bytes]]:
     """Inputs of a few frames each, every one of them whole."""
-    yield "made", bytes([0]) + b"".join(map(recipe, MADE_FRAMES))
-    yield "made-many", bytes([1]) + b"".join(recipe(frame, repeat=63, vary=29) for frame in MADE_FRAMES)
+    for limit in range(4):  # of payload bytes, in the upper bits: fuzz_frame.c's LIMITS
+        yield f"made-{limit}", bytes([limit << 6]) + b"".join(map(recipe, MADE_FRAMES))
+    yield "made-many", bytes([0xC1]) + b"".join(recipe(frame, repeat=63, vary=29) for frame in MADE_FRAMES)
     for path in captures():
-        seed = b"\0"
+        seed = b"\xc0"
         for link, frame in first_frames(path, 30):
             one = recipe(frame, link=LINKS.get(link, LINK_OTHER))
             if len(seed) + len(one) > MAX_INPUT_BYTES:

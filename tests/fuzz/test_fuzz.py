@@ -32,6 +32,8 @@ def test_no_input_breaks_the_host_library(name: str, tmp_path: Path) -> None:
     ("name", "file", "right", "wrong"),
     [
         ("frame", "host/host.c", ".len = captured,", ".len = captured + 1,"),
+        ("frame", "host/host.c", "to + sizeof(head), captured)", "to + sizeof(head), captured - 1)"),
+        ("frame", "lib/packet.h", "h->payload_bytes = end - offset;", "h->payload_bytes = packet->len - offset + 1;"),
         ("frame", "host/rows.c", "to->packets += row->packets", "to->packets = row->packets"),
         ("capture", "host/capture.c", "if (bytes < length)", "if (bytes + 1 < length)"),
     ],

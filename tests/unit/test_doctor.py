@@ -76,7 +76,7 @@ def test_the_tables_memory_is_predicted() -> None:
     text = text_of(diagnosis)
     assert "2 epochs × 4 CPUs × 65,536 lines" in text
     assert "s for the kernel to hand it out" in text
-    assert "names 9.0 MiB more" in text
+    assert "names 8.5 MiB more" in text
     assert as_json(diagnosis)["flow_tables"]["bytes"] == diagnosis.tables.bytes
 
 

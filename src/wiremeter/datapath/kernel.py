@@ -202,7 +202,7 @@ class KernelEngine:
             base.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2 * plan.regions)
             base.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
             if self._payload_limit:
-                base.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=plan.regions)
+                base.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
                 for name in PAYLOAD_RINGS:
                     base.set_map_size(name, value_size=0, max_entries=self._ring_bytes)
             else:

@@ -70,8 +70,8 @@ class TablePlan:
 
 
 def names_bytes(regions: int) -> int:
-    """What reading names takes in the kernel: two rings, and for each CPU what it remembers of flows."""
-    return 2 * RING_BYTES + regions * (records.RECENT.itemsize + records.PAYLOAD_BYTES_MAX)
+    """What reading names takes in the kernel: two rings, what is remembered of flows, and scratch for each CPU."""
+    return 2 * RING_BYTES + records.RECENT.itemsize + regions * records.PAYLOAD_BYTES_MAX
 
 
 def spread_for(recent_lines: int, lines: int) -> int:

@@ -102,7 +102,7 @@ def source_bits(sources: Collection[str]) -> int:
     return sum(1 << SOURCES.index(source) for source in sources)
 
 
-RECENT_FLOWS = 1 << 15
+RECENT_FLOWS = 1 << 16
 _RECENT_FLOW = np.dtype([("hash", "u4"), ("age", "u2"), ("attention", ATTENTION)])
 RECENT = np.dtype(
     [("tick", "u8"), ("granted", "u4", (2,)), ("fragments", "u4", (64,)), ("flows", _RECENT_FLOW, (RECENT_FLOWS,))]

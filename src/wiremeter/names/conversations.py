@@ -6,7 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.names.dns import DnsMessage
+from wiremeter.names.matching import ConversationHashes, HashIndex, rows_of_keys
 from wiremeter.names.records import FlowKey, FlowName, Transaction
+
+_Places = NDArray[np.int64]
 
 
 class Conversation(Protocol):
@@ -28,36 +35,103 @@ def canonical(flow: FlowKey) -> FlowKey:
 
 
 class KnownNames:
-    """Names by conversation, the least recently told go first. Iterates over keys and entries, oldest first."""
+    """Names by conversation, the least recently told go first; each in a place, by which it is found again."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._names: OrderedDict[FlowKey, tuple[FlowName, int]] = OrderedDict()
-        #: Changes with every change.
-        self.version = 0
+        self._places: OrderedDict[FlowKey, int] = OrderedDict()
+        self._names: list[FlowName] = []
+        self._since_ns = np.zeros(most, np.uint64)
+        self._hashes = np.zeros(most, np.uint64)
+        self._unhashed: dict[int, FlowKey] = {}
+        self._index: HashIndex | None = None
+        #: Names that went for want of room.
         self.evicted = 0
 
     def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[tuple[FlowKey, tuple[FlowName, int]]]:
-        return iter(self._names.items())
+        return len(self._places)
 
     def tell(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
         """Remembers what is known of a conversation by its canonical key, since `time_ns`."""
-        self.version += 1
-        self._names[conversation] = (name, time_ns)
-        self._names.move_to_end(conversation)
-        if len(self._names) > self._most:
-            self._names.popitem(last=False)
-            self.evicted += 1
+        place = self._places.get(conversation)
+        if place is not None:
+            self._places.move_to_end(conversation)
+            self._names[place] = name
+        else:
+            place = self._take_place(name)
+            self._places[conversation] = place
+            self._unhashed[place] = conversation
+        self._since_ns[place] = time_ns
+
+    def _take_place(self, name: FlowName) -> int:
+        if len(self._names) < self._most:
+            self._names.append(name)
+            return len(self._names) - 1
+        _, place = self._places.popitem(last=False)
+        self.evicted += 1
+        self._names[place] = name
+        return place
+
+    def find(self, flows: NDArray[np.void], hashes: NDArray[np.uint64], hash_of: ConversationHashes) -> _Places:
+        """Where the name of each flow is, and −1 where none is known. Shape (n,).
+
+        flows: columns of FLOW, shape (n,). hashes: theirs, by `hash_of`.
+        """
+        if self._unhashed:
+            places = np.fromiter(self._unhashed, np.intp)
+            self._hashes[places] = hash_of(rows_of_keys(list(self._unhashed.values()), flows.dtype))
+            self._unhashed.clear()
+            self._index = None
+        if self._index is None:
+            self._index = HashIndex(self._hashes[: len(self._names)])
+        return self._index.positions(hashes)
+
+    def name(self, place: int) -> FlowName:
+        """The name there."""
+        return self._names[place]
+
+    def since_ns(self, places: _Places) -> NDArray[np.uint64]:
+        """Since when the names there are known, shape (n,)."""
+        return self._since_ns[places]
+
+
+class DnsHeard:
+    """What was last said in each DNS conversation of late; becomes names only for flows that ask for them.
+
+    Apart from other names and gone with its interval, so that a flood of them leaves the others alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heard: dict[FlowKey, tuple[DnsMessage, int]] = {}
+        self._keys: list[FlowKey] = []
+        self._index: HashIndex | None = None
+
+    def __len__(self) -> int:
+        return len(self._heard)
+
+    def tell(self, client_flow: FlowKey, message: DnsMessage, time_ns: int) -> None:
+        """The conversation's latest message. Further conversations than there is room for stay unnamed."""
+        if len(self._heard) < self._most or client_flow in self._heard:
+            self._heard[client_flow] = message, time_ns
+            self._index = None
+
+    def find(self, flows: NDArray[np.void], hashes: NDArray[np.uint64], hash_of: ConversationHashes) -> _Places:
+        """As KnownNames.find."""
+        if self._index is None:
+            self._keys = list(self._heard)
+            self._index = HashIndex(hash_of(rows_of_keys(self._keys, flows.dtype)))
+        return self._index.positions(hashes)
+
+    def at(self, place: int) -> tuple[FlowKey, DnsMessage]:
+        """What was said there."""
+        key = self._keys[place]
+        return key, self._heard[key][0]
 
     def forget_before(self, time_ns: int) -> None:
-        """Forgets what was told before."""
-        left = OrderedDict((key, entry) for key, entry in self._names.items() if entry[1] >= time_ns)
-        if len(left) < len(self._names):
-            self.version += 1
-            self._names = left
+        """Forgets what was said before."""
+        self._heard = {key: entry for key, entry in self._heard.items() if entry[1] >= time_ns}
+        self._index = None
 
 
 class Listening:

@@ -245,6 +245,11 @@ def _decode(data: bytes, cut: bool, lenient: bool) -> DnsMessage:
 def _read_questions(data: bytes, count: int, questions: list[tuple[str, str]]) -> int:
     """Append up to MAX_QUESTIONS to `questions`; returns where the answers begin."""
     at = _HEADER.size
+    if count == 1:
+        end = data.find(0, at) + 1 + _QUESTION.size
+        if question := _read_question(data[at:end]):
+            questions.append(question)
+            return end
     for number in range(count):
         if number < MAX_QUESTIONS:
             name, at = _read_name(data, at)
@@ -254,6 +259,18 @@ def _read_questions(data: bytes, count: int, questions: list[tuple[str, str]]) -
             at = _after_name(data, at)
         at += _QUESTION.size
     return at
+
+
+@lru_cache(_MEMO_MESSAGES)
+def _read_question(data: bytes) -> tuple[str, str] | None:
+    """The question that is all of `data`, without a pointer; None if there is none. A response repeats its query's, so
+    every second one is known."""
+    try:
+        name, at = _read_name(data, 0)
+        qtype, _ = _QUESTION.unpack_from(data, at)
+    except _DAMAGE:
+        return None
+    return (name, _type_text(qtype)) if at + _QUESTION.size == len(data) else None
 
 
 def _read_answers(data: bytes, at: int, count: int, answers: list[DnsAnswer]) -> int:

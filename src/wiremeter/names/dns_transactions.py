@@ -103,8 +103,11 @@ class DnsTransactions:
         if not message.questions:
             return []
         asked = (_to_anyone(flow) if to_all else flow, message.id)
-        waiting = self._waiting.setdefault(asked, {})
-        self._waiting.move_to_end(asked)
+        waiting = self._waiting.get(asked)
+        if waiting is None:
+            waiting = self._waiting[asked] = {}
+        else:
+            self._waiting.move_to_end(asked)
         ended = []
         for name, qtype in dict.fromkeys(message.questions):
             question = (name.lower(), qtype)

@@ -457,9 +457,10 @@ def _addresses(answer: DnsAnswer) -> Iterator[bytes]:
     else:
         return
     for text in texts:
-        # What is in a record of type A need not be an address.
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  (takes a third of what suppress() does)
             yield _address(text)
+        except OSError:  # What is in a record of type A need not be an address.
+            pass
 
 
 def _address(text: str) -> bytes:

@@ -21,13 +21,9 @@ def rows_of_keys(keys: Sequence[FlowKey], dtype: np.dtype[np.void]) -> NDArray[n
     rows = np.zeros(len(keys), dtype)
     if not keys:
         return rows
-    for column, joined in (
-        ("src_addr", b"".join(key.src_addr for key in keys)),
-        ("dst_addr", b"".join(key.dst_addr for key in keys)),
-    ):
-        rows[column] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
-    for column in ("src_port", "dst_port", "protocol", "family"):
-        rows[column] = [getattr(key, column) for key in keys]
+    for column, values in zip(FlowKey._fields, zip(*keys, strict=True), strict=True):
+        is_address = column.endswith("_addr")
+        rows[column] = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 16) if is_address else values
     return rows
 
 

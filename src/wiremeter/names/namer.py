@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.connections import TcpConversation
-from wiremeter.names.conversations import Conversation, KnownNames, Listening, canonical
+from wiremeter.names.conversations import Conversation, DnsHeard, KnownNames, Listening, canonical
 from wiremeter.names.datagrams import UdpConversation
 from wiremeter.names.dns import DnsMessage, decode_message, looks_like_dns
 from wiremeter.names.dns_transactions import DnsTransactions
@@ -42,10 +44,19 @@ NAMES_MAX = 1 << 16
 TRANSACTIONS_MAX = 1 << 17
 #: A conversation that nothing was heard of for so long is let go; its name stays.
 SILENCE_NS = 30 * 10**9
-#: By how much the clocks of flows (the kernel's tick) and of payloads may differ.
+#: By how much the clocks of flows (the kernel's tick) and of payloads may differ. What came later than this before the
+#: end of an interval was perhaps read before the flow's counts, which are the next interval's.
 CLOCK_SLACK_NS = 50 * 10**6
-_LAST_NS = (1 << 63) - 1  # times further on, which captures can hold, are as good as this
+#: Flows that are named at a time.
+_BLOCK_FLOWS = 1 << 16
+_LAST_NS = (1 << 62) - 1  # times further on, which captures can hold, are as good as this
 
+_KIND_OF: dict[type[Transaction], Kind] = {
+    DnsTransaction: "dns",
+    TlsHandshake: "tls",
+    QuicHandshake: "quic",
+    HttpTransaction: "http",
+}
 _DNS_PORTS = {53: "dns", 5353: "mdns", 5355: "llmnr"}
 _DNS_SOURCE = 0
 
@@ -80,14 +91,10 @@ class Namer:
         self._fragments = Fragments()
         self._listening = Listening(CONVERSATIONS_MAX)
         self._known = KnownNames(NAMES_MAX)
-        # Apart, and only for their interval, so that a flood of them leaves the other names alone.
-        self._known_dns = KnownNames(NAMES_MAX)
-        self._index = HashIndex(np.zeros(0, np.uint64))
-        self._index_of: tuple[FlowName, ...] = ()
-        self._index_since = np.zeros(0, np.uint64)
-        self._index_version = -1
+        self._dns_heard = DnsHeard(NAMES_MAX)
         self._ended: list[Transaction] = []
         self._opened = np.zeros(0, np.uint64)
+        self._quic_early: tuple[QuicHandshake, ...] = ()
         #: Transactions that found no room in a batch, since the start.
         self.dropped = 0
 
@@ -98,10 +105,11 @@ class Namer:
 
         devices: the device of each attachment; payloads of others are left out. None: all are of one device.
         """
-        for payload in payloads:
-            device = 0 if devices is None else devices.get(payload.attachment, -1)
-            if device >= 0:
-                self._read(device, payload)
+        with _garbage_left():
+            for payload in payloads:
+                device = 0 if devices is None else devices.get(payload.attachment, -1)
+                if device >= 0:
+                    self._read(device, payload)
 
     def _read(self, device: int, payload: Payload) -> None:
         flow = payload.flow
@@ -127,12 +135,7 @@ class Namer:
         if transactions is None:
             transactions = self._dns[device] = DnsTransactions()
         if flow.protocol != TCP:
-            port = min(flow.src_port, flow.dst_port, key=lambda port: port not in _DNS_PORTS)
-            query = message.questions[0][0] if message.questions else None
-            name = FlowName(
-                _DNS_PORTS.get(port, "dns"), dns_query=query, dns_rcode=message.rcode if message.is_response else None
-            )
-            self._known_dns.tell(canonical(flow), name, time_ns)
+            self._dns_heard.tell(flow.reversed() if message.is_response else flow, message, time_ns)
         return transactions.message(time_ns, flow, message)
 
     def _read_udp(self, device: int, payload: Payload) -> None:
@@ -144,7 +147,7 @@ class Namer:
             conversation = UdpConversation(payload.flow)
         before = conversation.name
         ended = conversation.datagram(payload.time_ns, payload.flow, payload.data)
-        self._listening.heard((device, key), conversation, payload.time_ns)
+        self._heard(device, key, conversation, payload.time_ns)
         self._learn(key, before, conversation.name, payload.time_ns)
         return self._tell(ended)
 
@@ -168,9 +171,14 @@ class Namer:
         ended = conversation.packet(
             payload.time_ns, payload.flow, payload.seq, payload.tcp_flags, payload.length, payload.data
         )
-        self._listening.heard((device, key), conversation, payload.time_ns)
+        self._heard(device, key, conversation, payload.time_ns)
         self._tell(ended)
         self._learn(key, before, conversation.name, payload.time_ns)
+
+    def _heard(self, device: int, key: FlowKey, conversation: Conversation, time_ns: int) -> None:
+        self._listening.heard((device, key), conversation, time_ns)
+        if len(self._listening) > CONVERSATIONS_MAX:
+            self._let_go(self._listening.let_go(0), time_ns)
 
     def _learn(self, key: FlowKey, before: FlowName, name: FlowName, time_ns: int) -> None:
         if name != before:
@@ -178,10 +186,10 @@ class Namer:
 
     def _tell(self, ended: Iterable[Transaction]) -> None:
         for transaction in ended:
-            if isinstance(transaction, DnsTransaction):
+            if isinstance(transaction, DnsTransaction) and transaction.answers:
                 answered_ns = transaction.time_ns + (transaction.latency_ns or 0)
                 self.domains.learn(min(answered_ns, _LAST_NS), transaction)
-            if _kind(transaction) not in self._kinds:
+            if _KIND_OF[type(transaction)] not in self._kinds:
                 continue
             if len(self._ended) >= TRANSACTIONS_MAX:
                 self.dropped += 1
@@ -225,96 +233,138 @@ class Namer:
 
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
         hashes = self._hashes(flows)
-        names, flow_names = self._name(flows, hashes, end_ns)
+        with _garbage_left():
+            names, flow_names = self._name(flows, hashes, end_ns)
         ended, self._ended = self._ended, []
         transactions = _sorted(ended)
         per_device = hashes + device_of.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         opened = openers(flows, per_device, self._opened)
         self._opened = per_device[opened]
-        rows = np.concatenate([opened, self._quic_openers(flows, hashes, transactions.quic)])
+        shakes, self._quic_early = (*self._quic_early, *transactions.quic), ()
+        rows = np.concatenate([opened, self._quic_openers(flows, hashes, shakes, end_ns)])
         pairs, counts = np.unique(
             np.stack([flows["attachment"][rows].astype(np.int64), flow_names[rows].astype(np.int64)], axis=1),
             axis=0,
             return_counts=True,
         )
         connections = {(int(a), int(n)): int(count) for (a, n), count in zip(pairs, counts, strict=True)}
-        # What came while the interval was being closed was read by now, but its flows are the next one's.
-        self._known_dns.forget_before(end_ns)
+        self._dns_heard.forget_before(end_ns - CLOCK_SLACK_NS)
         return Named(names, flow_names, connections, transactions)
 
     def _quic_openers(
-        self, flows: NDArray[np.void], hashes: NDArray[np.uint64], handshakes: tuple[QuicHandshake, ...]
+        self, flows: NDArray[np.void], hashes: NDArray[np.uint64], handshakes: tuple[QuicHandshake, ...], end_ns: int
     ) -> NDArray[np.int64]:
-        if not handshakes or not len(flows):
+        """The rows of the clients of handshakes. One that ended too late to have a row yet is kept for the next."""
+        if not handshakes:
             return np.zeros(0, np.int64)
         clients = rows_of_keys([shake.flow for shake in handshakes], flows.dtype)
-        index = HashIndex(self._hashes(clients))
-        at = index.positions(hashes)
+        client_hashes = self._hashes(clients)
+        at = HashIndex(client_hashes).positions(hashes)
         rows = np.flatnonzero(at >= 0)
         is_client = flows["src_port"][rows] == clients["src_port"][at[rows]]
         is_client &= (flows["src_addr"][rows] == clients["src_addr"][at[rows]]).all(axis=1)
         opening: NDArray[np.int64] = rows[is_client].astype(np.int64)
+        found = set(hashes[opening].tolist())
+        self._quic_early = tuple(
+            shake
+            for shake, its_hash in zip(handshakes, client_hashes.tolist(), strict=True)
+            if its_hash not in found and shake.time_ns >= end_ns - CLOCK_SLACK_NS
+        )
         return opening
 
     def _name(
         self, flows: NDArray[np.void], hashes: NDArray[np.uint64], end_ns: int
     ) -> tuple[tuple[FlowName, ...], NDArray[np.uint32]]:
         """The distinct names, NAMELESS first, and each flow's index into them."""
-        self._refresh_index(flows.dtype)
-        at = self._index.positions(hashes)
-        # A connection that began after the last that is known of these ports is another one.
-        known = at >= 0
-        if known.any():
-            begun = known & (flows["protocol"] == TCP) & (flows["tcp_flags"] & TCP_SYN > 0)
-            begun[begun] = self._index_since[at[begun]] + CLOCK_SLACK_NS < flows["first_ns"][begun]
-            at[begun] = -1
-        by_evidence = [NAMELESS, *self._index_of]
-        code = at + 1
-        has_domain = np.array([name.domain is not None for name in by_evidence])
+        names = _DistinctNames()
+        flow_names = np.zeros(len(flows), np.uint32)
+        if len(self._known) or len(self._dns_heard) or len(self.domains):
+            # By the block: what is made on the way for a million flows would take more memory than their rows.
+            for begin in range(0, len(flows), _BLOCK_FLOWS):
+                rows = slice(begin, begin + _BLOCK_FLOWS)
+                flow_names[rows] = self._name_block(flows[rows], hashes[rows], end_ns, names)
+        return tuple(names.all), flow_names
+
+    def _name_block(
+        self, flows: NDArray[np.void], hashes: NDArray[np.uint64], end_ns: int, names: _DistinctNames
+    ) -> NDArray[np.uint32]:
+        """Each flow's number in `names`, which get those that are new."""
+        code = self._evidence(flows, hashes, names)
+        has_domain = np.array([name.domain is not None for name in names.all])
         rest = np.flatnonzero(~has_domain[code])
-        domain_code = np.zeros(len(flows), np.int64)
-        domains: tuple[str, ...] = ("",)
-        if len(rest):
-            found, domains = self.domains.lookup_many(
-                flows["src_addr"][rest],
-                flows["dst_addr"][rest],
-                end_ns,
-                src_is_client=flows["src_port"][rest] > flows["dst_port"][rest],
-            )
-            domain_code[rest] = found
-        pairs = code * len(domains) + domain_code
-        distinct, flow_names = np.unique(pairs, return_inverse=True)
-        names = []
-        for pair in distinct.tolist():
-            evidence, domain = divmod(pair, len(domains))
-            name = by_evidence[evidence]
-            if domain:
-                name = replace(name, domain=domains[domain], domain_source="dns_answer")
-            names.append(name)
-        return _compact(names, flow_names.astype(np.uint32))
+        if not len(rest) or not len(self.domains):
+            return code
+        found, domains = self.domains.lookup_many(
+            flows["src_addr"][rest],
+            flows["dst_addr"][rest],
+            end_ns,
+            src_is_client=flows["src_port"][rest] > flows["dst_port"][rest],
+        )
+        named = np.flatnonzero(found)
+        both = code[rest[named]].astype(np.int64) * len(domains) + found[named]
+        pairs, of_pair = np.unique(both, return_inverse=True)
+        numbers = [names.answered(pair // len(domains), domains[pair % len(domains)]) for pair in pairs.tolist()]
+        code[rest[named]] = np.array(numbers, np.uint32)[of_pair]
+        return code
 
-    def _refresh_index(self, dtype: np.dtype[np.void]) -> None:
-        version = self._known.version + self._known_dns.version
-        if version == self._index_version:
-            return
-        entries = [*self._known, *self._known_dns]
-        hashes = self._hashes(rows_of_keys([key for key, _ in entries], dtype))
-        self._index = HashIndex(hashes)
-        self._index_of = tuple(name for _, (name, _) in entries)
-        self._index_since = np.array([time_ns for _, (_, time_ns) in entries], np.uint64)
-        self._index_version = version
+    def _evidence(
+        self, flows: NDArray[np.void], hashes: NDArray[np.uint64], names: _DistinctNames
+    ) -> NDArray[np.uint32]:
+        """What conversations told of themselves: each flow's number in `names`."""
+        known = self._known.find(flows, hashes, self._hashes)
+        # A connection that began after the last that is known of these ports is another one.
+        begun = (known >= 0) & (flows["protocol"] == TCP) & (flows["tcp_flags"] & TCP_SYN > 0)
+        known[begun] = np.where(
+            self._known.since_ns(known[begun]) + CLOCK_SLACK_NS < flows["first_ns"][begun], -1, known[begun]
+        )
+        heard = self._dns_heard.find(flows, hashes, self._hashes)
+        by_name = _for_each(known, len(self._known), lambda place: names.number(self._known.name(place)))
+        by_dns = _for_each(heard, len(self._dns_heard), lambda place: names.dns_number(*self._dns_heard.at(place)))
+        return np.where(known >= 0, by_name, by_dns)
 
 
-def _kind(transaction: Transaction) -> Kind:
-    match transaction:
-        case DnsTransaction():
-            return "dns"
-        case TlsHandshake():
-            return "tls"
-        case QuicHandshake():
-            return "quic"
-        case HttpTransaction():
-            return "http"
+class _DistinctNames:
+    """Names and their numbers, NAMELESS first."""
+
+    def __init__(self) -> None:
+        self.all = [NAMELESS]
+        self._number = {NAMELESS: 0}
+        self._dns_number: dict[tuple[str, str | None, int | None], int] = {}
+
+    def number(self, name: FlowName) -> int:
+        """Of a name that may have been there before."""
+        number = self._number.setdefault(name, len(self.all))
+        if number == len(self.all):
+            self.all.append(name)
+        return number
+
+    def answered(self, number: int, domain: str) -> int:
+        """Of that name with a domain that DNS told."""
+        return self.number(replace(self.all[number], domain=domain, domain_source="dns_answer"))
+
+    def dns_number(self, client_flow: FlowKey, message: DnsMessage) -> int:
+        """Of a DNS conversation by its last message. Most are alike but for the flow: no name is made for those."""
+        application = _DNS_PORTS.get(client_flow.dst_port) or _DNS_PORTS.get(client_flow.src_port, "dns")
+        query = message.questions[0][0] if message.questions else None
+        rcode = message.rcode if message.is_response else None
+        known = self._dns_number.get((application, query, rcode))
+        if known is None:
+            known = self.number(FlowName(application, dns_query=query, dns_rcode=rcode))
+            self._dns_number[application, query, rcode] = known
+        return known
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """No garbage collection meanwhile. Each would look through all transactions there are, at a quarter of the cost of
+    reading them, and nothing in here makes cycles."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _sorted(ended: list[Transaction]) -> Transactions:
@@ -327,8 +377,9 @@ def _sorted(ended: list[Transaction]) -> Transactions:
     )
 
 
-def _compact(names: list[FlowName], flow_names: NDArray[np.uint32]) -> tuple[tuple[FlowName, ...], NDArray[np.uint32]]:
-    """Equal names become one, and NAMELESS is the first."""
-    number: dict[FlowName, int] = {NAMELESS: 0}
-    lookup = np.array([number.setdefault(name, len(number)) for name in names], np.uint32)
-    return tuple(number), lookup[flow_names] if len(names) else flow_names
+def _for_each(places: NDArray[np.int64], count: int, number: Callable[[int], int]) -> NDArray[np.uint32]:
+    """number(place) of each place, shape (n,), asked once for each of the `count` that occurs; 0 for −1."""
+    of_place = np.zeros(count + 1, np.uint32)  # the last is that of −1
+    used = np.flatnonzero(np.bincount(places[places >= 0], minlength=1))
+    of_place[used] = [number(place) for place in used.tolist()]
+    return of_place[places]

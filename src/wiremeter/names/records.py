@@ -43,9 +43,8 @@ class DnsAnswer(NamedTuple):
     data: str
 
 
-@dataclass(frozen=True, slots=True)
-class DnsTransaction:
-    """One question of one query, with its response if there was one.
+class DnsTransaction(NamedTuple):
+    """One question of one query, with its response if there was one. No dataclass, as DnsMessage: they are many.
 
     time_ns: of the query's packet, or of the response's where no query was seen. flow: from client to server (of
     multicast, as it was sent). rcode None: no response. latency_ns None: no response, or no query to measure from.

@@ -141,13 +141,20 @@ class Monitor:
             self._early = opening.enter_context(EarlyFlips(self._engine))
             self._resources = opening.pop_all()
         self._let_go: list[Metered] = []
-        self._waiting = select.epoll()
-        self._resources.callback(self._waiting.close)
+        others = (self._early.fileno(), self._watch.fileno(), self._wake_read)
         rings = (ring.fileno() for ring in self._engine.payload_rings)
-        for fd in (self._early.fileno(), self._watch.fileno(), self._wake_read, *rings):
-            self._waiting.register(fd, select.EPOLLIN)
+        self._waiting = self._epoll(*others, *rings)
+        # A ring that nobody reads any more in this interval stays readable: who waits for it does not wait.
+        self._waiting_for_others = self._epoll(*others)
         self._begin()
         return self
+
+    def _epoll(self, *fds: int) -> select.epoll:
+        made = select.epoll()
+        self._resources.callback(made.close)
+        for fd in fds:
+            made.register(fd, select.EPOLLIN)
+        return made
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -247,7 +254,8 @@ class Monitor:
                 break
             if self._naming:
                 left = 0 if self._payloads_wait else min(left, _LOOK_SECONDS)
-            ready = {fd for fd, _ in self._waiting.poll(left)}
+            waiting = self._waiting if self._names_left > 0 else self._waiting_for_others
+            ready = {fd for fd, _ in waiting.poll(left)}
             if self._early.fileno() in ready:
                 with self._early.paused():
                     self._add(self._early.take())
