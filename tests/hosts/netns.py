@@ -40,7 +40,9 @@ class JobFailed(Exception):
 
 def command(*argv: str, stdin: str | None = None, timeout: float = 20) -> str:
     """What `argv` prints. Raises CommandFailed with its error output."""
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+    )
     if done.returncode:
         raise CommandFailed(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip() or done.stdout}")
     return done.stdout

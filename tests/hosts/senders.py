@@ -283,16 +283,26 @@ class _Mmsghdr(ctypes.Structure):
 
 
 def udp_sendmmsg(
-    src: Port, dst: str, times: int, size: int = 18, *, sport: int = 5100, dport: int = 5101, flows: int = 1
+    src: Port,
+    dst: str,
+    times: int,
+    size: int = 18,
+    *,
+    sport: int = 5100,
+    dport: int = 5101,
+    flows: int = 1,
+    payload: bytes = b"",
 ) -> Traffic:
     """`times` datagrams, up to 1,000 a system call (sendmmsg): small packets at full rate. Truth: the call's answers.
 
     flows: so many destination ports (IPv4 only), `dport` and those after it, in turn; a divisor of 1,000 and `times`.
+    payload: what each holds, in place of `size` zeros.
     """
+    size = len(payload) or size
     flow = udp_flow(src, sport, dst, dport)
     batch = 1000
     assert times % flows == 0 == batch % flows, f"{flows} flows do not divide {times} packets evenly"
-    data = ctypes.create_string_buffer(size)
+    data = ctypes.create_string_buffer(payload, size)
     piece = _Iovec(ctypes.addressof(data), size)
     addresses = [_sockaddr_in(dst, dport + number) for number in range(flows)] if flows > 1 else []
     messages = (_Mmsghdr * batch)()
