@@ -10,13 +10,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, MappingProxyType
 
-from benchmarks import agent, drain, live, testrun
+from benchmarks import agent, drain, live, names, testrun
 from benchmarks.machine import machine_facts
 from benchmarks.report import Figure, Progress, as_json, as_table
 from wiremeter.errors import WiremeterError
 
 BENCHMARKS: Mapping[str, Callable[[Progress], Iterator[Figure]]] = MappingProxyType(
-    {"testrun": testrun.measure, "live": live.measure, "drain": drain.measure, "agent": agent.measure}
+    {
+        "testrun": testrun.measure,
+        "live": live.measure,
+        "drain": drain.measure,
+        "agent": agent.measure,
+        "names": names.measure,
+    }
 )
 
 

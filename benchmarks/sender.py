@@ -12,30 +12,30 @@ from benchmarks.cpus import pinned
 from benchmarks.namespaces import SENDER, Namespace
 from wiremeter.errors import InputError, KernelError
 
-_SOURCE = Path(__file__).with_name("sender.c")
-_PROGRAM = Path(__file__).parents[1] / "build" / "bench-sender"
 FRAME_BYTES = 60
 
 
-def build_sender() -> Path:
-    """Compiles the sender if it is older than its source. Raises InputError if there is no compiler."""
-    if not _PROGRAM.exists() or _PROGRAM.stat().st_mtime < _SOURCE.stat().st_mtime:
-        _PROGRAM.parent.mkdir(exist_ok=True)
+def build_program(name: str) -> Path:
+    """Compiles benchmarks/`name`.c if its program is older. Raises InputError if there is no compiler."""
+    source = Path(__file__).with_name(f"{name}.c")
+    program = Path(__file__).parents[1] / "build" / f"bench-{name}"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(exist_ok=True)
         compiler = os.environ.get("CC", "gcc")
         try:
-            subprocess.run((compiler, "-O2", "-Wall", "-o", _PROGRAM, _SOURCE), check=True)
+            subprocess.run((compiler, "-O2", "-Wall", "-o", program, source), check=True)
         except FileNotFoundError as error:
             raise InputError(
-                f"no {compiler} to compile {_SOURCE.name} with: install it, or name another in CC"
+                f"no {compiler} to compile {source.name} with: install it, or name another in CC"
             ) from error
-    return _PROGRAM
+    return program
 
 
 class Sender:
     """A process that sends out of SENDER on one CPU; receiving happens on the same CPU, right behind each packet."""
 
     def __init__(self, namespace: Namespace, cpu: int) -> None:
-        program = build_sender()
+        program = build_program("sender")
         with namespace.entered(), pinned(cpu):
             self._process = subprocess.Popen(
                 (program, SENDER, str(FRAME_BYTES)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
