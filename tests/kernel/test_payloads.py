@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import time
@@ -47,13 +48,15 @@ from .payload_cases import (
     tcp,
     udp,
 )
+from .programs import SOURCES
 
 LIMIT = 2048
 HOST = "host engine"
 #: Between two times so far apart an engine forgets the flows that it remembers beyond an epoch.
 AGE_NS = 1 << 40
-#: wm_recent of the live engines: new flows that get attention in one tick (bpf/lib/payload.h).
-GRANTS = {TCP: 64, UDP: 8}
+_GRANTS = re.findall(r"#define WM_GRANTS_(\w+) +(\d+)", (SOURCES / "lib" / "payload.h").read_text())
+#: New flows of a protocol that get attention in one tick.
+GRANTS = {TCP: int(dict(_GRANTS)["TCP"]), UDP: int(dict(_GRANTS)["UDP"])}
 
 
 @dataclass

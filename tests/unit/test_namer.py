@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +21,7 @@ from wiremeter.names.namer import (
     Namer,
 )
 from wiremeter.names.payloads import Payload
-from wiremeter.names.records import NAMELESS, FlowKey, FlowName
+from wiremeter.names.records import NAMELESS, DnsAnswer, DnsTransaction, FlowKey, FlowName
 
 from .payload_records import (
     ACK,
@@ -309,3 +310,27 @@ def test_garbage_collection_is_afterwards_as_it_was(was_on: bool) -> None:
         assert gc.isenabled() == was_on
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def pointer(server: FlowKey, name: str) -> DnsTransaction:
+    """A look-up of the name of a flow's destination."""
+    text = ".".join(reversed(str(ipaddress.ip_address(server.dst_addr[12:])).split("."))) + ".in-addr.arpa"
+    return DnsTransaction(START_NS, RESOLVER, text, "PTR", 0, MS, (DnsAnswer(text, "PTR", 300, name),))
+
+
+def test_reverse_dns_names_a_flow_only_where_that_is_asked_for() -> None:
+    for kinds, domain in ((("dns",), None), (("dns", "ptr"), "host.example")):
+        names = namer(*kinds)
+        asked = pointer(WEB, "host.example")
+        names.domains.learn(START_NS, asked)
+        there, back, other = names_of(names, WEB, WEB.reversed(), key(server=77))
+        assert (there.domain, back.domain, other.domain) == (domain, domain, None)
+        assert there.domain_source == (domain and "ptr")
+
+
+def test_better_evidence_than_reverse_dns_stays() -> None:
+    names = namer("dns", "tls", "ptr")
+    names.domains.learn(START_NS, pointer(WEB, "host.example"))
+    names.feed(hello(WEB, "site.example"))
+    (name,) = names_of(names, WEB)
+    assert (name.domain, name.domain_source) == ("site.example", "sni")

@@ -278,7 +278,7 @@ class Namer:
         """The distinct names, NAMELESS first, and each flow's index into them."""
         names = _DistinctNames()
         flow_names = np.zeros(len(flows), np.uint32)
-        if len(self._known) or len(self._dns_heard) or len(self.domains):
+        if len(self._known) or len(self._dns_heard) or len(self.domains) or "ptr" in self._kinds:
             # By the block: what is made on the way for a million flows would take more memory than their rows.
             for begin in range(0, len(flows), _BLOCK_FLOWS):
                 rows = slice(begin, begin + _BLOCK_FLOWS)
@@ -290,22 +290,34 @@ class Namer:
     ) -> NDArray[np.uint32]:
         """Each flow's number in `names`, which get those that are new."""
         code = self._evidence(flows, hashes, names)
-        has_domain = np.array([name.domain is not None for name in names.all])
-        rest = np.flatnonzero(~has_domain[code])
-        if not len(rest) or not len(self.domains):
-            return code
-        found, domains = self.domains.lookup_many(
-            flows["src_addr"][rest],
-            flows["dst_addr"][rest],
-            end_ns,
-            src_is_client=flows["src_port"][rest] > flows["dst_port"][rest],
-        )
-        named = np.flatnonzero(found)
-        both = code[rest[named]].astype(np.int64) * len(domains) + found[named]
-        pairs, of_pair = np.unique(both, return_inverse=True)
-        numbers = [names.answered(pair // len(domains), domains[pair % len(domains)]) for pair in pairs.tolist()]
-        code[rest[named]] = np.array(numbers, np.uint32)[of_pair]
+        rest = self._without_domain(code, names)
+        if len(rest) and len(self.domains):
+            numbers, domains = self.domains.lookup_many(
+                flows["src_addr"][rest],
+                flows["dst_addr"][rest],
+                end_ns,
+                src_is_client=flows["src_port"][rest] > flows["dst_port"][rest],
+            )
+            _add_domains(code, rest, numbers, domains, "dns_answer", names)
+        if "ptr" in self._kinds:
+            rest = self._without_domain(code, names)
+            numbers, domains = self._pointers(flows[rest], end_ns)
+            _add_domains(code, rest, numbers, domains, "ptr", names)
         return code
+
+    @staticmethod
+    def _without_domain(code: NDArray[np.uint32], names: _DistinctNames) -> NDArray[np.intp]:
+        has_domain = np.array([name.domain is not None for name in names.all])
+        return np.flatnonzero(~has_domain[code])
+
+    def _pointers(self, flows: NDArray[np.void], end_ns: int) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
+        """By reverse DNS, as DomainCache.lookup_many: the name of the end with the lower port, likely the server."""
+        src_is_client = flows["src_port"] > flows["dst_port"]
+        servers = np.where(src_is_client[:, None], flows["dst_addr"], flows["src_addr"])
+        distinct, of_flow = np.unique(np.ascontiguousarray(servers).view("V16")[:, 0], return_inverse=True)
+        found = ["", *(self.domains.lookup_ptr(server.tobytes(), end_ns) or "" for server in distinct)]
+        numbers = np.array([number if name else 0 for number, name in enumerate(found)], np.uint32)
+        return numbers[1:][of_flow], tuple(found)
 
     def _evidence(
         self, flows: NDArray[np.void], hashes: NDArray[np.uint64], names: _DistinctNames
@@ -338,9 +350,9 @@ class _DistinctNames:
             self.all.append(name)
         return number
 
-    def answered(self, number: int, domain: str) -> int:
-        """Of that name with a domain that DNS told."""
-        return self.number(replace(self.all[number], domain=domain, domain_source="dns_answer"))
+    def with_domain(self, number: int, domain: str, source: str) -> int:
+        """Of that name with a domain that it did not tell itself."""
+        return self.number(replace(self.all[number], domain=domain, domain_source=source))
 
     def dns_number(self, client_flow: FlowKey, message: DnsMessage) -> int:
         """Of a DNS conversation by its last message. Most are alike but for the flow: no name is made for those."""
@@ -375,6 +387,25 @@ def _sorted(ended: list[Transaction]) -> Transactions:
         quic=tuple(t for t in ended if isinstance(t, QuicHandshake)),
         http=tuple(t for t in ended if isinstance(t, HttpTransaction)),
     )
+
+
+def _add_domains(
+    code: NDArray[np.uint32],
+    rows: NDArray[np.intp],
+    numbers: NDArray[np.uint32],
+    domains: tuple[str, ...],
+    source: str,
+    names: _DistinctNames,
+) -> None:
+    """Gives names, of which `code` holds the number of each flow, the domains that were found for some rows.
+
+    numbers: into `domains`, one for each of `rows`; 0: none was found.
+    """
+    named = np.flatnonzero(numbers)
+    both = code[rows[named]].astype(np.int64) * len(domains) + numbers[named]
+    pairs, of_pair = np.unique(both, return_inverse=True)
+    changed = [names.with_domain(pair // len(domains), domains[pair % len(domains)], source) for pair in pairs.tolist()]
+    code[rows[named]] = np.array(changed, np.uint32)[of_pair]
 
 
 def _for_each(places: NDArray[np.int64], count: int, number: Callable[[int], int]) -> NDArray[np.uint32]:
