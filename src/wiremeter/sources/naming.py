@@ -101,6 +101,7 @@ class Naming:
                 totals[source] = totals.get(source, 0) + count
         close = self._namer.close_last if last else self._namer.close_interval
         named = close(batch.flows, _devices_of(batch), batch.end_ns)
+        self._lost["transactions"] = self._namer.dropped  # read, and then without room in a batch
         connections = np.array([(a, n, count) for (a, n), count in named.connections.items()], CONNECTIONS)
         if self._state and time.monotonic() >= self._save_at:
             self._save_aside()
