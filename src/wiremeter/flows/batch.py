@@ -169,9 +169,9 @@ class Health:
     grace_seconds: float = 0.0  # waiting for RCU grace periods in this interval
     displaced: tuple[str, ...] = ()  # "device direction" where another program comes before ours
     programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
-    #: Payloads picked to read names from, by source (records.SOURCES of the datapath): those that arrived, and those that
-    #: were lost because nobody took them in time; "transactions": told, and then without room in a batch. Empty where
-    #: names are off.
+    #: Payloads picked to read names from, by source (records.SOURCES of the datapath): those that arrived, and those
+    #: that were lost because nobody took them in time; "transactions": told, and then without room in a batch. Empty
+    #: where names are off.
     payloads: Mapping[str, int] = field(default_factory=dict)
     lost_payloads: Mapping[str, int] = field(default_factory=dict)
 
