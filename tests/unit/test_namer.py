@@ -334,3 +334,10 @@ def test_better_evidence_than_reverse_dns_stays() -> None:
     names.feed(hello(WEB, "site.example"))
     (name,) = names_of(names, WEB)
     assert (name.domain, name.domain_source) == ("site.example", "sni")
+
+
+def test_a_hello_names_its_flow_before_the_server_has_answered() -> None:
+    names = namer()
+    names.feed(hello(WEB, "site.example")[:1])
+    (name,) = names_of(names, WEB)
+    assert (name.application, name.domain, name.domain_source) == ("tls", "site.example", "sni")

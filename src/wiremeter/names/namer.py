@@ -205,9 +205,9 @@ class Namer:
         """
         end_ns = min(end_ns, _LAST_NS)
         for (_, key), conversation in self._listening:
-            before = conversation.name
-            self._tell(conversation.advance(end_ns))
-            self._learn(key, before, conversation.name, end_ns)
+            if ended := conversation.advance(end_ns):
+                self._tell(ended)
+                self._known.tell(key, conversation.name, end_ns)
         self._let_go(self._listening.let_go(end_ns - SILENCE_NS), end_ns)
         for datagram in self._fragments.expire(end_ns):
             self._read_dns(0, datagram)
