@@ -242,3 +242,26 @@ def test_what_kubernetes_says_of_a_service_called_wiremeter_is_not_taken_for_set
 def test_a_misspelt_variable_is_refused_in_kubernetes_too():
     with pytest.raises(InputError, match=r"did you mean WIREMETER_LISTEN"):
         load_settings(environment={**KUBERNETES, "WIREMETER_LISTENER": "off"})
+
+
+def test_state_is_kept_where_systemd_says_unless_something_else_is_asked_for() -> None:
+    systemd = {"STATE_DIRECTORY": "/var/lib/wiremeter:/var/lib/more"}
+    assert load_settings(environment={}).state_dir is None
+    assert load_settings(environment=systemd).state_dir == "/var/lib/wiremeter"
+    assert load_settings({"state_dir": "none"}, environment=systemd).state_dir is None
+    assert load_settings(environment=systemd | {"WIREMETER_STATE_DIR": "/srv"}).state_dir == "/srv"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("none", ()), ("dns,tls", ("dns", "tls")), ("dns tls,ptr", ("dns", "tls", "ptr"))]
+)
+def test_names_are_a_list_or_none(text: str, names: tuple[str, ...]) -> None:
+    assert load_settings({"names": text}, environment={}).names == names
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("names", "smell"), ("payload_bytes", "4097"), ("domains", "-1"), ("state_dir", "")]
+)
+def test_values_of_names_that_do_not_fit_are_refused(setting: str, value: str) -> None:
+    with pytest.raises(InputError, match="expected"):
+        load_settings({setting: value}, environment={})

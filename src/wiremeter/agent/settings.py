@@ -25,6 +25,8 @@ NAME_KINDS = ("dns", "tls", "http", "quic", "ptr")
 
 ENVIRONMENT_PREFIX = "WIREMETER_"
 CONFIG_VARIABLE = "WIREMETER_CONFIG"
+#: Where systemd says that a service may keep what should outlive it (StateDirectory= in systemd.exec(5)).
+STATE_VARIABLE = "STATE_DIRECTORY"
 
 SHORTEST_INTERVAL = 0.1
 LONGEST_INTERVAL = 3600.0
@@ -64,7 +66,7 @@ class Settings:
     names: what may be read of payloads, of NAME_KINDS; none: nothing is.
     payload_bytes: bytes of one packet's payload that are looked at, at most.
     redact_paths: leave the paths of HTTP requests out of everything.
-    state_dir: a directory for what should outlive the agent, or None.
+    state_dir: a directory for what should outlive the agent, or None; by default the one that systemd gives a service.
     domains: most domains among the labels of metrics.
     """
 
@@ -108,6 +110,8 @@ def load_settings(
     values = _from_file(Path(path)) if path else {}
     values |= _from_environment(environment)
     values |= {name: _Given(_flag(name), raw) for name, raw in (flags or {}).items()}
+    if given := environment.get(STATE_VARIABLE):
+        values.setdefault("state_dir", _Given(STATE_VARIABLE, given.split(":")[0]))
     return Settings(**{name: _parse(name, given) for name, given in values.items()})
 
 

@@ -75,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         action=argparse.BooleanOptionalAction,
         help="leave the paths of HTTP requests out (default: on)",
     )
-    add("--state-dir", metavar="DIR", help="where what DNS said outlives a restart (default: nowhere)")
+    add("--state-dir", metavar="DIR", help="where what DNS said outlives a restart (default: as systemd says)")
     add("--domains", metavar="N", help="most domains among the labels of metrics (default 100)")
 
     serving = parser.add_argument_group("what is told")
