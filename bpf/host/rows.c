@@ -128,6 +128,11 @@ size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, ui
 	return kept;
 }
 
+void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count)
+{
+	memcpy(to, rows, count * sizeof(*rows));
+}
+
 void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments)
 {
 	for (size_t i = 0; i < count; i++) {

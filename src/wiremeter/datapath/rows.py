@@ -81,7 +81,7 @@ def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     filled = [part for part in parts if len(part)]
     if len(filled) < 2:
         return filled[0] if filled else np.zeros(0, FLOW)
-    rows = np.concatenate(filled)
+    rows: NDArray[np.void] = _joined(filled)
     places = 1 << (2 * len(rows) - 1).bit_length()
     index = np.zeros(places, np.uint64)
     kept = lib.wm_rows_merge(
@@ -91,3 +91,17 @@ def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
         places - 1,
     )
     return rows[:kept]
+
+
+def _joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """All parts in one array. NumPy would keep other threads waiting meanwhile, one that serves filling tables too."""
+    rows = np.empty(sum(map(len, parts)), FLOW)
+    at = 0
+    for part in map(np.ascontiguousarray, parts):
+        lib.wm_rows_copy(
+            ffi.cast("struct wm_flow_row *", rows[at:].ctypes.data),
+            ffi.cast("struct wm_flow_row *", part.ctypes.data),
+            len(part),
+        )
+        at += len(part)
+    return rows

@@ -310,7 +310,7 @@ class TcpConversation:
             decoder.done = True
         if isinstance(decoder, Http1Decoder | Http2Decoder):
             self._note_request(decoder)
-        elif isinstance(decoder, TlsDecoder) and from_client and (hello := decoder.pending):
+        elif isinstance(decoder, _Tls) and from_client and (hello := decoder.pending):
             self._name = _named_by(self._name, hello)  # the server may be long in answering
         if decoder.done:
             out += self._note(decoder.flush())

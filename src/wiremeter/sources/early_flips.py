@@ -16,6 +16,8 @@ from typing import Self
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
 
+_NICE = -15
+
 
 class EarlyFlips:
     """Flips an engine whenever it asks. A context manager; `fileno()` is readable while drains wait to be taken."""
@@ -65,6 +67,9 @@ class EarlyFlips:
         return drains
 
     def _serve(self) -> None:
+        # It does little, and what it does cannot wait for its turn on a busy CPU.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         with select.epoll() as waiting:
             waiting.register(self._engine.flip_requests.fileno(), select.EPOLLIN)
             waiting.register(self._stop, select.EPOLLIN)
