@@ -43,7 +43,7 @@ def main() -> int:
 
     machine = machine_facts()
     trials = QUICK if args.quick else FULL
-    rounds = args.rounds or (1 if args.quick else 3)
+    rounds = args.rounds or (1 if args.quick else 2)
     runs: list[Run] = []
     status = 0
     with tempfile.TemporaryDirectory(prefix=f"{cgroups.PREFIX}{os.getpid()}-") as folder:
@@ -90,7 +90,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer loads, one round: some three minutes")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often each meter has its turn (3; quick: 1)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each meter has its turn (2; quick: 1)")
     parser.add_argument("--only", action="append", metavar="METER", help="only this one, by its short name; repeatable")
     parser.add_argument(
         "--flow-table",
