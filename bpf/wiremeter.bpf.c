@@ -6,6 +6,7 @@
 #include "lib/kernel.h"
 #include "lib/meter.h"
 #include "lib/payload.h"
+#include "lib/payload_ring.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -18,10 +19,7 @@ const volatile __u32 wm_kernel_skb; /* bpf_cast_to_kern_ctx() and bpf_rdonly_cas
 const volatile __u32 wm_xdp_frags;  /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
 const volatile __u32 wm_test_runs;  /* no device: time and length of each packet are what wm_test_packet says */
 
-const volatile __u32
-	wm_payload_limit; /* bytes of a packet's payload to send at most; 0: none, and nothing is looked at */
 const volatile __u32 wm_payload_sources; /* bits of enum wm_source: those to send */
-const volatile __u32 wm_payload_ring;	 /* bytes of each of the rings they go to */
 
 static __always_inline int engine_times_in_any_order(void)
 {
@@ -60,17 +58,6 @@ struct {
 	__uint(max_entries, 64 * 1024);
 } wm_events SEC(".maps");
 
-/* Two rings, so that a flood of DNS leaves room for the rest. Sized before load. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} wm_dns_payloads SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} wm_payloads SEC(".maps");
-
 /* Sized before load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -90,10 +77,7 @@ static __always_inline struct wm_recent *recent_flows(void)
  * one CPU follow one another. */
 struct scratch {
 	struct headers headers;
-	struct payload_record {
-		struct wm_payload head;
-		__u8 bytes[WM_PAYLOAD_BYTES_MAX];
-	} record;
+	struct payload_record record;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -380,103 +364,18 @@ static __always_inline struct wm_region_header *region_now(void)
 	return cpu < wm_regions ? bpf_map_lookup_elem(&wm_tables, &at) : NULL;
 }
 
-/* Wakes the reader as a ring becomes a quarter full; short of that it comes by itself at each flip. */
-#define WAKE_WINDOW 16384
-static __always_inline __u64 wake_flags(__u64 waiting_bytes)
-{
-	__u64 over = waiting_bytes - wm_payload_ring / 4;
-
-	return over < WAKE_WINDOW ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-}
-
-/* Sends `captured` payload bytes that are in the scratch record, or counts them as lost. */
-static __always_inline void record_send(struct payload_record *record, __u32 source, __u32 captured)
-{
-	struct wm_region_header *region = region_now();
-	__u32 size = sizeof(record->head) + captured;
-	long error = -1;
-	__u64 waiting;
-
-	asm volatile("" : "+r"(source)); /* one register, checked and used: the verifier goes by that */
-	if (!region || source >= WM_SOURCES || size > sizeof(*record))
-		return;
-	if (source == WM_SOURCE_DNS) {
-		waiting = bpf_ringbuf_query(&wm_dns_payloads, BPF_RB_AVAIL_DATA);
-		if (waiting + sizeof(*record) < wm_payload_ring)
-			error = bpf_ringbuf_output(&wm_dns_payloads, record, size, wake_flags(waiting));
-	} else {
-		waiting = bpf_ringbuf_query(&wm_payloads, BPF_RB_AVAIL_DATA);
-		if (waiting + sizeof(*record) < wm_payload_ring)
-			error = bpf_ringbuf_output(&wm_payloads, record, size, wake_flags(waiting));
-	}
-	if (error)
-		region->lost_payloads[source]++;
-	else
-		region->payloads[source]++;
-}
-
-static __always_inline void address_from_v4(__u8 *to, __u32 addr_be)
-{
-	__u32 words[4] = {0, 0, wm_be32(0xffff), addr_be};
-
-	__builtin_memcpy(to, words, sizeof(words));
-}
-
-static __always_inline void record_head(struct wm_payload *head, const struct headers *h, __u32 source)
-{
-	head->time_ns = wm_test_runs ? wm_test_packet.time_ns : bpf_ktime_get_ns();
-	if (h->family == 4) {
-		address_from_v4(head->src_addr, h->addr_be.v4[0]);
-		address_from_v4(head->dst_addr, h->addr_be.v4[1]);
-	} else {
-		__builtin_memcpy(head->src_addr, h->addr_be.words, sizeof(head->src_addr));
-		__builtin_memcpy(head->dst_addr, &h->addr_be.words[2], sizeof(head->dst_addr));
-	}
-	head->src_port = wm_be16(h->ports.src_be);
-	head->dst_port = wm_be16(h->ports.dst_be);
-	head->seq = 0;
-	head->attachment = wm_attachment;
-	head->tcp_flags = h->tcp_flags;
-	head->protocol = h->protocol;
-	head->family = h->family;
-	head->source = source;
-}
-
-/* At most this many datagrams of a UDP super-packet are sent. */
-#define DATAGRAMS_MAX 4
-
 static __always_inline void send_payload(const struct packet *packet, const struct headers *h, __u32 source,
 					 __u32 gso_size)
 {
-	__u32 limit = wm_payload_limit, offset = h->payload_offset, left = h->payload_bytes;
+	struct wm_region_header *region = region_now();
 	struct scratch *memory = scratch();
-	struct payload_record *record;
-	__u32 bytes, captured, seq_be;
 
-	if (!memory || !offset || offset > WM_HEADERS_END_MASK)
+	if (!region || !memory)
 		return;
-	record = &memory->record;
-	record_head(&record->head, h, source);
-	if (h->protocol != WM_TCP) {
-		record->head.seq = h->fragment_id;
-		record->head.tcp_flags = h->fragment;
-	} else if (!packet_load(packet, h->l4_offset + WM_TCP_SEQ_OFFSET, &seq_be, sizeof(seq_be))) {
-		record->head.seq = wm_be32(seq_be);
-	}
-	wm_loop for (int i = 0; i < DATAGRAMS_MAX && left; i++)
-	{
-		bytes = gso_size && gso_size < left ? gso_size : left;
-		captured = bytes < limit ? bytes : limit;
-		if (!captured || captured > WM_PAYLOAD_BYTES_MAX)
-			return;
-		if (packet_load(packet, offset, record->bytes, captured))
-			captured = 0;
-		record->head.bytes = bytes;
-		record->head.captured = captured;
-		record_send(record, source, captured);
-		left -= bytes;
-		offset += bytes;
-	}
+	record_head(&memory->record.head, packet, h, source);
+	memory->record.head.attachment = wm_attachment;
+	memory->record.head.time_ns = wm_test_runs ? wm_test_packet.time_ns : bpf_ktime_get_ns();
+	record_send_all(&memory->record, packet, h, region, source, gso_size);
 }
 
 __noinline int wm_send_skb(struct __sk_buff *skb, const struct headers *h, __u32 source)

@@ -1,0 +1,129 @@
+/* The programs' way to send a payload to user space: a record, put together in scratch memory, through a ring. */
+#ifndef WM_PAYLOAD_RING_H
+#define WM_PAYLOAD_RING_H
+
+#include "packet.h"
+
+/* Set before load. */
+const volatile __u32 wm_payload_limit; /* bytes of a packet's payload to send at most; 0: none, none is looked at */
+const volatile __u32 wm_payload_ring;  /* bytes of each of the rings they go to */
+
+/* Two rings, so that a flood of DNS leaves room for the rest. Sized before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} wm_dns_payloads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} wm_payloads SEC(".maps");
+
+struct payload_record {
+	struct wm_payload head;
+	__u8 bytes[WM_PAYLOAD_BYTES_MAX];
+};
+
+/* At most this many datagrams of a UDP super-packet are sent; the others count as lost. */
+#define DATAGRAMS_MAX 4
+
+/* Wakes the reader as a ring becomes a quarter full; short of that it comes by itself at each flip. */
+#define WAKE_WINDOW 16384
+static __always_inline __u64 wake_flags(__u64 waiting_bytes)
+{
+	__u64 over = waiting_bytes - wm_payload_ring / 4;
+
+	return over < WAKE_WINDOW ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Sends `captured` payload bytes that are in the record, or counts them as lost. */
+static __always_inline void record_send(struct payload_record *record, struct wm_region_header *region, __u32 source,
+					__u32 captured)
+{
+	__u32 size = sizeof(record->head) + captured;
+	long error = -1;
+	__u64 waiting;
+
+	asm volatile("" : "+r"(source)); /* one register, checked and used: the verifier goes by that */
+	if (source >= WM_SOURCES || size > sizeof(*record))
+		return;
+	if (source == WM_SOURCE_DNS) {
+		waiting = bpf_ringbuf_query(&wm_dns_payloads, BPF_RB_AVAIL_DATA);
+		if (waiting + sizeof(*record) < wm_payload_ring)
+			error = bpf_ringbuf_output(&wm_dns_payloads, record, size, wake_flags(waiting));
+	} else {
+		waiting = bpf_ringbuf_query(&wm_payloads, BPF_RB_AVAIL_DATA);
+		if (waiting + sizeof(*record) < wm_payload_ring)
+			error = bpf_ringbuf_output(&wm_payloads, record, size, wake_flags(waiting));
+	}
+	if (error)
+		region->lost_payloads[source]++;
+	else
+		region->payloads[source]++;
+}
+
+static __always_inline void address_from_v4(__u8 *to, __u32 addr_be)
+{
+	__u32 words[4] = {0, 0, wm_be32(0xffff), addr_be};
+
+	__builtin_memcpy(to, words, sizeof(words));
+}
+
+/* All of a record's head but when and where. */
+static __always_inline void record_head(struct wm_payload *head, const struct packet *packet, const struct headers *h,
+					__u32 source)
+{
+	__u32 seq_be = 0;
+
+	if (h->family == 4) {
+		address_from_v4(head->src_addr, h->addr_be.v4[0]);
+		address_from_v4(head->dst_addr, h->addr_be.v4[1]);
+	} else {
+		__builtin_memcpy(head->src_addr, h->addr_be.words, sizeof(head->src_addr));
+		__builtin_memcpy(head->dst_addr, &h->addr_be.words[2], sizeof(head->dst_addr));
+	}
+	head->src_port = wm_be16(h->ports.src_be);
+	head->dst_port = wm_be16(h->ports.dst_be);
+	head->protocol = h->protocol;
+	head->family = h->family;
+	head->source = source;
+	if (h->protocol == WM_TCP) {
+		packet_load(packet, h->l4_offset + WM_TCP_SEQ_OFFSET, &seq_be, sizeof(seq_be));
+		head->seq = wm_be32(seq_be);
+		head->tcp_flags = h->tcp_flags;
+	} else {
+		head->seq = h->fragment_id;
+		head->tcp_flags = h->fragment;
+	}
+}
+
+/* Sends the payload behind a record's head, of a UDP super-packet each datagram (gso_size above 0). */
+static __always_inline void record_send_all(struct payload_record *record, const struct packet *packet,
+					    const struct headers *h, struct wm_region_header *region, __u32 source,
+					    __u32 gso_size)
+{
+	__u32 limit = wm_payload_limit, offset = h->payload_offset, left = h->payload_bytes;
+	__u32 bytes, captured;
+
+	if (!offset || offset > WM_HEADERS_END_MASK)
+		return;
+	wm_loop for (int i = 0; i < DATAGRAMS_MAX && left; i++)
+	{
+		bytes = gso_size && gso_size < left ? gso_size : left;
+		captured = bytes < limit ? bytes : limit;
+		if (!captured || captured > WM_PAYLOAD_BYTES_MAX)
+			return;
+		if (packet_load(packet, offset, record->bytes, captured))
+			captured = 0;
+		record->head.bytes = bytes;
+		record->head.captured = captured;
+		record_send(record, region, source, captured);
+		left -= bytes;
+		offset += bytes;
+	}
+	asm volatile("" : "+r"(source));
+	if (left && gso_size && source < WM_SOURCES)
+		region->lost_payloads[source] += (left + gso_size - 1) / gso_size;
+}
+
+#endif
