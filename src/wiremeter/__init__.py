@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
     from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
     from wiremeter.sources.live import Monitor
+    from wiremeter.sources.naming import NameOptions
     from wiremeter.sources.simulation import simulate
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "KernelCounters",
     "KernelError",
     "Monitor",
+    "NameOptions",
     "PermissionNeeded",
     "Tally",
     "VerifierError",
@@ -33,8 +35,11 @@ def __getattr__(name: str) -> Any:
     # At first use: `wiremeter --help` needs no NumPy, and all but Monitor works where there is no libbpf.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("Monitor", "simulate"):
-        home = "wiremeter.sources.live" if name == "Monitor" else "wiremeter.sources.simulation"
-    else:
-        home = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"
+    homes = {
+        "Monitor": "wiremeter.sources.live",
+        "NameOptions": "wiremeter.sources.naming",
+        "simulate": "wiremeter.sources.simulation",
+    }
+    usual = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"
+    home = homes.get(name, usual)
     return getattr(importlib.import_module(home), name)
