@@ -32,7 +32,7 @@ def parts(data: bytes = DATA, cuts: tuple[int, ...] = (192, 592), *, seq: int = 
 WHOLE = payload(FLOW, DATA, seq=7, source=DNS)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)), ids=str)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 def test_the_parts_of_a_datagram_make_it_in_whatever_order_they_come(order: tuple[int, ...]) -> None:
     fragments, out = Fragments(), []
     for at in order:
