@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from wiremeter.sources.addresses import own_addresses
+from wiremeter.linux.addresses import own_addresses
 
 FIB_TRIE = """\
 Main:

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wiremeter.linux.devices import ARPHRD_LOOPBACK, ARPHRD_NONE, Device
+from wiremeter.linux.host import HostFacts
+from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport
 from wiremeter.sources.attach_policy import (
     REQUESTED_MODES,
     SINGLE_BUFFER_MTU,
@@ -17,9 +20,6 @@ from wiremeter.sources.attach_policy import (
     native_xdp_hurdles,
     plan_attach,
 )
-from wiremeter.sources.devices import ARPHRD_LOOPBACK, ARPHRD_NONE, Device
-from wiremeter.sources.host import HostFacts
-from wiremeter.sources.netlink_messages import XdpSlot, XdpSupport
 
 CAPABLE = frozenset({"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"})
 HOST = HostFacts("6.8.0", (6, 8, 0), capabilities=CAPABLE)

@@ -17,6 +17,9 @@ from hosts.devices import Port
 from hosts.netns import wait_until
 from hosts.wire import Traffic
 from wiremeter.flows.batch import Direction, Tally
+from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device, read_devices
+from wiremeter.linux.netlink import RouteSocket
+from wiremeter.linux.netlink_messages import LinkCounters, Qdisc, XdpSlot
 from wiremeter.sources.conventions import (
     Convention,
     QdiscGain,
@@ -24,9 +27,6 @@ from wiremeter.sources.conventions import (
     expected_bytes,
     explain_difference,
 )
-from wiremeter.sources.devices import ARPHRD_LOOPBACK, Device, read_devices
-from wiremeter.sources.netlink import RouteSocket
-from wiremeter.sources.netlink_messages import LinkCounters, Qdisc, XdpSlot
 
 needs_root = [
     pytest.mark.kernel,

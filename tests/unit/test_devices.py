@@ -10,7 +10,7 @@ import pytest
 from hosts import devices as topology
 from hosts import netns
 from wiremeter.errors import InputError, KernelError
-from wiremeter.sources.devices import (
+from wiremeter.linux.devices import (
     ARPHRD_IPGRE,
     ARPHRD_LOOPBACK,
     ARPHRD_NONE,
@@ -21,7 +21,7 @@ from wiremeter.sources.devices import (
     read_devices,
     select_devices,
 )
-from wiremeter.sources.ethtool import Ethtool, parse_features
+from wiremeter.linux.ethtool import Ethtool, parse_features
 
 needs_root = [
     pytest.mark.kernel,

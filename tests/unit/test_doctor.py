@@ -13,9 +13,9 @@ import pytest
 from hosts import netns
 from wiremeter.cli import doctor
 from wiremeter.cli.doctor import AttachedProgram, Diagnosis, as_json, as_text, diagnose
-from wiremeter.sources.devices import ARPHRD_LOOPBACK, Device
-from wiremeter.sources.host import HostFacts
-from wiremeter.sources.netlink_messages import XdpSlot, XdpSupport
+from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device
+from wiremeter.linux.host import HostFacts
+from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport
 
 GIB = 1 << 30
 HOST = HostFacts(

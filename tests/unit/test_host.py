@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wiremeter.sources.host import (
+from wiremeter.linux.host import (
     KERNEL_FEATURES,
     MINIMUM_KERNEL,
     HostFacts,

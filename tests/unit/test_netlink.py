@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hosts import devices, netns, senders
 from hosts.netns import Host, wait_until
 from wiremeter.errors import KernelError
-from wiremeter.sources import netlink
-from wiremeter.sources import netlink_messages as nl
-from wiremeter.sources.netlink import LinkWatch, RouteSocket, read_xdp_support
-from wiremeter.sources.netlink_messages import (
+from wiremeter.linux import netlink
+from wiremeter.linux import netlink_messages as nl
+from wiremeter.linux.netlink import LinkWatch, RouteSocket, read_xdp_support
+from wiremeter.linux.netlink_messages import (
     LinkChange,
     LinkCounters,
     Qdisc,

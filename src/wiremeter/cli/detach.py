@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Removes and reports. Exit status 0 also when there was nothing to remove."""
     from wiremeter.libbpf.attach import remove_stale_filters
-    from wiremeter.sources.devices import read_devices, select_devices
+    from wiremeter.linux.devices import read_devices, select_devices
 
     removed = [
         {"device": device.name, "direction": direction}

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, TablePlan, names_bytes, plan_tables
 from wiremeter.errors import InputError, WiremeterError
+from wiremeter.linux.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
+from wiremeter.linux.host import KERNEL_FEATURES, HostFacts, read_host
 from wiremeter.sources.attach_policy import (
     REQUESTED_MODES,
     AttachPlan,
@@ -23,8 +25,6 @@ from wiremeter.sources.attach_policy import (
     plan_attach,
 )
 from wiremeter.sources.conventions import convention_of
-from wiremeter.sources.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
-from wiremeter.sources.host import KERNEL_FEATURES, HostFacts, read_host
 
 #: Offloads that decide what XDP sees and how device counters count.
 OFFLOADS = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from wiremeter.flows.batch import AttachMode
-from wiremeter.sources.devices import ETHERNET_BYTES, Device
-from wiremeter.sources.host import KERNEL_FEATURES, MINIMUM_KERNEL, HostFacts, Version
+from wiremeter.linux.devices import ETHERNET_BYTES, Device
+from wiremeter.linux.host import KERNEL_FEATURES, MINIMUM_KERNEL, HostFacts, Version
 
 RequestedMode = Literal["auto", "xdp", "xdp-generic", "tcx", "capture"]
 REQUESTED_MODES: tuple[RequestedMode, ...] = get_args(RequestedMode)

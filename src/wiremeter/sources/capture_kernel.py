@@ -15,9 +15,9 @@ from wiremeter.datapath.kernel import Hook, KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
+from wiremeter.linux.host import read_host
 from wiremeter.sources.capture import HostMeter, OnPayloads
 from wiremeter.sources.capture_file import Frames
-from wiremeter.sources.host import read_host
 from wiremeter.sources.naming import NO_NAMES, NameOptions
 
 ETHERNET_BYTES = 14

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from wiremeter.flows.batch import AttachMode, Direction, KernelCounters, Tally
-from wiremeter.sources.devices import ETHERNET_BYTES, Device
-from wiremeter.sources.netlink_messages import LinkCounters, Qdisc
+from wiremeter.linux.devices import ETHERNET_BYTES, Device
+from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
 
 #: What one count of the device is: a packet on the wire; a buffer that we saw too; either, packet by packet; or
 #: unknown, where we ourselves see only buffers (generic XDP).

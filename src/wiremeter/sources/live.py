@@ -21,14 +21,14 @@ from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.libbpf.attach import enable_statistics
-from wiremeter.sources.addresses import own_addresses
+from wiremeter.linux.addresses import own_addresses
+from wiremeter.linux.host import read_host
+from wiremeter.linux.netlink import LinkWatch
 from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, capture_problems, host_problems
 from wiremeter.sources.auditor import Auditor
 from wiremeter.sources.capture_live import CaptureEngine
 from wiremeter.sources.early_flips import EarlyFlips
-from wiremeter.sources.host import read_host
 from wiremeter.sources.naming import NameOptions, Naming
-from wiremeter.sources.netlink import LinkWatch
 from wiremeter.sources.tracker import Metered, Tracker
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from wiremeter.datapath.kernel import Hook
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, WiremeterError
 from wiremeter.flows.batch import Attachment, AttachMode, Direction
 from wiremeter.libbpf.attach import remove_stale_filters
+from wiremeter.linux.devices import Device, read_default_route, read_devices, select_devices
+from wiremeter.linux.host import HostFacts
 from wiremeter.sources.attach_policy import AttachPlan, RequestedMode, plan_attach
-from wiremeter.sources.devices import Device, read_default_route, read_devices, select_devices
-from wiremeter.sources.host import HostFacts
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from wiremeter.errors import InputError, KernelError
-from wiremeter.sources.ethtool import Ethtool, Features
-from wiremeter.sources.netlink import RouteSocket, read_xdp_support
-from wiremeter.sources.netlink_messages import IFF_POINTOPOINT, Link, XdpSlot, XdpSupport
+from wiremeter.linux.ethtool import Ethtool, Features
+from wiremeter.linux.netlink import RouteSocket, read_xdp_support
+from wiremeter.linux.netlink_messages import IFF_POINTOPOINT, Link, XdpSlot, XdpSupport
 
 AUTO = "auto"
 ETHERNET_BYTES = 14  # an Ethernet header without tags

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Self, TypeVar
 
 from wiremeter.errors import KernelError
-from wiremeter.sources import netlink_messages as nl
+from wiremeter.linux import netlink_messages as nl
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""What this host is and has, asked of its kernel: links, addresses, offloads, capabilities."""
