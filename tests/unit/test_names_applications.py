@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.applications import tcp_application, udp_application
-from wiremeter.names.http2 import PREFACE
+from wiremeter.names.decoders.applications import tcp_application, udp_application
+from wiremeter.names.decoders.http2 import PREFACE
 
 CLIENT_HELLO = bytes.fromhex("16030100fc010000f80303") + bytes(241)
 MYSQL = b"\x4a\0\0\0\x0a8.0.33\0" + bytes(4) + b"abcdefgh\0" + bytes(53)

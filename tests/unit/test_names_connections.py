@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wiremeter.names.connections import TcpConversation
-from wiremeter.names.dns import DnsMessage
-from wiremeter.names.http2 import PREFACE
+from wiremeter.names.decoders.dns import DnsMessage
+from wiremeter.names.decoders.http2 import PREFACE
+from wiremeter.names.decoders.streams import HELD_NS
 from wiremeter.names.records import (
     NAMELESS,
     DnsTransaction,
@@ -23,7 +24,6 @@ from wiremeter.names.records import (
     TlsHandshake,
     Transaction,
 )
-from wiremeter.names.streams import HELD_NS
 
 SYN, ACK, SYN_ACK, PSH = 0x02, 0x10, 0x12, 0x18
 

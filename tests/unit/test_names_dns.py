@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names import dns as decoder
-from wiremeter.names.dns import (
+from wiremeter.names.decoders import dns as decoder
+from wiremeter.names.decoders.dns import (
     MAX_ANSWER_BYTES,
     MAX_ANSWER_CHARACTERS,
     MAX_QUESTIONS,

@@ -7,7 +7,7 @@ import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.dns import DnsMessage
+from wiremeter.names.decoders.dns import DnsMessage
 from wiremeter.names.dns_transactions import TIMEOUT_NS, DnsTransactions, is_multicast
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 

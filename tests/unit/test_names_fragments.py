@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.fragments import DATAGRAMS_MAX, MORE_FRAGMENTS, PATIENCE_NS, Fragments, is_fragment
+from wiremeter.names.decoders.fragments import DATAGRAMS_MAX, MORE_FRAGMENTS, PATIENCE_NS, Fragments, is_fragment
 from wiremeter.names.payloads import Payload
 
 from .payload_records import DNS, MS, START_NS, UDP, key, payload

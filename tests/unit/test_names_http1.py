@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.http1 import (
+from wiremeter.names.decoders.http1 import (
     MAX_HEAD_BYTES,
     MAX_OUTSTANDING,
     Http1Decoder,

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiremeter.names.quic import VERSIONS, QuicDecoder, client_keys, looks_like_quic_initial
+from wiremeter.names.decoders.quic import VERSIONS, QuicDecoder, client_keys, looks_like_quic_initial
 from wiremeter.names.records import QuicHandshake
 
 from .tls_hellos import ALPN, ECH, QUIC_FLOW, SNI, SUPPORTED_VERSIONS, client_hello, protocols, server_name, versions

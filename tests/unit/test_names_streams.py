@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.streams import (
+from wiremeter.names.decoders.streams import (
     FAR_BYTES,
     HELD_BYTES,
     HELD_NS,

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiremeter.names.records import DecodeError, TlsHandshake
-from wiremeter.names.tls import (
+from wiremeter.names.decoders.tls import (
     CLIENT_HELLO,
     SERVER_HELLO,
     HandshakeReader,
@@ -24,6 +23,7 @@ from wiremeter.names.tls import (
     parse_server_hello,
     partial_client_hello,
 )
+from wiremeter.names.records import DecodeError, TlsHandshake
 
 from .tls_hellos import (
     ALPN,

@@ -7,11 +7,13 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
-from wiremeter.names import http1, http2, tls
-from wiremeter.names.applications import tcp_application
-from wiremeter.names.dns import DnsMessage, DnsStream, decode_message
-from wiremeter.names.http1 import Http1Decoder
-from wiremeter.names.http2 import Http2Decoder
+from wiremeter.names.decoders import http1, http2, tls
+from wiremeter.names.decoders.applications import tcp_application
+from wiremeter.names.decoders.dns import DnsMessage, DnsStream, decode_message
+from wiremeter.names.decoders.http1 import Http1Decoder
+from wiremeter.names.decoders.http2 import Http2Decoder
+from wiremeter.names.decoders.streams import Chunk, Gap, StreamReader
+from wiremeter.names.decoders.tls import TlsDecoder
 from wiremeter.names.records import (
     NAMELESS,
     DecodeError,
@@ -22,8 +24,6 @@ from wiremeter.names.records import (
     TlsHandshake,
     Transaction,
 )
-from wiremeter.names.streams import Chunk, Gap, StreamReader
-from wiremeter.names.tls import TlsDecoder
 
 TCP_SYN, TCP_ACK = 0x02, 0x10
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.names.dns import DnsMessage
+from wiremeter.names.decoders.dns import DnsMessage
 from wiremeter.names.matching import ConversationHashes, HashIndex, rows_of_keys
 from wiremeter.names.records import FlowKey, FlowName, Transaction
 

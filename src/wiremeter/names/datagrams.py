@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wiremeter.names.applications import udp_application
-from wiremeter.names.quic import QuicDecoder, looks_like_quic_initial
+from wiremeter.names.decoders.applications import udp_application
+from wiremeter.names.decoders.quic import QuicDecoder, looks_like_quic_initial
 from wiremeter.names.records import NAMELESS, DecodeError, FlowKey, FlowName, QuicHandshake, Transaction
 
 

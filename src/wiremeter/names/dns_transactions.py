@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from wiremeter.names.dns import DnsMessage
+from wiremeter.names.decoders.dns import DnsMessage
 from wiremeter.names.records import DnsTransaction, FlowKey
 
 #: A question that waited so long ends unanswered. Stub resolvers ask again or give up after 5 s.

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from wiremeter.names.connections import TcpConversation
 from wiremeter.names.conversations import Conversation, DnsHeard, KnownNames, Listening, canonical
 from wiremeter.names.datagrams import UdpConversation
-from wiremeter.names.dns import DnsMessage, decode_message, looks_like_dns
+from wiremeter.names.decoders.dns import DnsMessage, decode_message, looks_like_dns
+from wiremeter.names.decoders.fragments import Fragments, is_fragment
 from wiremeter.names.dns_transactions import DnsTransactions
 from wiremeter.names.domains import DomainCache
-from wiremeter.names.fragments import Fragments, is_fragment
 from wiremeter.names.matching import TCP, TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
 from wiremeter.names.payloads import Payload
 from wiremeter.names.records import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from wiremeter.names.http1 import MAX_PATH, host_name
+from wiremeter.names.decoders.http1 import MAX_PATH, host_name
 from wiremeter.names.records import DecodeError, FlowKey, HttpTransaction
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from wiremeter.names.ja4 import ja4
-from wiremeter.names.records import DecodeError, FlowKey, QuicHandshake
-from wiremeter.names.tls import (
+from wiremeter.names.decoders.ja4 import ja4
+from wiremeter.names.decoders.tls import (
     CLIENT_HELLO,
     LONGEST_HELLO,
     ClientHello,
@@ -24,6 +23,7 @@ from wiremeter.names.tls import (
     partial_client_hello,
     protocol_text,
 )
+from wiremeter.names.records import DecodeError, FlowKey, QuicHandshake
 
 
 class Version(NamedTuple):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from wiremeter.names import http1, http2, tls
+from wiremeter.names.decoders import http1, http2, tls
 
 
 class _Tcp(NamedTuple):

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from wiremeter.names.ja4 import ja4, ja4s
+from wiremeter.names.decoders.ja4 import ja4, ja4s
+from wiremeter.names.decoders.tls_registry import cipher_name, newest_version, version_name
 from wiremeter.names.records import DecodeError, FlowKey, TlsHandshake
-from wiremeter.names.tls_registry import cipher_name, newest_version, version_name
 
 # Content types of records (RFC 8446, section 5.1) and types of handshake messages (section 4).
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE, _APPLICATION_DATA, _HEARTBEAT = 20, 21, 22, 23, 24
