@@ -4,10 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wiremeter.datapath.naming import NameOptions
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
     from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
     from wiremeter.sources.live import Monitor
-    from wiremeter.sources.naming import NameOptions
     from wiremeter.sources.simulation import simulate
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     homes = {
         "Monitor": "wiremeter.sources.live",
-        "NameOptions": "wiremeter.sources.naming",
+        "NameOptions": "wiremeter.datapath.naming",
         "simulate": "wiremeter.sources.simulation",
     }
     usual = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"

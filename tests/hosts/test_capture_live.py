@@ -15,12 +15,12 @@ from benchmarks.generator import Generator
 from benchmarks.loads import dns_heavy, imix, small
 from benchmarks.namespaces import RECEIVER, SENDER, Namespace, ifindex, veth_with_napi
 
+from wiremeter.datapath.capture import CaptureEngine
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.kernel import Hook
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.packet_ring import BLOCK_BYTES
 from wiremeter.errors import InputError
-from wiremeter.sources.capture_live import CaptureEngine
 from wiremeter.sources.live import Monitor
 
 from . import devices, senders

@@ -124,8 +124,8 @@ def _listen(
 ) -> bytes:
     """The monitor's process: posts when it is attached, and closes the monitor when it is told to stop."""
     from wiremeter import Monitor
+    from wiremeter.datapath.naming import NameOptions
     from wiremeter.sinks.name_totals import NameTotals
-    from wiremeter.sources.naming import NameOptions
 
     batches: list[FlowBatch] = []
     totals = NameTotals(100)

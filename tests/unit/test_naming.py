@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wiremeter.datapath import naming
+from wiremeter.datapath.naming import NO_NAMES, NameOptions, Naming
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, FLOW, Attachment, FlowBatch, empty_rows
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
-from wiremeter.sources import naming
-from wiremeter.sources.naming import NO_NAMES, NameOptions, Naming
 
 CLIENT, SERVER, RESOLVER = (bytes(10) + b"\xff\xff" + bytes([10, 0, 0, n]) for n in (1, 2, 53))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from wiremeter.sources.naming import NameOptions
+from wiremeter.datapath.naming import NameOptions
 
 if TYPE_CHECKING:
     from wiremeter.agent.settings import Settings

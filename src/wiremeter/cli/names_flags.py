@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wiremeter.sources.naming import NameOptions
+    from wiremeter.datapath.naming import NameOptions
 
 NONE = "none"
 
@@ -36,7 +36,7 @@ def names_list(text: str) -> tuple[str, ...]:
 
 def name_options(args: argparse.Namespace) -> NameOptions:
     """What the flags ask for. Raises InputError for a kind that is not known, or a limit out of range."""
-    from wiremeter.sources.naming import NameOptions
+    from wiremeter.datapath.naming import NameOptions
 
     given = {
         "kinds": args.names,

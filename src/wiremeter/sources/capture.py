@@ -15,11 +15,11 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
 from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.naming import NO_NAMES, NameOptions, Naming
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
 from wiremeter.names.payloads import PayloadBlock
 from wiremeter.sources.capture_file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
-from wiremeter.sources.naming import NO_NAMES, NameOptions, Naming
 
 EngineName = Literal["host", "kernel"]
 

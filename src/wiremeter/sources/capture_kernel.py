@@ -13,12 +13,12 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.host import LINK_ETHERNET
 from wiremeter.datapath.kernel import Hook, KernelEngine
 from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.naming import NO_NAMES, NameOptions
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
 from wiremeter.linux.host import read_host
 from wiremeter.sources.capture import HostMeter, OnPayloads
 from wiremeter.sources.capture_file import Frames
-from wiremeter.sources.naming import NO_NAMES, NameOptions
 
 ETHERNET_BYTES = 14
 #: Longest frame that a tc test run takes with 4 KiB pages. An XDP one takes fragments too, some 70 KiB.

@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from wiremeter.datapath.capture import CaptureEngine
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.naming import NameOptions, Naming
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.libbpf.attach import enable_statistics
@@ -26,9 +28,7 @@ from wiremeter.linux.host import read_host
 from wiremeter.linux.netlink import LinkWatch
 from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, capture_problems, host_problems
 from wiremeter.sources.auditor import Auditor
-from wiremeter.sources.capture_live import CaptureEngine
 from wiremeter.sources.early_flips import EarlyFlips
-from wiremeter.sources.naming import NameOptions, Naming
 from wiremeter.sources.tracker import Metered, Tracker
 
 log = logging.getLogger(__name__)
