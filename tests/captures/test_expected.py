@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from wiremeter.captures.file import CaptureFile, Frames
+from wiremeter.captures.replay import HostMeter
 from wiremeter.cli.main import main
 from wiremeter.cli.totals import totals_document
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch
-from wiremeter.sources.capture import HostMeter
-from wiremeter.sources.capture_file import CaptureFile, Frames
 
 from .expectation import differences, expected_holdings, our_holdings, remainder
 

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from wiremeter.captures.file import CaptureFile
 from wiremeter.datapath.host import LINK_ETHERNET
 from wiremeter.errors import InputError
-from wiremeter.sources.capture_file import CaptureFile
 
 ROOT = Path(__file__).parents[2]
 #: Captures of other projects, beside the repository where they are.

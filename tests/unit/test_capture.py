@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from captures.build import ETHERNET, SECOND, Pcapng, Record, ethernet, pcap, udp, udp6
 from captures.expectation import differences, our_holdings
+from wiremeter.captures.file import CaptureFile
+from wiremeter.captures.replay import CaptureReplay
 from wiremeter.cli.totals import totals_document
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Tally
-from wiremeter.sources.capture import CaptureReplay
-from wiremeter.sources.capture_file import CaptureFile
 
 T0 = 1_700_000_000 * SECOND
 FRAME = ethernet(udp())

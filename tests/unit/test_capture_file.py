@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captures.build import SECOND, Pcapng, Record, ethernet, pcap, udp
+from wiremeter.captures.file import CaptureFile
 from wiremeter.datapath.host import LINK_ETHERNET
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
-from wiremeter.sources.capture_file import CaptureFile
 
 FRAME = ethernet(udp())
 T0 = 1_700_000_000 * SECOND

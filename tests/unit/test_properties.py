@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from wiremeter.captures.file import Frames
 from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.interval import Interval
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.rows import merge_rows
 from wiremeter.flows.batch import Attachment, FlowBatch, Tally
 from wiremeter.flows.top import conversations
-from wiremeter.sources.capture_file import Frames
 from wiremeter.sources.profiles import PROFILES
 from wiremeter.sources.simulation import Simulation
 from wiremeter.sources.synthetic_frames import FrameBuilder

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import wiremeter
+from wiremeter.captures.replay import CaptureReplay, HostMeter
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import VLAN_NONE, address_text
-from wiremeter.sources.capture import CaptureReplay, HostMeter
 from wiremeter.sources.profiles import PROFILES
 from wiremeter.sources.simulation import START_NS, Simulation, simulate
 

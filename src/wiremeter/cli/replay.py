@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from wiremeter.cli.names_flags import add_name_flags, name_options
 
 if TYPE_CHECKING:
+    from wiremeter.captures.file import CaptureFile
+    from wiremeter.captures.replay import CaptureReplay
     from wiremeter.flows.batch import FlowBatch
-    from wiremeter.sources.capture import CaptureReplay
-    from wiremeter.sources.capture_file import CaptureFile
 
 _TOP = 10
 _BAR_AFTER_SECONDS = 0.5
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises InputError for a file that is no capture or has a link type that is not read.
     """
-    from wiremeter.sources.capture import CaptureReplay
+    from wiremeter.captures.replay import CaptureReplay
 
     write = _write_json if args.format == "json" else _write_text
     with _progress(args) as on_progress:

@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from wiremeter.captures.replay import CaptureReplay, HostMeter
 from wiremeter.datapath.interval import MAX_FLOWS
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import Attachment, FlowBatch
-from wiremeter.sources.capture import CaptureReplay, HostMeter
 from wiremeter.sources.expected import Expected
 from wiremeter.sources.profiles import PROTOCOLS, Exchange, find_profile
 from wiremeter.sources.synthetic_frames import NO_VLAN, FrameBuilder, Packets, pcap_header

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.captures.file import Frames
 from wiremeter.datapath.host import LINK_ETHERNET
-from wiremeter.sources.capture_file import Frames
 
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 #: `protocol` of packets that are ARP instead of IP.

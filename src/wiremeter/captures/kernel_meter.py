@@ -9,6 +9,8 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.captures.file import Frames
+from wiremeter.captures.replay import HostMeter, OnPayloads
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.host import LINK_ETHERNET
 from wiremeter.datapath.kernel import Hook, KernelEngine
@@ -17,8 +19,6 @@ from wiremeter.datapath.naming import NO_NAMES, NameOptions
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
 from wiremeter.linux.host import read_host
-from wiremeter.sources.capture import HostMeter, OnPayloads
-from wiremeter.sources.capture_file import Frames
 
 ETHERNET_BYTES = 14
 #: Longest frame that a tc test run takes with 4 KiB pages. An XDP one takes fragments too, some 70 KiB.

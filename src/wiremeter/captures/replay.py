@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from wiremeter.captures.file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
@@ -19,7 +20,6 @@ from wiremeter.datapath.naming import NO_NAMES, NameOptions, Naming
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
 from wiremeter.names.payloads import PayloadBlock
-from wiremeter.sources.capture_file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
 
 EngineName = Literal["host", "kernel"]
 
@@ -268,7 +268,7 @@ def _open_meter(
     if engine == "host":
         return HostMeter(table_lines=table_lines, names=names, on_payloads=on_payloads)
     try:
-        from wiremeter.sources.capture_kernel import KernelMeter
+        from wiremeter.captures.kernel_meter import KernelMeter
     except ImportError as error:  # pragma: no cover - not on Linux
         raise InputError(f"there is no kernel engine here ({error}): use the host engine") from error
     return KernelMeter(table_lines=table_lines, names=names, on_payloads=on_payloads)

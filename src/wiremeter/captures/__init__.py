@@ -1,0 +1,1 @@
+"""Capture files: reading them, and sending their frames through an engine."""
