@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
     from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
     from wiremeter.sources.live import Monitor
-    from wiremeter.sources.simulation import simulate
+    from wiremeter.synthetic.simulation import simulate
 
 __version__ = "0.1.0"
 
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
     homes = {
         "Monitor": "wiremeter.sources.live",
         "NameOptions": "wiremeter.datapath.naming",
-        "simulate": "wiremeter.sources.simulation",
+        "simulate": "wiremeter.synthetic.simulation",
     }
     usual = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"
     home = homes.get(name, usual)

@@ -16,9 +16,9 @@ from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.rows import merge_rows
 from wiremeter.flows.batch import Attachment, FlowBatch, Tally
 from wiremeter.flows.top import conversations
-from wiremeter.sources.profiles import PROFILES
-from wiremeter.sources.simulation import Simulation
-from wiremeter.sources.synthetic_frames import FrameBuilder
+from wiremeter.synthetic.frames import FrameBuilder
+from wiremeter.synthetic.profiles import PROFILES
+from wiremeter.synthetic.simulation import Simulation
 
 from .flow_rows import Amounts, Key, flow_rows, flows_of, regions
 

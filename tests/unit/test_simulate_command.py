@@ -12,8 +12,8 @@ import pytest
 
 from wiremeter.cli.main import main
 from wiremeter.errors import WiremeterError
-from wiremeter.sources.profiles import PROFILES
-from wiremeter.sources.simulation import Simulation
+from wiremeter.synthetic.profiles import PROFILES
+from wiremeter.synthetic.simulation import Simulation
 
 SMALL = ("--seconds", "1", "--packets-per-second", "500")
 

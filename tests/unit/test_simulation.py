@@ -16,8 +16,8 @@ import wiremeter
 from wiremeter.captures.replay import CaptureReplay, HostMeter
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import VLAN_NONE, address_text
-from wiremeter.sources.profiles import PROFILES
-from wiremeter.sources.simulation import START_NS, Simulation, simulate
+from wiremeter.synthetic.profiles import PROFILES
+from wiremeter.synthetic.simulation import START_NS, Simulation, simulate
 
 SMALL = {"seconds": 1.0, "packets_per_second": 1500.0}
 
@@ -256,7 +256,7 @@ class Losing(HostMeter):
 
 
 def test_a_meter_that_loses_packets_is_found(monkeypatch):
-    monkeypatch.setattr("wiremeter.sources.simulation.HostMeter", Losing)
+    monkeypatch.setattr("wiremeter.synthetic.simulation.HostMeter", Losing)
     with pytest.raises(WiremeterError, match=r"packets seen: 1500 made, 1499 metered.*please report") as caught:
         list(simulate("web", **SMALL))
     assert not isinstance(caught.value, InputError)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from wiremeter.cli.replay import _interval, _top
-from wiremeter.sources.profiles import PROFILES
+from wiremeter.synthetic.profiles import PROFILES
 
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
-    from wiremeter.sources.simulation import Simulation
+    from wiremeter.synthetic.simulation import Simulation
 
 _TOP = 10
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises InputError for a flag out of range, WiremeterError if the meter did not find what was made.
     """
-    from wiremeter.sources.simulation import Simulation
+    from wiremeter.synthetic.simulation import Simulation
 
     if args.listen and args.interval is None:
         args.interval = 1.0
@@ -114,7 +114,7 @@ def _exposed(args: argparse.Namespace) -> Iterator[Callable[[FlowBatch], None]]:
     from wiremeter.agent.settings import load_settings
     from wiremeter.agent.vitals import Vitals
     from wiremeter.sinks.prometheus import PrometheusSink
-    from wiremeter.sources.simulation import START_NS
+    from wiremeter.synthetic.simulation import START_NS
 
     logs.configure()
     sink, vitals = PrometheusSink(__version__, mode="simulated"), Vitals(args.interval)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.sources.synthetic_frames import ICMP, NOT_IP, TCP, UDP, Packets
+from wiremeter.synthetic.frames import ICMP, NOT_IP, TCP, UDP, Packets
 
 _ETHERNET_BYTES, _TAG_BYTES, _ARP_BYTES = 14, 4, 28
 _IP_BYTES = {4: 20, 6: 40}

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.sources.profiles import FULL, OF_SERVER, Exchange
-from wiremeter.sources.synthetic_frames import (
+from wiremeter.synthetic.frames import (
     ANYWHERE_MAX,
     ICMP,
     IPV4_ANYWHERE,
@@ -19,6 +18,7 @@ from wiremeter.sources.synthetic_frames import (
     UDP,
     Packets,
 )
+from wiremeter.synthetic.profiles import FULL, OF_SERVER, Exchange
 
 _NUMBERS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "arp": NOT_IP}
 #: Headers from IP on, by protocol and IP version; what the MTU leaves is payload.

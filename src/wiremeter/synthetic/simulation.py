@@ -16,10 +16,10 @@ from wiremeter.captures.replay import CaptureReplay, HostMeter
 from wiremeter.datapath.interval import MAX_FLOWS
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import Attachment, FlowBatch
-from wiremeter.sources.expected import Expected
-from wiremeter.sources.profiles import PROTOCOLS, Exchange, find_profile
-from wiremeter.sources.synthetic_frames import NO_VLAN, FrameBuilder, Packets, pcap_header
-from wiremeter.sources.synthetic_traffic import Traffic
+from wiremeter.synthetic.expected import Expected
+from wiremeter.synthetic.frames import NO_VLAN, FrameBuilder, Packets, pcap_header
+from wiremeter.synthetic.profiles import PROTOCOLS, Exchange, find_profile
+from wiremeter.synthetic.traffic import Traffic
 
 log = logging.getLogger(__name__)
 

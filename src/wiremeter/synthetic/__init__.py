@@ -1,0 +1,1 @@
+"""Simulated traffic, and the totals it must give."""
