@@ -26,10 +26,10 @@ from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import FLOW
 from wiremeter.libbpf.testrun import run_program
+from wiremeter.metering.monitor import Monitor
 from wiremeter.names.namer import Namer
 from wiremeter.names.payloads import LIMIT_DEFAULT, Payload
 from wiremeter.names.records import FlowKey
-from wiremeter.sources.live import Monitor
 
 UNINTERESTING = "test run (warm), packets of no interest, ns that names add"
 SENT = "test run (warm), packets whose payload is sent, ns that names add"

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from wiremeter.datapath.naming import NameOptions
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
     from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
-    from wiremeter.sources.live import Monitor
+    from wiremeter.metering.monitor import Monitor
     from wiremeter.synthetic.simulation import simulate
 
 __version__ = "0.1.0"
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     homes = {
-        "Monitor": "wiremeter.sources.live",
+        "Monitor": "wiremeter.metering.monitor",
         "NameOptions": "wiremeter.datapath.naming",
         "simulate": "wiremeter.synthetic.simulation",
     }

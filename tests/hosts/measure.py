@@ -171,7 +171,7 @@ def start_meter(
     host: Host, *devices: str, attach: Attach = "auto", interval: float = INTERVAL_SECONDS, **options: Any
 ) -> Meter:
     """Start a Monitor on the devices of `host`, in a process of its own; it is not yet attached."""
-    import wiremeter.sources.live  # noqa: F401  here, so that the forked process need not
+    import wiremeter.metering.monitor  # noqa: F401  here, so that the forked process need not
 
     board = Board()
     settings = {"flow_table": FLOW_TABLE, **options}

@@ -21,7 +21,7 @@ from wiremeter.datapath.kernel import Hook
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.packet_ring import BLOCK_BYTES
 from wiremeter.errors import InputError
-from wiremeter.sources.live import Monitor
+from wiremeter.metering.monitor import Monitor
 
 from . import devices, senders
 from .measure import metering

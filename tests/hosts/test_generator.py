@@ -18,7 +18,7 @@ from benchmarks.loads import LOADS, Load, dns_heavy, imix, small
 from benchmarks.namespaces import RECEIVER, SENDER, Namespace, device_counter, veth_with_napi
 
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.sources.live import Monitor
+from wiremeter.metering.monitor import Monitor
 
 pytestmark = pytest.mark.kernel
 

@@ -108,8 +108,7 @@ def listening(
 
     options: of NameOptions.
     """
-    import wiremeter.names.namer
-    import wiremeter.sources.live  # noqa: F401  here, so that the forked process need not
+    import wiremeter.metering.monitor  # noqa: F401  here, so that the forked process need not
 
     board = Board()
     devices = tuple(each.device for each in (port, *more))

@@ -22,9 +22,9 @@ from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.kernel import Hook, KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.flows.batch import Direction
+from wiremeter.metering.monitor import Monitor
 from wiremeter.names.payloads import Payload
 from wiremeter.names.records import FlowKey
-from wiremeter.sources.live import Monitor
 
 from . import packets as p
 from .bench import CPUS, ENTRIES, TC, Bench, is_accepted, load_only
@@ -414,7 +414,7 @@ def test_rings_wake_their_reader_when_a_quarter_is_full_and_not_before() -> None
 def test_a_monitor_whose_time_for_names_is_over_waits_for_the_end_of_its_interval_without_turning(
     wire: tuple[Port, Port], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wiremeter.sources.live.NAMES_SHARE", 0.0)
+    monkeypatch.setattr("wiremeter.metering.monitor.NAMES_SHARE", 0.0)
     ours, _ = wire
     frame = udp("dns", bytes(1000), dport=53).frame
     with ours.host.entered(), Monitor(ours.device, interval=0.5, attach="tcx") as monitor:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, ARPHRD_NONE, Device
 from wiremeter.linux.host import HostFacts
 from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport
-from wiremeter.sources.attach_policy import (
+from wiremeter.metering.attach_policy import (
     REQUESTED_MODES,
     SINGLE_BUFFER_MTU,
     AttachPlan,

@@ -20,7 +20,7 @@ from wiremeter.flows.batch import Direction, Tally
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device, read_devices
 from wiremeter.linux.netlink import RouteSocket
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc, XdpSlot
-from wiremeter.sources.conventions import (
+from wiremeter.metering.conventions import (
     Convention,
     QdiscGain,
     convention_of,

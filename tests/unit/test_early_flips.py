@@ -15,7 +15,7 @@ from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import ETHERTYPE_COUNTER
-from wiremeter.sources.early_flips import EarlyFlips
+from wiremeter.metering.early_flips import EarlyFlips
 
 
 class Engine:

@@ -14,7 +14,7 @@ from wiremeter.flows.batch import FlowBatch
 from wiremeter.sinks.prometheus import DOMAINS, PrometheusSink
 
 if TYPE_CHECKING:
-    from wiremeter.sources.live import Monitor
+    from wiremeter.metering.monitor import Monitor
 
 
 class Exposed:

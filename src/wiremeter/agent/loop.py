@@ -47,7 +47,7 @@ class Meter(Protocol):
 def open_monitor(settings: Settings) -> Meter:
     """The live meter that the settings ask for. Raises what wiremeter.Monitor raises."""
     from wiremeter.agent.naming import name_options
-    from wiremeter.sources.live import Monitor
+    from wiremeter.metering.monitor import Monitor
 
     return Monitor(
         *settings.interfaces,

@@ -15,7 +15,7 @@ from wiremeter.datapath.layout import CAPTURE_RING_BYTES, TablePlan, names_bytes
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.linux.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import KERNEL_FEATURES, HostFacts, read_host
-from wiremeter.sources.attach_policy import (
+from wiremeter.metering.attach_policy import (
     REQUESTED_MODES,
     AttachPlan,
     RequestedMode,
@@ -24,7 +24,7 @@ from wiremeter.sources.attach_policy import (
     host_problems,
     plan_attach,
 )
-from wiremeter.sources.conventions import convention_of
+from wiremeter.metering.conventions import convention_of
 
 #: Offloads that decide what XDP sees and how device counters count.
 OFFLOADS = (

@@ -183,7 +183,7 @@ def _selection(args: argparse.Namespace, default_top: int) -> Selection:
 def _open_monitor(args: argparse.Namespace) -> BatchSource:
     from wiremeter.agent.naming import name_options
     from wiremeter.agent.settings import load_settings
-    from wiremeter.sources.live import Monitor
+    from wiremeter.metering.monitor import Monitor
 
     flags = {name: value for name, value in vars(args).items() if name in _METERING}
     if "interfaces" in flags:

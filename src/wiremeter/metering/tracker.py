@@ -14,7 +14,7 @@ from wiremeter.flows.batch import Attachment, AttachMode, Direction
 from wiremeter.libbpf.attach import remove_stale_filters
 from wiremeter.linux.devices import Device, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import HostFacts
-from wiremeter.sources.attach_policy import AttachPlan, RequestedMode, plan_attach
+from wiremeter.metering.attach_policy import AttachPlan, RequestedMode, plan_attach
 
 log = logging.getLogger(__name__)
 

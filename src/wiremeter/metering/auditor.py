@@ -12,8 +12,8 @@ from wiremeter.datapath.interval import Interval
 from wiremeter.flows.batch import Attachment, Audit, KernelCounters, Tally
 from wiremeter.linux.netlink import RouteSocket
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
-from wiremeter.sources.conventions import NO_GAIN, QdiscGain, convention_of, explain_difference
-from wiremeter.sources.tracker import Metered
+from wiremeter.metering.conventions import NO_GAIN, QdiscGain, convention_of, explain_difference
+from wiremeter.metering.tracker import Metered
 
 #: From a reading to the flip that follows it; what crosses a device meanwhile is counted on one side only.
 FLIP_SECONDS = 0.0005

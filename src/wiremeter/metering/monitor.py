@@ -26,10 +26,10 @@ from wiremeter.libbpf.attach import enable_statistics
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.host import read_host
 from wiremeter.linux.netlink import LinkWatch
-from wiremeter.sources.attach_policy import REQUESTED_MODES, RequestedMode, capture_problems, host_problems
-from wiremeter.sources.auditor import Auditor
-from wiremeter.sources.early_flips import EarlyFlips
-from wiremeter.sources.tracker import Metered, Tracker
+from wiremeter.metering.attach_policy import REQUESTED_MODES, RequestedMode, capture_problems, host_problems
+from wiremeter.metering.auditor import Auditor
+from wiremeter.metering.early_flips import EarlyFlips
+from wiremeter.metering.tracker import Metered, Tracker
 
 log = logging.getLogger(__name__)
 

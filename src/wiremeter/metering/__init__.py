@@ -1,0 +1,1 @@
+"""The live meter: which devices, attached how, read when, and checked against the kernel's own counters."""
