@@ -18,9 +18,9 @@ import pytest
 from wiremeter.captures.file import CaptureFile, Frames
 from wiremeter.captures.replay import HostMeter
 from wiremeter.cli.main import main
-from wiremeter.cli.totals import totals_document
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch
+from wiremeter.reports.totals import totals_document
 
 from .expectation import differences, expected_holdings, our_holdings, remainder
 

@@ -16,9 +16,9 @@ from captures.build import ETHERNET, SECOND, Pcapng, Record, ethernet, pcap, udp
 from captures.expectation import differences, our_holdings
 from wiremeter.captures.file import CaptureFile
 from wiremeter.captures.replay import CaptureReplay
-from wiremeter.cli.totals import totals_document
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Tally
+from wiremeter.reports.totals import totals_document
 
 T0 = 1_700_000_000 * SECOND
 FRAME = ethernet(udp())

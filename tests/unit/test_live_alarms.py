@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from wiremeter.flows.batch import FlowBatch, Health, Tally
-from wiremeter.tui.alarms import AlarmLog, alarms
+from wiremeter.reports.findings import AlarmLog, alarms
 
 from .live_batches import SECOND_NS, START_NS, make_batch
 

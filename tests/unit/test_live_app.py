@@ -15,8 +15,8 @@ from textual.widgets import Input, Static
 from wiremeter.errors import KernelError, WiremeterError
 from wiremeter.flows.batch import FlowBatch, Health, Tally
 from wiremeter.names.records import FlowName, Transactions
+from wiremeter.reports.selection import Selection
 from wiremeter.tui.app import LiveApp, save_screenshot
-from wiremeter.tui.selection import Selection
 from wiremeter.tui.widgets import Table
 
 from .live_batches import SECOND_NS, START_NS, asked, flow, make_batch

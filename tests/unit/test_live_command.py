@@ -19,7 +19,7 @@ from wiremeter.cli import live
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.top import SORT_KEYS
-from wiremeter.tui.selection import VIEWS
+from wiremeter.reports.selection import VIEWS
 
 from .live_batches import SECOND_NS, START_NS, flow, make_batch
 

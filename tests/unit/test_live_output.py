@@ -12,9 +12,9 @@ import numpy as np
 from wiremeter.flows.batch import FlowBatch, Health, KernelCounters, ProgramStats, Tally
 from wiremeter.flows.filter import compile_filter
 from wiremeter.names.records import FlowName, Transactions
-from wiremeter.tui.document import document
-from wiremeter.tui.selection import Selection
-from wiremeter.tui.text import text_block
+from wiremeter.reports.document import document
+from wiremeter.reports.selection import Selection
+from wiremeter.reports.text import text_block
 
 from .live_batches import asked, flow, make_batch
 

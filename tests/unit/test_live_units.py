@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.tui.cells import bar, elide, endpoint, flags_text, sparkline, utc_time
-from wiremeter.tui.units import CELL_WIDTH, cell, count, percent, rate_text, scale
+from wiremeter.reports.cells import bar, elide, endpoint, flags_text, sparkline, utc_time
+from wiremeter.reports.units import CELL_WIDTH, cell, count, percent, rate_text, scale
 
 from .live_batches import packed
 

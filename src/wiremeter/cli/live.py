@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
-    from wiremeter.tui.selection import Selection
+    from wiremeter.reports.selection import Selection
 
 #: Flows that the interactive view keeps ready to be scrolled through, and the other formats show.
 INTERACTIVE_TOP = 200
@@ -166,7 +166,7 @@ def _is_interactive(args: argparse.Namespace) -> bool:
 
 def _selection(args: argparse.Namespace, default_top: int) -> Selection:
     from wiremeter.flows.filter import compile_filter
-    from wiremeter.tui.selection import Selection
+    from wiremeter.reports.selection import Selection
 
     return Selection(
         sort=args.sort,
@@ -240,7 +240,7 @@ def _print(source: BatchSource, args: argparse.Namespace, selection: Selection) 
 
 def _text_writer(selection: Selection) -> Callable[[FlowBatch], str]:
     from wiremeter.flows.batch import Health
-    from wiremeter.tui.text import text_block
+    from wiremeter.reports.text import text_block
 
     before = Health()
 
@@ -257,7 +257,7 @@ def _json_writer(selection: Selection, *, is_single: bool) -> Callable[[FlowBatc
     import msgspec
 
     from wiremeter.flows.batch import Health
-    from wiremeter.tui.document import document
+    from wiremeter.reports.document import document
 
     before = Health()
 

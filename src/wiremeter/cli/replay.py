@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_json(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
-    from wiremeter.cli.totals import totals_document
+    from wiremeter.reports.totals import totals_document
 
     source: dict[str, Any] = {
         "kind": "capture",
@@ -107,7 +107,7 @@ def _write_json(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespac
 
 
 def _write_text(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
-    from wiremeter.cli.totals_text import totals_text
+    from wiremeter.reports.totals_text import totals_text
 
     title = ", ".join("standard input" if file == "-" else file for file in replay.files)
     linktype = ", ".join(replay.linktypes)

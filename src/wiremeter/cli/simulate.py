@@ -132,7 +132,7 @@ def _exposed(args: argparse.Namespace) -> Iterator[Callable[[FlowBatch], None]]:
 
 
 def _write_json(batch: FlowBatch, simulation: Simulation, args: argparse.Namespace) -> None:
-    from wiremeter.cli.totals import totals_document
+    from wiremeter.reports.totals import totals_document
 
     expected = simulation.expected
     source: dict[str, Any] = {
@@ -150,7 +150,7 @@ def _write_json(batch: FlowBatch, simulation: Simulation, args: argparse.Namespa
 
 
 def _write_text(batch: FlowBatch, simulation: Simulation, args: argparse.Namespace) -> None:
-    from wiremeter.cli.totals_text import totals_text
+    from wiremeter.reports.totals_text import totals_text
 
     title = f"profile {args.profile}, seed {args.seed}"
     expected = simulation.expected

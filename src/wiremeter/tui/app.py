@@ -24,12 +24,8 @@ from wiremeter.flows.by_name import TOTAL_SORTS
 from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
 from wiremeter.flows.filter import FilterError, compile_filter
 from wiremeter.flows.top import SORT_KEYS, DeviceRate, History, device_rates
-from wiremeter.tui import palette, panels
-from wiremeter.tui.alarms import AlarmLog, alarms
-from wiremeter.tui.dns_rows import dns_rows
-from wiremeter.tui.flow_rows import flow_rows
-from wiremeter.tui.screens import AuditSheet, Sheet, help_text
-from wiremeter.tui.selection import (
+from wiremeter.reports.findings import AlarmLog, alarms
+from wiremeter.reports.selection import (
     VIEWS,
     Selected,
     Selection,
@@ -39,6 +35,10 @@ from wiremeter.tui.selection import (
     select_applications,
     select_domains,
 )
+from wiremeter.tui import palette, panels
+from wiremeter.tui.dns_rows import dns_rows
+from wiremeter.tui.flow_rows import flow_rows
+from wiremeter.tui.screens import AuditSheet, Sheet, help_text
 from wiremeter.tui.table import Rows
 from wiremeter.tui.total_rows import total_rows
 from wiremeter.tui.widgets import Table

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from wiremeter.flows.dns import DnsTotal
+from wiremeter.reports.cells import printable
+from wiremeter.reports.selection import Selection
+from wiremeter.reports.units import count, duration_text
 from wiremeter.tui import palette
-from wiremeter.tui.cells import printable
-from wiremeter.tui.selection import Selection
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
-from wiremeter.tui.units import count, duration_text
 
 
 @dataclass(frozen=True, slots=True)

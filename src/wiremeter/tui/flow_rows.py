@@ -13,12 +13,12 @@ from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import SortKey
 from wiremeter.names.records import NAMELESS, FlowName
+from wiremeter.reports.cells import clock_time, endpoint, flags_text
+from wiremeter.reports.selection import Selected, Selection
+from wiremeter.reports.units import cell, percent
 from wiremeter.tui import palette
-from wiremeter.tui.cells import clock_time, endpoint, flags_text
 from wiremeter.tui.panels import rate_units
-from wiremeter.tui.selection import Selected, Selection
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
-from wiremeter.tui.units import cell, percent
 
 #: Evidence that is not the flow's own word, but what is known of its address.
 INFERRED = ("dns_answer", "ptr")

@@ -10,11 +10,11 @@ from rich.text import Text
 from wiremeter.flows.batch import Audit, FlowBatch, Tally
 from wiremeter.flows.dns import RecentDns
 from wiremeter.flows.top import DeviceRate, History, ProtocolTotal
+from wiremeter.reports.cells import bar, clock_time, elide, sparkline
+from wiremeter.reports.findings import Alarm
+from wiremeter.reports.selection import Selected, Selection
+from wiremeter.reports.units import CELL_WIDTH, cell, count, percent, rate_text
 from wiremeter.tui import palette
-from wiremeter.tui.alarms import Alarm
-from wiremeter.tui.cells import bar, clock_time, elide, sparkline
-from wiremeter.tui.selection import Selected, Selection
-from wiremeter.tui.units import CELL_WIDTH, cell, count, percent, rate_text
 
 _RATE_WIDTH = 8
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from rich.text import Text
 
+from wiremeter.reports.cells import elide, printable
 from wiremeter.tui import palette
-from wiremeter.tui.cells import elide, printable
 
 
 @dataclass(frozen=True, slots=True)

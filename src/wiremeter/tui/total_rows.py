@@ -9,12 +9,12 @@ from rich.text import Text
 
 from wiremeter.flows.batch import Tally
 from wiremeter.flows.by_name import NameTotal
+from wiremeter.reports.cells import NO_NAME, printable
+from wiremeter.reports.selection import Selection
+from wiremeter.reports.units import cell, count, percent
 from wiremeter.tui import palette
-from wiremeter.tui.cells import NO_NAME, printable
 from wiremeter.tui.panels import rate_units
-from wiremeter.tui.selection import Selection
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
-from wiremeter.tui.units import cell, count, percent
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.cli import totals
 from wiremeter.flows.batch import VLAN_NONE, FlowBatch
 from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import ethertype_name, protocol_name
 from wiremeter.names.records import NAMELESS
-from wiremeter.tui.cells import endpoint, flags_text, printable, utc_time
+from wiremeter.reports import totals
+from wiremeter.reports.cells import endpoint, flags_text, printable, utc_time
 
 
 def totals_text(batch: FlowBatch, title: str, linktype: str, *, top: int) -> Iterator[str]:

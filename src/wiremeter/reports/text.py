@@ -30,10 +30,10 @@ from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names.records import NAMELESS, FlowName
-from wiremeter.tui.alarms import alarms
-from wiremeter.tui.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable
-from wiremeter.tui.selection import Selected, Selection, has_names, select, select_applications, select_domains
-from wiremeter.tui.units import duration_text, percent, rate_text
+from wiremeter.reports.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable
+from wiremeter.reports.findings import alarms
+from wiremeter.reports.selection import Selected, Selection, has_names, select, select_applications, select_domains
+from wiremeter.reports.units import duration_text, percent, rate_text
 
 
 def text_block(batch: FlowBatch, selection: Selection, before: Health | None = None) -> str:

@@ -46,9 +46,9 @@ from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names.records import FlowName
-from wiremeter.tui.alarms import alarms
-from wiremeter.tui.cells import utc_time
-from wiremeter.tui.selection import Selected, Selection, select, select_applications, select_domains
+from wiremeter.reports.cells import utc_time
+from wiremeter.reports.findings import alarms
+from wiremeter.reports.selection import Selected, Selection, select, select_applications, select_domains
 
 
 def document(batch: FlowBatch, selection: Selection, before: Health | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from wiremeter.flows.batch import FlowBatch, Health
-from wiremeter.tui.units import count
+from wiremeter.reports.units import count
 
 Severity = Literal["fault", "warning", "note"]
 Kind = Literal[
