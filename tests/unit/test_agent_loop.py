@@ -13,10 +13,10 @@ import urllib.request
 import pytest
 
 from wiremeter.agent import loop
-from wiremeter.agent.settings import Listen, Settings
 from wiremeter.agent.watch import REPEAT_SECONDS, Watch
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.batch import Attachment, Health, Tally
+from wiremeter.settings import Listen, Settings
 
 from .fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
 

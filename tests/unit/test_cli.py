@@ -12,9 +12,9 @@ import pytest
 
 from wiremeter import __version__
 from wiremeter.agent import loop
-from wiremeter.agent.settings import NAMES, Listen, Settings
 from wiremeter.cli import agent, main
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
+from wiremeter.settings import NAMES, Listen, Settings
 
 
 def command(name, run):

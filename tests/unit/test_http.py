@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry, Counter
 
 from wiremeter.agent import wsgi_server
 from wiremeter.agent.http import make_app
-from wiremeter.agent.settings import Listen
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.wsgi_server import _refused, serve
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.linux.ports import port_holder
+from wiremeter.settings import Listen
 from wiremeter.sinks import protobuf
 
 ANY_PORT = Listen("127.0.0.1", 0)

@@ -17,11 +17,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from wiremeter.agent.http import make_app
-from wiremeter.agent.settings import Listen
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.wsgi_server import serve
 from wiremeter.flows.batch import FLOW
 from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions
+from wiremeter.settings import Listen
 from wiremeter.sinks.prometheus import PrometheusSink
 
 from .fabricated import fabricate_batch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wiremeter.agent.settings import _PARSERS, NAMES, Listen, Settings, load_settings
 from wiremeter.errors import InputError
+from wiremeter.settings import _PARSERS, NAMES, Listen, Settings, load_settings
 
 
 def from_environment(**variables):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 
 from wiremeter import __version__
 from wiremeter.agent.loop import served
-from wiremeter.agent.settings import Listen
 from wiremeter.agent.vitals import Vitals
 from wiremeter.flows.batch import FlowBatch
+from wiremeter.settings import Listen
 from wiremeter.sinks.prometheus import DOMAINS, PrometheusSink
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from wiremeter import __version__
 from wiremeter.agent.http import make_app
-from wiremeter.agent.settings import Listen, Settings
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Watch, attachment_fields
 from wiremeter.agent.wsgi_server import serve
 from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.settings import Listen, Settings
 from wiremeter.sinks.prometheus import PrometheusSink
 
 log = logging.getLogger(__name__)

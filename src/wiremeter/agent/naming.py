@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 from wiremeter.datapath.naming import NameOptions
 
 if TYPE_CHECKING:
-    from wiremeter.agent.settings import Settings
     from wiremeter.names.namer import Kind
+    from wiremeter.settings import Settings
 
 
 def name_options(settings: Settings) -> NameOptions:

@@ -20,9 +20,9 @@ from socketserver import TCPServer
 from typing import IO, TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from wiremeter.agent.settings import Listen
 from wiremeter.errors import InputError, PermissionNeeded, WiremeterError
 from wiremeter.linux.ports import port_holder
+from wiremeter.settings import Listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

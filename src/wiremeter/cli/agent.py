@@ -6,11 +6,11 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
-from wiremeter.agent.settings import CONFIG_VARIABLE, DEFAULT_LISTEN, ENVIRONMENT_PREFIX, NAMES, load_settings
 from wiremeter.errors import WiremeterError
+from wiremeter.settings import CONFIG_VARIABLE, DEFAULT_LISTEN, ENVIRONMENT_PREFIX, NAMES, load_settings
 
 if TYPE_CHECKING:
-    from wiremeter.agent.settings import Settings
+    from wiremeter.settings import Settings
 
 _EPILOG = f"""\
 Each setting also comes from the environment, such as {ENVIRONMENT_PREFIX}INTERVAL=5s or

@@ -182,8 +182,8 @@ def _selection(args: argparse.Namespace, default_top: int) -> Selection:
 
 def _open_monitor(args: argparse.Namespace) -> BatchSource:
     from wiremeter.agent.naming import name_options
-    from wiremeter.agent.settings import load_settings
     from wiremeter.metering.monitor import Monitor
+    from wiremeter.settings import load_settings
 
     flags = {name: value for name, value in vars(args).items() if name in _METERING}
     if "interfaces" in flags:

@@ -111,8 +111,8 @@ def _exposed(args: argparse.Namespace) -> Iterator[Callable[[FlowBatch], None]]:
     from wiremeter import __version__
     from wiremeter.agent import logs
     from wiremeter.agent.loop import served
-    from wiremeter.agent.settings import load_settings
     from wiremeter.agent.vitals import Vitals
+    from wiremeter.settings import load_settings
     from wiremeter.sinks.prometheus import PrometheusSink
     from wiremeter.synthetic.simulation import START_NS
 
