@@ -20,7 +20,7 @@ from benchmarks.testrun import lines_for
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import Direction
+from wiremeter.flows.columns import Direction
 from wiremeter.libbpf.attach import BEFORE, TCX_EGRESS, TCX_INGRESS, Link, enable_statistics, program_info
 
 GROUP = "live on veth (cold), ns per packet, empty program subtracted"

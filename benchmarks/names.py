@@ -24,7 +24,7 @@ from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import FLOW
+from wiremeter.flows.columns import FLOW
 from wiremeter.libbpf.testrun import run_program
 from wiremeter.metering.monitor import Monitor
 from wiremeter.names.namer import Namer

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wiremeter.datapath.naming import NameOptions
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
-    from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally, address_text
+    from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, KernelCounters, Tally
+    from wiremeter.flows.columns import address_text
     from wiremeter.metering.monitor import Monitor
     from wiremeter.synthetic.simulation import simulate
 
@@ -38,6 +39,7 @@ def __getattr__(name: str) -> Any:
     homes = {
         "Monitor": "wiremeter.metering.monitor",
         "NameOptions": "wiremeter.datapath.naming",
+        "address_text": "wiremeter.flows.columns",
         "simulate": "wiremeter.synthetic.simulation",
     }
     usual = "wiremeter.errors" if name.endswith(("Error", "Needed")) else "wiremeter.flows.batch"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from wiremeter.captures.file import CaptureFile, Frames
-from wiremeter.captures.replay import HostMeter
+from wiremeter.captures.meter import HostMeter
 from wiremeter.cli.main import main
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch

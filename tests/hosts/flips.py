@@ -13,7 +13,7 @@ from .netns import Host, wait_until
 from .wire import Count, Flow, Traffic
 
 if TYPE_CHECKING:
-    from wiremeter.flows.batch import AttachMode, Direction
+    from wiremeter.flows.columns import AttachMode, Direction
 
 
 @contextmanager
@@ -40,7 +40,8 @@ def flipping(
 
 
 def _flip_until_stopped(device: str, direction: Direction, mode: AttachMode, board: Board) -> tuple[Traffic, int]:
-    from wiremeter.datapath.kernel import Hook, KernelEngine
+    from wiremeter.datapath.engine import Hook
+    from wiremeter.datapath.kernel import KernelEngine
     from wiremeter.datapath.layout import plan_tables
 
     flows: dict[Flow, Count] = {}

@@ -282,7 +282,7 @@ def _flows_of(batch: FlowBatch, index: int) -> tuple[dict[Flow, Count], dict[Flo
 
 def flow_of_row(row: Any) -> Flow:
     """The key of a row of dtype FLOW."""
-    from wiremeter.flows.batch import VLAN_NONE, address_text
+    from wiremeter.flows.columns import VLAN_NONE, address_text
 
     return Flow(
         int(row["family"]),

@@ -17,7 +17,7 @@ from benchmarks.namespaces import RECEIVER, SENDER, Namespace, ifindex, veth_wit
 
 from wiremeter.datapath.capture import CaptureEngine
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.kernel import Hook
+from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.packet_ring import BLOCK_BYTES
 from wiremeter.errors import InputError

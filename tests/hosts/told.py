@@ -174,7 +174,7 @@ def _connections_of(batches: list[FlowBatch]) -> dict[FlowName, int]:
 
 def flow_of_key(key: FlowKey) -> Flow:
     """A transaction's flow in the form that captures and senders use."""
-    from wiremeter.flows.batch import address_text
+    from wiremeter.flows.columns import address_text
 
     return Flow(
         key.family, key.protocol, address_text(key.src_addr), key.src_port, address_text(key.dst_addr), key.dst_port

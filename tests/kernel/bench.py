@@ -7,9 +7,11 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
-from wiremeter.datapath.kernel import Hook, KernelAttachment, KernelEngine
-from wiremeter.flows.batch import AttachMode, Audit, Direction
+from wiremeter.datapath.kernel import KernelAttachment, KernelEngine
+from wiremeter.flows.batch import Audit
+from wiremeter.flows.columns import AttachMode, Direction
 
 from .reference import Counts, count_drain
 

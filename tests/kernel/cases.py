@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN, VLAN_NONE
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN, VLAN_NONE
 
 from . import packets as p
 from .packets import ACK, DPORT, ICMPV6, SPORT, SYN, TCP, UDP, ethernet, ipv4, ipv6, over4, over6

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN, VLAN_NONE, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN, VLAN_NONE
 
 VLAN_TYPES = (0x8100, 0x88A8, 0x9100)
 VLAN_TAGS_MAX = 4

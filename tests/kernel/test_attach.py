@@ -13,10 +13,13 @@ import pytest
 
 from hosts import devices, leaks, netns, senders
 from hosts.devices import Port
-from wiremeter.datapath.kernel import Hook, KernelAttachment, KernelEngine
+from wiremeter.datapath.engine import Hook
+from wiremeter.datapath.hooks import remove_stale_filters
+from wiremeter.datapath.kernel import KernelAttachment, KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import AttachMode, Direction, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.libbpf.attach import (
     BEFORE,
     TCX_EGRESS,
@@ -25,7 +28,6 @@ from wiremeter.libbpf.attach import (
     XDP_FLAGS_DRIVER,
     Link,
     filter_program,
-    remove_stale_filters,
     tcx_programs,
     xdp_programs,
 )

@@ -16,7 +16,8 @@ from wiremeter.datapath.interval import Interval
 from wiremeter.datapath.kernel import KernelAttachment, KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import ETHERTYPE_OTHER, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import ETHERTYPE_OTHER
 
 from . import packets as p
 from .bench import CPUS, ENTRIES, audits, load_only

@@ -10,7 +10,8 @@ import pytest
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import ETHERTYPE_NONE, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import ETHERTYPE_NONE
 
 from . import packets as p
 from .bench import CPUS, ENTRIES, TC, Bench, is_accepted

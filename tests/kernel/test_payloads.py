@@ -18,10 +18,11 @@ from hosts import devices, netns
 from hosts.devices import Port
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.host import HostEngine
-from wiremeter.datapath.kernel import Hook, KernelEngine
+from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
-from wiremeter.flows.batch import Direction
+from wiremeter.flows.columns import Direction
 from wiremeter.metering.monitor import Monitor
 from wiremeter.names.payloads import Payload
 from wiremeter.names.records import FlowKey

@@ -10,7 +10,8 @@ import pytest
 
 from hosts import leaks, netns
 from wiremeter import Monitor
-from wiremeter.datapath.kernel import Hook, KernelEngine
+from wiremeter.datapath.engine import Hook
+from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import TablePlan, plan_tables
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
 

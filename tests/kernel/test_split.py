@@ -9,7 +9,8 @@ import pytest
 
 from hosts import devices
 from hosts.devices import Port
-from wiremeter.datapath.kernel import Hook, KernelEngine
+from wiremeter.datapath.engine import Hook
+from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.flows.batch import Tally
 

@@ -7,17 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wiremeter.flows.batch import (
-    COUNTER,
-    ETHERTYPE_COUNTER,
-    FLOW,
-    Attachment,
-    Audit,
-    Direction,
-    FlowBatch,
-    Tally,
-    empty_rows,
-)
+from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Tally
+from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, FLOW, Direction, empty_rows
 from wiremeter.names.records import DnsTransaction, FlowKey, HttpTransaction, QuicHandshake, TlsHandshake, Transactions
 
 ETH0_RX = Attachment(1, "eth0", 2, "rx", "tcx")

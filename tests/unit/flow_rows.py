@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wiremeter.flows.batch import FLOW, VLAN_NONE
+from wiremeter.flows.columns import FLOW, VLAN_NONE
 
 
 class Key(NamedTuple):

@@ -8,20 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wiremeter.flows.batch import (
-    CONNECTIONS,
-    COUNTER,
-    ETHERTYPE_COUNTER,
-    FLOW,
-    VLAN_NONE,
-    Attachment,
-    AttachMode,
-    Audit,
-    FlowBatch,
-    Health,
-    Mode,
-    Tally,
-)
+from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, Tally
+from wiremeter.flows.columns import CONNECTIONS, COUNTER, ETHERTYPE_COUNTER, FLOW, VLAN_NONE, AttachMode, Mode
 from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions
 
 START_NS = 1_763_821_860_000_000_000

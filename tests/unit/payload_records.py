@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from wiremeter.flows.batch import FLOW
+from wiremeter.flows.columns import FLOW
 from wiremeter.names.payloads import Payload
 from wiremeter.names.records import FlowKey
 

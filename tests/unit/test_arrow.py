@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import FlowBatch, TransactionKind
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import TransactionKind
 from wiremeter.names.records import (
     DnsAnswer,
     DnsTransaction,

@@ -20,7 +20,7 @@ from captures.build import SECOND, Pcapng, Record, ethernet, pcap, udp
 from wiremeter.captures.file import CaptureFile
 from wiremeter.datapath.host import LINK_ETHERNET
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE
 
 FRAME = ethernet(udp())
 T0 = 1_700_000_000 * SECOND

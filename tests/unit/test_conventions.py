@@ -16,7 +16,8 @@ from hosts import netns, senders
 from hosts.devices import Port
 from hosts.netns import wait_until
 from hosts.wire import Traffic
-from wiremeter.flows.batch import Direction, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import Direction
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device, read_devices
 from wiremeter.linux.netlink import RouteSocket
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc, XdpSlot

@@ -12,7 +12,8 @@ import pytest
 
 from hosts import netns
 from wiremeter.cli import doctor
-from wiremeter.cli.doctor import AttachedProgram, Diagnosis, as_json, as_text, diagnose
+from wiremeter.cli.doctor import Diagnosis, as_json, as_text, diagnose
+from wiremeter.datapath.hooks import AttachedProgram
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device
 from wiremeter.linux.host import HostFacts
 from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport

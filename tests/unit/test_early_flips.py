@@ -14,7 +14,7 @@ import pytest
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import ETHERTYPE_COUNTER
+from wiremeter.flows.columns import ETHERTYPE_COUNTER
 from wiremeter.metering.early_flips import EarlyFlips
 
 

@@ -17,7 +17,8 @@ from wiremeter.datapath.host import LINK_ETHERNET, HostEngine
 from wiremeter.datapath.interval import Interval
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE
 
 PLAN = plan_tables(1, 256, attachments=2)
 Columns = tuple[bytes, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]

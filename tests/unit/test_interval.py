@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.interval import BATCH_FULL, Interval, tallies_by_attachment
-from wiremeter.flows.batch import ETHERTYPE_COUNTER, ETHERTYPE_OTHER, FLOW, PROTOCOL_UNKNOWN, Audit, Tally
+from wiremeter.flows.batch import Audit, Tally
+from wiremeter.flows.columns import ETHERTYPE_COUNTER, ETHERTYPE_OTHER, FLOW, PROTOCOL_UNKNOWN
 
 from .flow_rows import Amounts, Key, add_up, flow_rows, flows_of, regions
 

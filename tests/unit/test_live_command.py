@@ -153,7 +153,8 @@ def test_hidden_screenshot_writes_a_picture(tmp_path: Path) -> None:
 
 def test_plain_output_does_not_load_the_terminal_library() -> None:
     script = (
-        "import sys; from wiremeter.tui import text, document, alarms, selection; from wiremeter.cli import live; "
+        "import sys; from wiremeter.reports import text, document, findings, selection; "
+        "from wiremeter.cli import live; "
         "sys.exit(any(name.split('.')[0] in ('textual', 'rich', 'pyarrow') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

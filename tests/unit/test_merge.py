@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wiremeter.datapath.rows import merge_rows
-from wiremeter.flows.batch import FLOW
+from wiremeter.flows.columns import FLOW
 
 from .flow_rows import Amounts, Key, add_up, flow_rows, flows_of, regions
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import CONNECTIONS, FLOW, Health
+from wiremeter.flows.batch import Health
+from wiremeter.flows.columns import CONNECTIONS, FLOW
 from wiremeter.names.records import (
     NAMELESS,
     DnsTransaction,

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from wiremeter.names.decoders.hellos import ClientHello, ServerHello
 from wiremeter.names.decoders.ja4 import Transport, ja4, ja4s
-from wiremeter.names.decoders.tls import ClientHello, ServerHello, parse_client_hello, parse_server_hello
+from wiremeter.names.decoders.tls import parse_client_hello, parse_server_hello
 
 from .tls_hellos import (
     ALPN,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiremeter.datapath.rows import conversation_hashes
-from wiremeter.flows.batch import FLOW
+from wiremeter.flows.columns import FLOW
 from wiremeter.names.matching import HashIndex, openers, rows_of_keys
 from wiremeter.names.records import FlowKey
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wiremeter.datapath.rows import conversation_hashes
-from wiremeter.flows.batch import FLOW
+from wiremeter.flows.columns import FLOW
 from wiremeter.names.matching import rows_of_keys
 from wiremeter.names.namer import Named, Namer
 from wiremeter.names.payloads import Payload

@@ -12,7 +12,8 @@ import pytest
 from wiremeter.datapath import naming
 from wiremeter.datapath.naming import NO_NAMES, NameOptions, Naming
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, FLOW, Attachment, FlowBatch, empty_rows
+from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, FLOW, empty_rows
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
 CLIENT, SERVER, RESOLVER = (bytes(10) + b"\xff\xff" + bytes([10, 0, 0, n]) for n in (1, 2, 53))

@@ -14,7 +14,7 @@ from wiremeter.datapath._host import ffi, lib
 from wiremeter.datapath import records
 from wiremeter.datapath.host import LINK_ETHERNET, OFFLOAD, HostEngine
 from wiremeter.datapath.layout import plan_tables
-from wiremeter.flows.batch import ETHERTYPE_NONE
+from wiremeter.flows.columns import ETHERTYPE_NONE
 
 BLOCK_BYTES = 1 << 16
 #: linux/if_packet.h: struct tpacket_block_desc, tpacket3_hdr, sockaddr_ll; linux/virtio_net.h.

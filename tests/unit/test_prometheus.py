@@ -14,17 +14,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import (
-    ETHERTYPE_LLC,
-    ETHERTYPE_OTHER,
-    FLOW,
-    PROTOCOL_UNKNOWN,
-    Attachment,
-    Health,
-    KernelCounters,
-    ProgramStats,
-    Tally,
-)
+from wiremeter.flows.batch import Attachment, Health, KernelCounters, ProgramStats, Tally
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_OTHER, FLOW, PROTOCOL_UNKNOWN
 from wiremeter.sinks import prometheus
 from wiremeter.sinks.prometheus import PrometheusSink
 

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from wiremeter.agent.http import make_app
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.wsgi_server import serve
-from wiremeter.flows.batch import FLOW
+from wiremeter.flows.columns import FLOW
 from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions
 from wiremeter.settings import Listen
 from wiremeter.sinks.prometheus import PrometheusSink

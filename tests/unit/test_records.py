@@ -12,7 +12,7 @@ import pytest
 
 from wiremeter.datapath import records
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN
 
 HEADER = Path(__file__).parents[2] / "bpf" / "records.h"
 

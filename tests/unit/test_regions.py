@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wiremeter.datapath import records
 from wiremeter.datapath.layout import TablePlan, plan_tables
 from wiremeter.datapath.regions import Region
-from wiremeter.flows.batch import ETHERTYPE_LLC, VLAN_NONE, address_text
+from wiremeter.flows.columns import ETHERTYPE_LLC, VLAN_NONE, address_text
 
 #: A busy machine may stand still for longer than an example usually takes.
 steady = settings(deadline=None)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import wiremeter
-from wiremeter.captures.replay import CaptureReplay, HostMeter
+from wiremeter.captures.meter import HostMeter
+from wiremeter.captures.replay import CaptureReplay
 from wiremeter.errors import InputError, WiremeterError
-from wiremeter.flows.batch import VLAN_NONE, address_text
+from wiremeter.flows.columns import VLAN_NONE, address_text
 from wiremeter.synthetic.profiles import PROFILES
 from wiremeter.synthetic.simulation import START_NS, Simulation, simulate
 

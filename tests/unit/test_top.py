@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from wiremeter.errors import InputError
 from wiremeter.flows import top
-from wiremeter.flows.batch import FlowBatch, Health, ProgramStats, Tally, address_text
+from wiremeter.flows.batch import FlowBatch, Health, ProgramStats, Tally
+from wiremeter.flows.columns import address_text
 from wiremeter.flows.top import (
     SORT_KEYS,
     History,

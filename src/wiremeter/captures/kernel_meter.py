@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.captures.file import Frames
-from wiremeter.captures.replay import HostMeter, OnPayloads
+from wiremeter.captures.meter import HostMeter, OnPayloads
 from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.host import LINK_ETHERNET
-from wiremeter.datapath.kernel import Hook, KernelEngine
+from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NO_NAMES, NameOptions
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE
 from wiremeter.linux.host import read_host
 
 ETHERNET_BYTES = 14

@@ -6,6 +6,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
+from wiremeter.cli.errors import exit_status
 from wiremeter.errors import WiremeterError
 from wiremeter.settings import CONFIG_VARIABLE, DEFAULT_LISTEN, ENVIRONMENT_PREFIX, NAMES, load_settings
 
@@ -100,7 +101,6 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from wiremeter.agent import logs, loop
-    from wiremeter.cli.main import exit_status
 
     logs.configure("debug" if settings.debug else settings.log_level, settings.log_format)
     try:

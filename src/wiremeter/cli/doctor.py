@@ -7,12 +7,13 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from wiremeter.datapath.hooks import AttachedProgram, ProgramQuery, program_query
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, TablePlan, names_bytes, plan_tables
-from wiremeter.errors import InputError, WiremeterError
+from wiremeter.errors import InputError
 from wiremeter.linux.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import KERNEL_FEATURES, HostFacts, read_host
 from wiremeter.metering.attach_policy import (
@@ -41,19 +42,6 @@ OFFLOADS = (
 _BYTES_PER_SECOND = 4.5 * 2**30 / 11
 
 _LABEL_WIDTH = 16
-
-
-class AttachedProgram(NamedTuple):
-    """A BPF program found on a device. hook: such as "tcx/ingress"; is_ours: wiremeter put it there."""
-
-    hook: str
-    id: int
-    name: str
-    is_ours: bool = False
-
-
-#: The programs at a device's tc hooks by ifindex, or None where the kernel would not say.
-ProgramQuery = Callable[[int], Sequence[AttachedProgram] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +112,7 @@ def run(args: argparse.Namespace, programs: ProgramQuery | None = None) -> int:
         patterns=args.interfaces or [AUTO],
         requested=args.attach,
         lines=args.flow_table,
-        programs=programs or _query_programs(),
+        programs=programs or program_query(),
     )
     if args.format == "json":
         json.dump(as_json(diagnosis), sys.stdout, indent=2)
@@ -132,23 +120,6 @@ def run(args: argparse.Namespace, programs: ProgramQuery | None = None) -> int:
     else:
         print(as_text(diagnosis, width=max(60, min(shutil.get_terminal_size().columns, 120))))
     return 0 if diagnosis.works else 1
-
-
-def _query_programs() -> ProgramQuery | None:
-    """Asks the kernel through libbpf; None without privilege or without the binding."""
-    try:
-        from wiremeter.libbpf.attach import program_name, tc_programs
-    except InputError:
-        return None
-
-    def query(ifindex: int) -> Sequence[AttachedProgram] | None:
-        try:
-            found = [(hook, number, program_name(number)) for hook, number in tc_programs(ifindex)]
-        except WiremeterError:
-            return None
-        return [AttachedProgram(hook, number, name, name.startswith("wm_")) for hook, number, name in found]
-
-    return query
 
 
 def diagnose(

@@ -10,18 +10,11 @@ from collections.abc import Sequence
 
 from wiremeter import __version__
 from wiremeter.cli import agent, detach, doctor, live, replay, simulate, verify
-from wiremeter.errors import InputError, VerifierError, WiremeterError
+from wiremeter.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, exit_status, message_for
+from wiremeter.errors import WiremeterError
 
 #: In the order of the help text. None of them imports much before it runs.
 COMMANDS = (live, agent, replay, simulate, doctor, verify, detach)
-
-EXIT_ERROR = 1
-EXIT_INPUT = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
-
-#: Lines of a verifier log that are shown; the reason is at its end.
-_VERIFIER_LINES = 40
 
 _EPILOG = """\
 examples:
@@ -75,21 +68,6 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser
-
-
-def exit_status(error: WiremeterError) -> int:
-    """2 if an argument or file is wrong, else 1."""
-    return EXIT_INPUT if isinstance(error, InputError) else EXIT_ERROR
-
-
-def message_for(error: WiremeterError) -> str:
-    """What is shown of an error: its text, and for a verifier's refusal the end of the log."""
-    message = f"wiremeter: {error}"
-    if not isinstance(error, VerifierError) or not error.log.strip() or error.log in str(error):
-        return message
-    lines = error.log.rstrip().splitlines()
-    left_out = [f"... ({len(lines) - _VERIFIER_LINES} lines before)"] if len(lines) > _VERIFIER_LINES else []
-    return "\n".join([message, "the verifier's log:", *left_out, *lines[-_VERIFIER_LINES:]])
 
 
 if __name__ == "__main__":

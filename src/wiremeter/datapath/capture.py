@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import Hook, ProgramInfo
 from wiremeter.datapath.host import HostEngine
-from wiremeter.datapath.kernel import Hook
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, RING_BYTES, TablePlan
 from wiremeter.datapath.packet_ring import BLOCK_TIMEOUT_MS, PacketRing
 from wiremeter.errors import InputError
-from wiremeter.libbpf.attach import ProgramInfo
 from wiremeter.names.payloads import PayloadBlock
 
 #: Bytes kept of each packet: Ethernet, tags, IPv6 with some extension headers or a tunnel, TCP with options.

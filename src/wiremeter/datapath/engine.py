@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from wiremeter.flows.columns import AttachMode, Direction
 
 if TYPE_CHECKING:
     from wiremeter.datapath.drain import Drain
-    from wiremeter.datapath.kernel import Hook
     from wiremeter.datapath.layout import TablePlan
-    from wiremeter.libbpf.attach import ProgramInfo
     from wiremeter.names.payloads import PayloadBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where to attach: one device in one direction.
+
+    l2_bytes: 14 with an Ethernet header, else 0. vlan_from_driver: at XDP, ask the driver for the tag it has stripped.
+    load_only: load the program of this mode without attaching it, for test runs.
+    """
+
+    device: str
+    ifindex: int
+    direction: Direction
+    mode: AttachMode
+    l2_bytes: int = 14
+    vlan_from_driver: bool = False
+    load_only: bool = False
+
+
+class ProgramInfo(Protocol):
+    """What the kernel knows of a loaded program; run time and count only grow while BPF statistics are on."""
+
+    @property
+    def name(self) -> str:
+        """Up to 15 characters."""
+
+    @property
+    def run_ns(self) -> int:
+        """Nanoseconds in all runs."""
+
+    @property
+    def runs(self) -> int:
+        """How often it ran."""
 
 
 class LiveAttachment(Protocol):

@@ -16,7 +16,7 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.layout import TablePlan, spread_for
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import ETHERTYPE_COUNTER, Direction
+from wiremeter.flows.columns import ETHERTYPE_COUNTER, Direction
 from wiremeter.names.payloads import PayloadBlock
 
 try:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.rows import merge_rows, tally_rows
-from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER, Tally
+from wiremeter.flows.batch import Tally
+from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER
 
 #: A reason of user space's own: more flows in one interval than a batch may hold.
 BATCH_FULL = "batch_full"

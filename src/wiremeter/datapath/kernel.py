@@ -7,7 +7,6 @@ import os
 import secrets
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -16,10 +15,11 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.layout import RING_BYTES, TablePlan, spread_for
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError, KernelError
-from wiremeter.flows.batch import ETHERTYPE_COUNTER, AttachMode, Direction
+from wiremeter.flows.columns import ETHERTYPE_COUNTER
 from wiremeter.libbpf.attach import (
     BEFORE,
     TCX_EGRESS,
@@ -30,6 +30,7 @@ from wiremeter.libbpf.attach import (
     Filter,
     Link,
     ProgramInfo,
+    enable_statistics,
     filter_program,
     program_info,
     tcx_programs,
@@ -52,23 +53,6 @@ _LONGEST_RECORD = records.PAYLOAD.itemsize + records.PAYLOAD_BYTES_MAX
 def default_program() -> Path:
     """The object that was built with this package."""
     return Path(__file__).parents[1] / "programs" / "wiremeter.bpf.o"
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """Where to attach: one device in one direction.
-
-    l2_bytes: 14 with an Ethernet header, else 0. vlan_from_driver: at XDP, ask the driver for the tag it has stripped.
-    load_only: load the program of this mode without attaching it, for test runs.
-    """
-
-    device: str
-    ifindex: int
-    direction: Direction
-    mode: AttachMode
-    l2_bytes: int = 14
-    vlan_from_driver: bool = False
-    load_only: bool = False
 
 
 class KernelAttachment:
@@ -157,13 +141,14 @@ class KernelEngine:
         payload_limit: int = 0,
         payload_sources: Collection[str] = records.SOURCES,
         ring_bytes: int = RING_BYTES,
+        statistics: bool = False,
     ) -> None:
         """Makes the tables; all their memory is taken now.
 
         test_runs: nothing will be attached, all packets come through KernelAttachment.run, with times of their own.
         payload_limit: bytes of a packet's payload that programs send at most, where a name may be read from it; 0:
         they look at none. payload_sources: of records.SOURCES, those to send. ring_bytes: of each of the two rings for
-        that, a power of two of whole pages.
+        that, a power of two of whole pages. statistics: have the kernel time every program run while this is open.
         Raises InputError, PermissionNeeded or KernelError, naming what is in the way.
         """
         self.plan = plan
@@ -180,7 +165,7 @@ class KernelEngine:
             "wm_xdp_frags": int(self._frags),
         }
         self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
-        self._clock_fd = -1
+        self._clock_fd = self._statistics_fd = -1
         self._attachments: dict[int, KernelAttachment] = {}
         self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
         self._map_fds: dict[str, int] = {}
@@ -190,6 +175,8 @@ class KernelEngine:
         self._ring_bytes = ring_bytes
         self._recent_lines = plan.lines  # most lines of late in use in a region
         try:
+            if statistics:
+                self._statistics_fd = enable_statistics()
             self._make_tables()
         except BaseException:
             self.close()
@@ -396,8 +383,8 @@ class KernelEngine:
         self._regions, self._overflow = [], []
         self._epoch, self._clock_reading = np.zeros(1, "u4"), np.zeros(1, records.CLOCK_READING)
         self._test_packet = np.zeros(1, records.TEST_PACKET)
-        for fd in (*self._map_fds.values(), self._clock_fd):
+        for fd in (*self._map_fds.values(), self._clock_fd, self._statistics_fd):
             if fd >= 0:
                 os.close(fd)
         self._map_fds.clear()
-        self._clock_fd = -1
+        self._clock_fd = self._statistics_fd = -1

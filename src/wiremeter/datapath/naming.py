@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.errors import InputError, WiremeterError
-from wiremeter.flows.batch import CONNECTIONS, FlowBatch
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import CONNECTIONS
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.namer import DEFAULT_KINDS, KINDS, Kind, Namer
 from wiremeter.names.payloads import LIMIT_DEFAULT, LIMIT_MAX, PayloadBlock

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]
 from wiremeter.datapath.host import OFFLOAD
 from wiremeter.errors import KernelError, PermissionNeeded
-from wiremeter.flows.batch import Direction
+from wiremeter.flows.columns import Direction
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
 SOL_PACKET = 263  # bits/socket.h

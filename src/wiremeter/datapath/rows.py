@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import ETHERTYPE_COUNTER, FLOW
+from wiremeter.flows.columns import ETHERTYPE_COUNTER, FLOW
 
 try:
     from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]

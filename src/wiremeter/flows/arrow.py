@@ -7,7 +7,7 @@ v4-mapped; ports uint16 in host order; protocol and family uint8; times timestam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import VLAN_NONE, FlowBatch, TransactionKind
-from wiremeter.names.records import FlowName
+from wiremeter.flows.columns import VLAN_NONE, TransactionKind
+from wiremeter.names.records import FlowName, Transactions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,22 +26,31 @@ if TYPE_CHECKING:
 _NAME_NUMBERS = ("http_status", "dns_rcode")
 
 
-def table_from_batch(batch: FlowBatch) -> pa.Table:
-    """The flows of a batch as a pyarrow Table, one row a flow, columns as FlowBatch.to_arrow says.
+def flow_table(
+    flows: NDArray[np.void],
+    *,
+    devices: Sequence[str],
+    directions: Sequence[str],
+    names: Sequence[FlowName],
+    flow_names: NDArray[np.uint32] | None,
+    about: Mapping[str, str],
+) -> pa.Table:
+    """Flows as a pyarrow Table, one row a flow, columns as FlowBatch.to_arrow says.
 
+    flows: shape (n,), dtype FLOW. devices, directions: by the `attachment` column. names, flow_names: as in FlowBatch.
+    about: what the schema's metadata shall say.
     tcp_flags is uint16; packets, bytes and skbs are uint64; of the names, http_status and dns_rcode are uint16, all
     others dictionaries of string.
     Raises InputError if pyarrow is not installed.
     """
     pa = _pyarrow()
-    flows = batch.flows
     attachment = flows["attachment"].astype("i4")
 
-    def dictionary(values: list[str]) -> Any:
-        names = sorted(set(values))
-        codes = np.array([names.index(value) for value in values], "i4")
+    def dictionary(values: Sequence[str]) -> Any:
+        words = sorted(set(values))
+        codes = np.array([words.index(value) for value in values], "i4")
         indices = codes[attachment] if len(codes) else attachment
-        return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(names, pa.string()))
+        return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(words, pa.string()))
 
     def addresses(column: str) -> Any:
         packed = np.ascontiguousarray(flows[column])
@@ -54,8 +63,8 @@ def table_from_batch(batch: FlowBatch) -> pa.Table:
         return pa.array(np.ascontiguousarray(flows[column]), mask=mask)
 
     columns = {
-        "device": dictionary([a.device for a in batch.attachments]),
-        "direction": dictionary([a.direction for a in batch.attachments]),
+        "device": dictionary(devices),
+        "direction": dictionary(directions),
         "family": numbers("family"),
         "vlan": numbers("vlan", flows["vlan"] == VLAN_NONE),
         "protocol": numbers("protocol"),
@@ -70,10 +79,10 @@ def table_from_batch(batch: FlowBatch) -> pa.Table:
         "first_time": times("first_ns"),
         "last_time": times("last_ns"),
     }
-    return _with_metadata(pa.table(columns | _name_columns(batch, pa)), batch)
+    return _with_metadata(pa.table(columns | _name_columns(len(flows), names, flow_names, pa)), about)
 
 
-def table_from_transactions(batch: FlowBatch, kind: TransactionKind) -> pa.Table:
+def transaction_table(transactions: Transactions, kind: TransactionKind, *, about: Mapping[str, str]) -> pa.Table:
     """The transactions of one kind as a pyarrow Table, one row each, in order of time; columns as
     FlowBatch.transactions_to_arrow says.
 
@@ -83,7 +92,7 @@ def table_from_transactions(batch: FlowBatch, kind: TransactionKind) -> pa.Table
     schemas = _transaction_schemas(pa)
     if kind not in schemas:
         raise InputError(f'there are no transactions of kind "{kind}"; expected one of {", ".join(schemas)}')
-    seen: Sequence[Any] = getattr(batch.transactions, kind)
+    seen: Sequence[Any] = getattr(transactions, kind)
     columns = {
         "time": [one.time_ns for one in seen],
         **{name: [getattr(one.flow, name) for one in seen] for name in _ends(pa)},
@@ -92,7 +101,7 @@ def table_from_transactions(batch: FlowBatch, kind: TransactionKind) -> pa.Table
     if "answers" in columns:
         columns["answers"] = [[answer._asdict() for answer in one.answers] for one in seen]
     schema = pa.schema({"time": pa.timestamp("ns", "UTC"), **_ends(pa), **schemas[kind]})
-    return _with_metadata(pa.table(columns, schema), batch)
+    return _with_metadata(pa.table(columns, schema), about)
 
 
 def _ends(pa: Any) -> dict[str, Any]:
@@ -136,12 +145,14 @@ def _transaction_schemas(pa: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def _name_columns(batch: FlowBatch, pa: Any) -> dict[str, Any]:
-    """What is known of each flow; null where nothing is, and all null where names are off."""
-    at = pa.nulls(len(batch.flows), pa.uint32()) if batch.flow_names is None else pa.array(batch.flow_names)
+def _name_columns(
+    count: int, names: Sequence[FlowName], flow_names: NDArray[np.uint32] | None, pa: Any
+) -> dict[str, Any]:
+    """What is known of each of `count` flows; null where nothing is, and all null where names are off."""
+    at = pa.nulls(count, pa.uint32()) if flow_names is None else pa.array(flow_names)
 
     def column(fact: str) -> Any:
-        known = [getattr(name, fact) for name in batch.names]
+        known = [getattr(name, fact) for name in names]
         if fact in _NAME_NUMBERS:
             return pa.array(known, pa.uint16()).take(at)
         # Encoded before it is spread over the flows: text is read once a name, not once a flow.
@@ -150,8 +161,7 @@ def _name_columns(batch: FlowBatch, pa: Any) -> dict[str, Any]:
     return {field.name: column(field.name) for field in fields(FlowName)}
 
 
-def _with_metadata(table: Any, batch: FlowBatch) -> Any:
-    about = {"mode": batch.mode, "start_ns": str(batch.start_ns), "end_ns": str(batch.end_ns)}
+def _with_metadata(table: Any, about: Mapping[str, str]) -> Any:
     return table.replace_schema_metadata({f"wiremeter.{key}": value for key, value in about.items()})
 
 

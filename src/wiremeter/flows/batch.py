@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.flows import arrow
+from wiremeter.flows.columns import CONNECTIONS, AttachMode, Direction, Mode, TransactionKind
 from wiremeter.names.records import NAMELESS, FlowName, Transactions
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Direction = Literal["rx", "tx"]
-Mode = Literal["live", "capture", "simulated"]
-AttachMode = Literal["xdp", "xdp-generic", "tcx", "clsact", "capture", "none"]
-TransactionKind = Literal["dns", "tls", "quic", "http"]
-
-#: `protocol` of packets whose IP header was too damaged to name one.
-PROTOCOL_UNKNOWN = 256
-#: `vlan` of flows without a tag.
-VLAN_NONE = 0xFFFF
-#: `family` in counters: 4, 6, or 0 for frames that are not IP.
-FAMILY_NAMES = {4: "ipv4", 6: "ipv6", 0: "non_ip"}
-
-#: One row a flow. Addresses are 16 bytes in network order, IPv4 as v4-mapped; ports in host order, 0 where there
-#: is none; `vlan` the outermost tag's id or VLAN_NONE; times in nanoseconds since the Unix epoch; `packets` and
-#: `bytes` as on the wire, `skbs` as the kernel saw them; `tcp_flags` the OR of all flags seen (RFC 9293, 3.1).
-#: `attachment` is an index into FlowBatch.attachments.
-FLOW = np.dtype(
-    [
-        ("src_addr", "u1", (16,)),
-        ("dst_addr", "u1", (16,)),
-        ("src_port", "u2"),
-        ("dst_port", "u2"),
-        ("attachment", "u2"),
-        ("vlan", "u2"),
-        ("tcp_flags", "u2"),
-        ("protocol", "u1"),
-        ("family", "u1"),
-        ("hash", "u4"),
-        ("packets", "u8"),
-        ("bytes", "u8"),
-        ("skbs", "u8"),
-        ("first_ns", "u8"),
-        ("last_ns", "u8"),
-    ]
-)
-
-#: One row for each attachment, family and protocol that was seen; families and protocols as above.
-COUNTER = np.dtype(
-    [
-        ("attachment", "u2"),
-        ("family", "u1"),
-        ("protocol", "u2"),
-        ("packets", "u8"),
-        ("bytes", "u8"),
-        ("skbs", "u8"),
-    ]
-)
-
-#: One row for each attachment and ethertype of frames that are not IP. `ethertype` is the number on the wire;
-#: ETHERTYPE_LLC for 802.3 length frames, ETHERTYPE_NONE on devices without one, ETHERTYPE_OTHER for frames whose
-#: detail found no room in the table (their total is exact all the same).
-ETHERTYPE_COUNTER = np.dtype(
-    [("attachment", "u2"), ("ethertype", "u4"), ("packets", "u8"), ("bytes", "u8"), ("skbs", "u8")]
-)
-ETHERTYPE_LLC = 0x10000
-ETHERTYPE_NONE = 0x10001
-ETHERTYPE_OTHER = 0x10002
-
-#: Connections that began: one row for each attachment and name. `attachment` is that of the connection's first packet,
-#: so its direction says who opened it; `name` is an index into FlowBatch.names.
-CONNECTIONS = np.dtype([("attachment", "u2"), ("name", "u4"), ("count", "u8")])
 
 
 class Tally(NamedTuple):
@@ -219,9 +158,14 @@ class FlowBatch:
         (timestamp[ns, UTC]); and all of FlowName (text as dictionaries), null where names are off.
         Raises InputError if pyarrow is not installed.
         """
-        from wiremeter.flows.arrow import table_from_batch
-
-        return table_from_batch(self)
+        return arrow.flow_table(
+            self.flows,
+            devices=[attachment.device for attachment in self.attachments],
+            directions=[attachment.direction for attachment in self.attachments],
+            names=self.names,
+            flow_names=self.flow_names,
+            about=self._about,
+        )
 
     def transactions_to_arrow(self, kind: TransactionKind) -> pa.Table:
         """The transactions of one kind as a pyarrow Table, one row each: the flow from client to server, and the
@@ -234,25 +178,8 @@ class FlowBatch:
         ja4, ech. http: version, method, host, path, status, latency_ns.
         Raises InputError if pyarrow is not installed.
         """
-        from wiremeter.flows.arrow import table_from_transactions
+        return arrow.transaction_table(self.transactions, kind, about=self._about)
 
-        return table_from_transactions(self, kind)
-
-
-def address_text(address: bytes | NDArray[np.uint8]) -> str:
-    """The usual text of a 16-byte address in network order; v4-mapped ones as IPv4 (RFC 4291, 2.5.5.2).
-
-    >>> address_text(bytes.fromhex("00000000000000000000ffffc0000201"))
-    '192.0.2.1'
-    >>> address_text(bytes.fromhex("20010db8000000000000000000000001"))
-    '2001:db8::1'
-    """
-    packed = bytes(address)
-    if packed[:12] == b"\0" * 10 + b"\xff\xff":
-        return str(ipaddress.IPv4Address(packed[12:]))
-    return str(ipaddress.IPv6Address(packed))
-
-
-def empty_rows(dtype: np.dtype[Any]) -> NDArray[np.void]:
-    """No rows of `dtype`."""
-    return np.zeros(0, dtype)
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"mode": self.mode, "start_ns": str(self.start_ns), "end_ns": str(self.end_ns)}

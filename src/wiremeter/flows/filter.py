@@ -35,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import FLOW, VLAN_NONE, FlowBatch
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import FLOW, VLAN_NONE
 from wiremeter.flows.protocols import protocol_number
 from wiremeter.flows.top import name_indexes
 from wiremeter.names.records import FlowName
@@ -118,7 +119,8 @@ def compile_filter(text: str) -> Filter:
 
     Raises FilterError, an InputError, which points at the word that is wrong.
 
-    >>> from wiremeter.flows.batch import COUNTER, ETHERTYPE_COUNTER, Attachment, empty_rows
+    >>> from wiremeter.flows.batch import Attachment
+    >>> from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, empty_rows
     >>> flows = np.zeros(2, FLOW)
     >>> flows["protocol"] = 6, 17
     >>> device = Attachment(0, "eth0", 2, "rx", "tcx")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wiremeter.flows.batch import ETHERTYPE_LLC, ETHERTYPE_NONE, ETHERTYPE_OTHER, PROTOCOL_UNKNOWN
+from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE, ETHERTYPE_OTHER, PROTOCOL_UNKNOWN
 
 # IANA "Protocol Numbers", shortened where the registry's keyword is not the name people use.
 _PROTOCOLS = {

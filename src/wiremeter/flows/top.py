@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import (
-    FAMILY_NAMES,
-    AttachMode,
-    Audit,
-    Direction,
-    FlowBatch,
-    Tally,
-    empty_rows,
-)
+from wiremeter.flows.batch import Audit, FlowBatch, Tally
+from wiremeter.flows.columns import FAMILY_NAMES, AttachMode, Direction, empty_rows
 from wiremeter.flows.protocols import ethertype_name, protocol_name
 
 #: What flows and conversations can be sorted by; numbers begin with the largest, addresses with the smallest, domains

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from wiremeter.flows.batch import AttachMode
+from wiremeter.flows.columns import AttachMode
 from wiremeter.linux.devices import ETHERNET_BYTES, Device
 from wiremeter.linux.host import KERNEL_FEATURES, MINIMUM_KERNEL, HostFacts, Version
 

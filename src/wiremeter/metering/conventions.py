@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from wiremeter.flows.batch import AttachMode, Direction, KernelCounters, Tally
+from wiremeter.flows.batch import KernelCounters, Tally
+from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import ETHERNET_BYTES, Device
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
 

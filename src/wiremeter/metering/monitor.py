@@ -22,7 +22,6 @@ from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NameOptions, Naming
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
-from wiremeter.libbpf.attach import enable_statistics
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.host import read_host
 from wiremeter.linux.netlink import LinkWatch
@@ -118,8 +117,6 @@ class Monitor:
             plan = plan_tables(cpus, self._flow_table, host.memory_limit_bytes, 2 * self._max_devices)
             self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             opening.callback(self._close_wake)
-            if self._bpf_stats:
-                opening.callback(os.close, enable_statistics())
             self._naming = Naming(self._names) if self._names.limit else None
             if self._naming:
                 self._naming.know_own(own_addresses())
@@ -131,7 +128,11 @@ class Monitor:
             else:
                 self._engine = opening.enter_context(
                     KernelEngine(
-                        plan, self._program, payload_limit=self._names.limit, payload_sources=self._names.sources
+                        plan,
+                        self._program,
+                        payload_limit=self._names.limit,
+                        payload_sources=self._names.sources,
+                        statistics=self._bpf_stats,
                     )
                 )
             self._watch = opening.enter_context(LinkWatch())

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from wiremeter.datapath.engine import LiveAttachment, LiveEngine
-from wiremeter.datapath.kernel import Hook
+from wiremeter.datapath.engine import Hook, LiveAttachment, LiveEngine
+from wiremeter.datapath.hooks import remove_stale_filters
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, WiremeterError
-from wiremeter.flows.batch import Attachment, AttachMode, Direction
-from wiremeter.libbpf.attach import remove_stale_filters
+from wiremeter.flows.batch import Attachment
+from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import Device, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import HostFacts
 from wiremeter.metering.attach_policy import AttachPlan, RequestedMode, plan_attach

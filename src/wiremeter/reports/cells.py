@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.flows.batch import address_text
+from wiremeter.flows.columns import address_text
 from wiremeter.flows.protocols import protocol_name
 
 #: What stands for the traffic without a domain, and for all that is not shown.

@@ -40,8 +40,9 @@ from typing import Any
 
 import numpy as np
 
-from wiremeter.flows.batch import FAMILY_NAMES, VLAN_NONE, FlowBatch, Health, Tally, address_text
+from wiremeter.flows.batch import FlowBatch, Health, Tally
 from wiremeter.flows.by_name import NameTotal, sum_of
+from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE, address_text
 from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates

@@ -24,8 +24,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wiremeter.flows.batch import VLAN_NONE, FlowBatch, Health
+from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.by_name import sum_of
+from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.flows.batch import (
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import (
     ETHERTYPE_LLC,
     ETHERTYPE_NONE,
     ETHERTYPE_OTHER,
     FAMILY_NAMES,
     PROTOCOL_UNKNOWN,
     VLAN_NONE,
-    FlowBatch,
 )
 from wiremeter.names.records import FlowKey
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import ethertype_name, protocol_name
 from wiremeter.names.records import NAMELESS

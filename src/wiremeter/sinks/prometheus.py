@@ -12,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import FAMILY_NAMES, Attachment, Audit, FlowBatch, Mode, Tally
+from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Tally
+from wiremeter.flows.columns import FAMILY_NAMES, Mode
 from wiremeter.flows.protocols import ethertype_name, protocol_name
 from wiremeter.sinks.families import OF_DEVICES, OF_METER, OF_NAMES, Family
 from wiremeter.sinks.histograms import HistogramFamily

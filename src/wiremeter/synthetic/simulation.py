@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from wiremeter.captures.replay import CaptureReplay, HostMeter
+from wiremeter.captures.meter import HostMeter
+from wiremeter.captures.replay import CaptureReplay
 from wiremeter.datapath.interval import MAX_FLOWS
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import Attachment, FlowBatch

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from rich.text import Text
 
-from wiremeter.flows.batch import VLAN_NONE, FlowBatch
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import SortKey

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from wiremeter.names.decoders.hellos import ClientHello, ServerHello
 from wiremeter.names.decoders.tls_registry import is_grease
-
-if TYPE_CHECKING:  # the other module calls this one
-    from wiremeter.names.decoders.tls import ClientHello, ServerHello
 
 #: TLS over TCP, QUIC, or DTLS.
 Transport = Literal["t", "q", "d"]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+from wiremeter.names.decoders.hellos import ClientHello
 from wiremeter.names.decoders.ja4 import ja4
 from wiremeter.names.decoders.tls import (
     CLIENT_HELLO,
     LONGEST_HELLO,
-    ClientHello,
     Cursor,
     Ended,
     parse_client_hello,
