@@ -18,7 +18,7 @@ from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.batch import Attachment, Health, Tally
 from wiremeter.settings import Listen, Settings
 
-from .fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
+from ..fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
 
 SILENT = Settings(listen=None)
 

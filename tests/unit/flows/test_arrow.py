@@ -23,7 +23,7 @@ from wiremeter.names.records import (
     Transactions,
 )
 
-from .live_batches import START_NS, asked, flow, make_batch, packed
+from ..live_batches import START_NS, asked, flow, make_batch, packed
 
 NAME_COLUMNS = [field.name for field in fields(FlowName)]
 SITE = FlowName("tls", "www.example.com", "sni", "1.3", "TLS_AES_128_GCM_SHA256", "h2", "t13d…", "t13…")

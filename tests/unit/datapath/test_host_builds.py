@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HOST = Path(__file__).parents[2] / "bpf" / "host"
+HOST = Path(__file__).parents[3] / "bpf" / "host"
 SOURCES = sorted(HOST.glob("*.c"))
 CLANGS = [f"clang-{version}" for version in range(19, 13, -1)] + ["clang"]  # as the Makefile looks for them
 FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fPIC", f"-I{HOST}"]

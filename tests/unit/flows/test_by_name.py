@@ -11,7 +11,7 @@ from wiremeter.flows.by_name import TOTAL_SORTS, TotalSort, application_totals, 
 from wiremeter.flows.top import tally_of
 from wiremeter.names.records import FlowName
 
-from .live_batches import flow, make_batch
+from ..live_batches import flow, make_batch
 
 SITE = FlowName("tls", "www.example.com", "sni")
 SAME_SITE = FlowName("http", "www.example.com", "http_host")

@@ -12,7 +12,7 @@ from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.filter import FilterError, compile_filter
 from wiremeter.names.records import FlowName
 
-from .live_batches import flow, make_batch
+from ..live_batches import flow, make_batch
 
 SITE = FlowName("tls", "www.example.com", "sni")
 WEB = flow("192.0.2.1", "10.0.0.5", 443, 50000, name=SITE)

@@ -21,7 +21,7 @@ from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.top import SORT_KEYS
 from wiremeter.reports.selection import VIEWS
 
-from .live_batches import SECOND_NS, START_NS, flow, make_batch
+from ..live_batches import SECOND_NS, START_NS, flow, make_batch
 
 
 class Source:

@@ -28,7 +28,7 @@ from wiremeter.flows.top import (
 )
 from wiremeter.names.records import FlowName
 
-from .live_batches import flow, make_batch
+from ..live_batches import flow, make_batch
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "192.0.2.9")
 

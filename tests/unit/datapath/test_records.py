@@ -14,7 +14,7 @@ from wiremeter.datapath import records
 from wiremeter.errors import InputError
 from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN
 
-HEADER = Path(__file__).parents[2] / "bpf" / "records.h"
+HEADER = Path(__file__).parents[3] / "bpf" / "records.h"
 
 
 class FakeBtf:

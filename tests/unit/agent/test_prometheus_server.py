@@ -24,7 +24,7 @@ from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName,
 from wiremeter.settings import Listen
 from wiremeter.sinks.prometheus import PrometheusSink
 
-from .fabricated import fabricate_batch
+from ..fabricated import fabricate_batch
 
 pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="needs prometheus (Debian package prometheus)")
 

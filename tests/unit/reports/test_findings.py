@@ -10,7 +10,7 @@ import pytest
 from wiremeter.flows.batch import FlowBatch, Health, Tally
 from wiremeter.reports.findings import AlarmLog, alarms
 
-from .live_batches import SECOND_NS, START_NS, make_batch
+from ..live_batches import SECOND_NS, START_NS, make_batch
 
 FULL = {("eth0", "rx"): {"table_full": Tally(1200, 99_000, 1200)}}
 DAMAGED = {("eth0", "tx"): {"ipv4_header": Tally(1, 60, 1)}}

@@ -16,7 +16,7 @@ from wiremeter.reports.document import document
 from wiremeter.reports.selection import Selection
 from wiremeter.reports.text import text_block
 
-from .live_batches import asked, flow, make_batch
+from ..live_batches import asked, flow, make_batch
 
 
 def sample() -> FlowBatch:

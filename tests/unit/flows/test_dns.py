@@ -9,7 +9,7 @@ import pytest
 from wiremeter.flows.dns import DNS_SORTS, DnsSort, RecentDns, dns_total, dns_totals
 from wiremeter.names.records import Transactions
 
-from .live_batches import SECOND_NS, START_NS, asked, make_batch
+from ..live_batches import SECOND_NS, START_NS, asked, make_batch
 
 SEEN = (
     asked("www.example.com", milliseconds=1),

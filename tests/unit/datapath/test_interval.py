@@ -14,7 +14,7 @@ from wiremeter.datapath.interval import BATCH_FULL, Interval, tallies_by_attachm
 from wiremeter.flows.batch import Audit, Tally
 from wiremeter.flows.columns import ETHERTYPE_COUNTER, ETHERTYPE_OTHER, FLOW, PROTOCOL_UNKNOWN
 
-from .flow_rows import Amounts, Key, add_up, flow_rows, flows_of, regions
+from ..flow_rows import Amounts, Key, add_up, flow_rows, flows_of, regions
 
 #: A busy machine may stand still for longer than an example usually takes.
 steady = settings(deadline=None)

@@ -19,7 +19,7 @@ from wiremeter.reports.selection import Selection
 from wiremeter.tui.app import LiveApp, save_screenshot
 from wiremeter.tui.widgets import Table
 
-from .live_batches import SECOND_NS, START_NS, asked, flow, make_batch
+from ..live_batches import SECOND_NS, START_NS, asked, flow, make_batch
 
 FLOWS = (
     flow("192.0.2.1", "10.0.0.5", 443, 50000, packets=1000, size=1250),

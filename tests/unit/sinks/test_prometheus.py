@@ -19,7 +19,7 @@ from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_OTHER, FLOW, PROTOC
 from wiremeter.sinks import prometheus
 from wiremeter.sinks.prometheus import PrometheusSink
 
-from .fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch, fabricate_transactions
+from ..fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch, fabricate_transactions
 
 RX = {"device": "eth0", "direction": "rx"}
 TX = {"device": "eth0", "direction": "tx"}

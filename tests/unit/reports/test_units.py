@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wiremeter.reports.cells import bar, elide, endpoint, flags_text, sparkline, utc_time
 from wiremeter.reports.units import CELL_WIDTH, cell, count, percent, rate_text, scale
 
-from .live_batches import packed
+from ..live_batches import packed
 
 AMOUNTS = st.floats(0, 9e20, allow_nan=False)
 

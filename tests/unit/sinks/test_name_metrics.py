@@ -28,7 +28,7 @@ from wiremeter.sinks.domains import HALF_LIFE_SECONDS
 from wiremeter.sinks.families import OF_NAMES
 from wiremeter.sinks.prometheus import PrometheusSink
 
-from .fabricated import fabricate_batch, fabricate_transactions
+from ..fabricated import fabricate_batch, fabricate_transactions
 
 KEY = FlowKey(bytes(16), 1, bytes(16), 2, 17, 6)
 SITE = FlowName("tls", "site.example", "sni")

@@ -13,7 +13,7 @@ from wiremeter.names.namer import Named, Namer
 from wiremeter.names.payloads import Payload
 from wiremeter.names.records import FlowKey
 
-from .test_names_quic import HELLO, crypto, seal
+from .test_quic import HELLO, crypto, seal
 
 S_NS = 1_000_000_000
 CLIENT, SERVER = (bytes(10) + b"\xff\xff" + bytes([192, 0, 2, host]) for host in (1, 2))
