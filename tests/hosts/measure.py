@@ -36,8 +36,8 @@ class Seen:
     """What the meter said of one device and direction, all batches together.
 
     traffic: from the flows and the ethertypes. total: from the audit. protocols: from the counters, by (family,
-    protocol). unattributed: by reason, only what is not zero. kernel, drops: the device's own counts; None where the
-    meter gave none. remainders: by cause, only what is not zero.
+    protocol). unattributed: by reason, only what is not zero. kernel: the device's own counts; None where the meter
+    gave none. dropped: by place and cause, remainders: by cause, only what is not zero.
     """
 
     traffic: Traffic = field(default_factory=Traffic)
@@ -48,7 +48,7 @@ class Seen:
     tcp_flags: Mapping[Flow, int] = field(default_factory=dict)
     unattributed: Mapping[str, Count] = field(default_factory=dict)
     kernel: Count | None = None
-    drops: int = 0
+    dropped: Mapping[tuple[str, str], int] = field(default_factory=dict)
     remainders: Mapping[str, int] = field(default_factory=dict)
     modes: frozenset[str] = frozenset()
 
@@ -66,7 +66,7 @@ class Seen:
             },
             unattributed=add_counts(self.unattributed, other.unattributed),
             kernel=(self.kernel or Count()).plus(other.kernel) if other.kernel else self.kernel,
-            drops=self.drops + other.drops,
+            dropped=_add_numbers(self.dropped, other.dropped),
             remainders=_add_numbers(self.remainders, other.remainders),
             modes=self.modes | other.modes,
         )
@@ -253,7 +253,7 @@ def flatten(batch: FlowBatch) -> dict[str, Any]:
             tcp_flags=flags,
             unattributed={r: Count(t.packets, t.bytes) for r, t in entry.unattributed.items() if t.packets},
             kernel=Count(entry.kernel.packets, entry.kernel.bytes) if entry.kernel else None,
-            drops=entry.kernel.drops if entry.kernel else 0,
+            dropped={(place, cause): packets for place, cause, packets in entry.drops if packets},
             remainders={cause: number for cause, number in entry.remainders.items() if number},
             modes=frozenset({batch.attachments[index].mode}),
         )

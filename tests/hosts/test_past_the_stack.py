@@ -30,6 +30,7 @@ def test_what_a_qdisc_drops_was_handed_over_and_is_a_named_remainder() -> None:
     assert seen.kernel
     assert set(seen.remainders) == {"qdisc_drops", "queued"}
     assert seen.remainders["qdisc_drops"] == -dropped
+    assert seen.dropped == {("qdisc", "tbf"): dropped}
     assert seen.remainders["queued"] == seen.kernel.packets + dropped - 2000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +54,22 @@ class KernelCounters:
     convention: str
 
 
+class Drop(NamedTuple):
+    """What the kernel dropped at one place in the interval, by its own counter.
+
+    place: "qdisc", on the way out, or "device", by its driver or for want of who takes it. cause: of a qdisc, which it
+    is ("tbf"); of a device, its counter: "dropped", "missed" (no room in its ring), "nohandler" (a device that is
+    inactive in its bond). packets: as that counter counts, so that a super-packet may count once.
+    """
+
+    place: Literal["qdisc", "device"]
+    cause: str
+    packets: int
+
+
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """seen = flows + non-IP + unattributed, for one device and direction and interval (promise 2)."""
+    """seen = flows + non-IP + unattributed, for one device and direction and interval: nothing vanishes."""
 
     device: str
     direction: Direction
@@ -65,10 +78,17 @@ class Audit:
     non_ip: Tally
     unattributed: Mapping[str, Tally]
     kernel: KernelCounters | None = None
-    #: packets by which the device counter differs from ours, by cause (sources.conventions.explain_difference).
+    #: packets by which the device counter differs from ours, by cause (metering.conventions.explain_difference).
     remainders: Mapping[str, int] = field(default_factory=dict)
+    #: what the kernel dropped, one entry for each counter that could be read, 0 included.
+    drops: tuple[Drop, ...] = ()
     #: kernel buffers that came past and were lost before they could be counted: `attach="capture"` alone can lose any.
     capture_dropped: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """Packets that the kernel dropped, all places together."""
+        return sum(drop.packets for drop in self.drops)
 
     @property
     def missing(self) -> Tally:

@@ -62,7 +62,7 @@ NHMSG = struct.Struct("=4BI")  # struct nhmsg: family, scope, protocol, reserved
 RTNEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, ifindex
 NEXTHOP_GROUP = struct.Struct("=IBBH")  # struct nexthop_grp: id, weight, weight_high, reserved
 GENL = struct.Struct("=BBH")  # struct genlmsghdr: command, version, reserved
-STATS64 = struct.Struct("=8Q")  # the first eight of struct rtnl_link_stats64
+STATS64 = struct.Struct("=8Q56xQ56xQ")  # of struct rtnl_link_stats64 what LinkCounters holds
 QUEUE_STATS = struct.Struct("=5I")  # struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
 
 
@@ -85,6 +85,8 @@ class LinkCounters(NamedTuple):
     tx_errors: int = 0
     rx_dropped: int = 0
     tx_dropped: int = 0
+    rx_missed: int = 0
+    rx_nohandler: int = 0
 
     def since(self, before: LinkCounters) -> LinkCounters:
         """What was gained since `before`, field by field.

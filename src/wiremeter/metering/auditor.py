@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from typing import NamedTuple, Self
 
 from wiremeter.datapath.interval import Interval
-from wiremeter.flows.batch import Attachment, Audit, KernelCounters, Tally
+from wiremeter.flows.batch import Attachment, Audit, Drop, KernelCounters, Tally
 from wiremeter.linux.netlink import RouteSocket
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
-from wiremeter.metering.conventions import NO_GAIN, QdiscGain, convention_of, explain_difference
+from wiremeter.metering.conventions import NO_GAIN, QdiscGain, convention_of, drops_of, explain_difference
 from wiremeter.metering.tracker import Metered
 
 #: From a reading to the flip that follows it; what crosses a device meanwhile is counted on one side only.
@@ -58,7 +58,7 @@ class Auditor:
         """
         for position, attachment in enumerate(attachments):
             seen, dropped = interval.seen(position), interval.dropped(position)
-            kernel, remainders = self._compare(attachment, seen, metered.get(attachment.id), dropped)
+            kernel, remainders, drops = self._compare(attachment, seen, metered.get(attachment.id), dropped)
             yield Audit(
                 device=attachment.device,
                 direction=attachment.direction,
@@ -68,6 +68,7 @@ class Auditor:
                 unattributed=interval.unattributed(position),
                 kernel=kernel,
                 remainders=remainders,
+                drops=drops,
                 capture_dropped=dropped,
             )
 
@@ -84,20 +85,22 @@ class Auditor:
         seen: Tally,
         metered: Metered | None,
         capture_dropped: int,
-    ) -> tuple[KernelCounters | None, Mapping[str, int]]:
+    ) -> tuple[KernelCounters | None, Mapping[str, int], tuple[Drop, ...]]:
         """None for a device that came or went in this interval: its counters do not span it."""
         before, after = self._before.counters.get(attachment.ifindex), self._now.counters.get(attachment.ifindex)
         was_here = self._known_since.get(attachment.id, False)
         self._known_since[attachment.id] = True
         if before is None or after is None or metered is None or not was_here:
-            return None, {}
+            return None, {}, ()
         qdisc = QdiscGain.between(self._before.qdiscs.get(attachment.ifindex), self._now.qdiscs.get(attachment.ifindex))
+        gained = after.since(before)
+        drops = drops_of(attachment.direction, gained, qdisc)
         if attachment.mode == "capture":
             qdisc = NO_GAIN  # packet sockets see packets behind it
         kernel, remainders = explain_difference(
             attachment.direction,
             seen,
-            after.since(before),
+            gained,
             convention_of(metered.device, attachment.direction, attachment.mode),
             qdisc=qdisc,
             capture_dropped=capture_dropped,
@@ -105,4 +108,4 @@ class Auditor:
             unexplained_before=self._unexplained[attachment.id],
         )
         self._unexplained[attachment.id] += remainders.get("unexplained", 0)
-        return kernel, remainders
+        return kernel, remainders, drops

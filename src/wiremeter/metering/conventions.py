@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from wiremeter.flows.batch import KernelCounters, Tally
+from wiremeter.flows.batch import Drop, KernelCounters, Tally
 from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import ETHERNET_BYTES, Device
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
@@ -57,6 +57,24 @@ class QdiscGain(NamedTuple):
 
 
 NO_GAIN = QdiscGain()
+
+
+def drops_of(direction: Direction, gained: LinkCounters, qdisc: QdiscGain) -> tuple[Drop, ...]:
+    """What was dropped in an interval, from what the device's and its qdisc's counters gained.
+
+    A counter that began again at 0 (a driver that was loaded again) gained nothing.
+
+    >>> drops_of("tx", LinkCounters(tx_dropped=2), QdiscGain("tbf", 1993))
+    (Drop(place='qdisc', cause='tbf', packets=1993), Drop(place='device', cause='dropped', packets=2))
+    """
+    if direction == "tx":
+        of_qdisc = (Drop("qdisc", qdisc.kind, qdisc.drops),) if qdisc.kind else ()
+        return (*of_qdisc, Drop("device", "dropped", max(0, gained.tx_dropped)))
+    return (
+        Drop("device", "dropped", max(0, gained.rx_dropped)),
+        Drop("device", "missed", max(0, gained.rx_missed)),
+        Drop("device", "nohandler", max(0, gained.rx_nohandler)),
+    )
 
 
 def convention_of(device: Device, direction: Direction, mode: AttachMode = "tcx") -> Convention:

@@ -15,6 +15,7 @@ Kind = Literal[
     "displaced",
     "unattributed",
     "capture_dropped",
+    "dropped",
     "bypassed",
     "lost_payloads",
     "skb_counts",
@@ -34,7 +35,8 @@ _HINTS = {
 class Alarm:
     """One thing to know about one interval.
 
-    device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of.
+    device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of;
+    where packets were dropped.
     packets, bytes: how much it concerns, 0 where that has no number.
     """
 
@@ -66,6 +68,8 @@ class Alarm:
                 return f"{count(self.packets)} packets unattributed, {self.reason}: {hint}"
             case "capture_dropped":
                 return f"{count(self.packets)} buffers lost: packets come faster than --attach capture counts"
+            case "dropped":
+                return f"{count(self.packets)} packets dropped by {self.reason}"
             case "bypassed":
                 return f"{count(self.packets)} packets bypassed the stack and are in none of these numbers"
             case "lost_payloads":
@@ -117,6 +121,10 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Alarm]:
                 )
         if audit.capture_dropped:
             yield Alarm("capture_dropped", "fault", audit.device, audit.direction, packets=audit.capture_dropped)
+        for drop in audit.drops:
+            if drop.packets:
+                where = f"qdisc {drop.cause}" if drop.place == "qdisc" else f"the device ({drop.cause})"
+                yield Alarm("dropped", "warning", audit.device, audit.direction, where, drop.packets)
         bypassed = audit.remainders.get("bypassed_stack", 0)
         if bypassed > 0:
             yield Alarm("bypassed", "warning", audit.device, audit.direction, packets=bypassed)

@@ -28,8 +28,8 @@ def _tallies(subject: str, help: str, *more_labels: str) -> list[Family]:
     ]
 
 
-#: Totals of each device. `network_seen = network_attributed + network_unattributed` (promise 2), and what is missing
-#: there is `network_unaccounted`.
+#: Totals of each device. `network_seen = network_attributed + network_unattributed`, and what is missing there is
+#: `network_unaccounted`.
 OF_DEVICES = (
     *_tallies("network", "Traffic by family and protocol", "family", "protocol"),
     *_tallies("network_seen", "Traffic that the programs saw"),
@@ -40,9 +40,21 @@ OF_DEVICES = (
     Family("network_kernel_bytes", "counter", "Gain of the kernel's byte counter of the device.", _DEVICE),
     Family("network_kernel_drops", "counter", "Gain of the kernel's drop counter of the device.", _DEVICE),
     Family(
+        "network_qdisc_drops",
+        "counter",
+        "Packets that the qdisc dropped on their way to the device; the cause is the qdisc.",
+        (*_DEVICE, "cause"),
+    ),
+    Family(
+        "network_device_drops",
+        "counter",
+        "Packets that the device dropped, by the kernel's counter of them: dropped, missed or nohandler.",
+        (*_DEVICE, "cause"),
+    ),
+    Family(
         "network_kernel_difference_packets",
         "gauge",
-        "The device's counter less ours since the start, in packets by cause; the causes add up to it. Goes both ways.",
+        "The device's counter less ours since the start and less what was dropped, in packets by cause.",
         (*_DEVICE, "cause"),
     ),
     Family(

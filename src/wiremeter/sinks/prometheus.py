@@ -27,6 +27,8 @@ MAX_DEVICES = 1024
 DOMAINS = 100
 
 _NON_IP = FAMILY_NAMES[0]
+#: Of the audit's remainders, those that are counters of their own.
+_COUNTED_AS_DROPS = frozenset({"qdisc_drops", "device_drops"})
 _AnyFamily = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily | HistogramFamily
 #: Values by metric and label values.
 _Values = dict[tuple[str, tuple[str, ...]], float]
@@ -207,8 +209,11 @@ def _add_audit(device: _Device, audit: Audit) -> None:
         device.add("network_kernel_packets", labels, max(0, audit.kernel.packets))
         device.add("network_kernel_bytes", labels, max(0, audit.kernel.bytes))
         device.add("network_kernel_drops", labels, max(0, audit.kernel.drops))
+    for drop in audit.drops:
+        device.add(f"network_{drop.place}_drops", (*labels, drop.cause), drop.packets)
     for cause, packets in audit.remainders.items():
-        device.add("network_kernel_difference_packets", (*labels, cause), packets)
+        if cause not in _COUNTED_AS_DROPS:
+            device.add("network_kernel_difference_packets", (*labels, cause), packets)
 
 
 def _state(batch: FlowBatch) -> _Values:

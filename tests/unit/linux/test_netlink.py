@@ -225,7 +225,7 @@ def test_a_links_attributes_are_read() -> None:
     link = whole(parse_link, body)
     assert (link.name, link.ifindex, link.mtu, link.lower, link.master, link.kind) == ("vx0", 7, 1450, 4, 9, "vxlan")
     assert link.address == b"\x02\0\0\0\0\x01"
-    assert link.counters == LinkCounters(*range(8))
+    assert link.counters == LinkCounters(*range(8), rx_missed=15, rx_nohandler=23)
     assert link.parent == "0000:00:03.0"
     assert link.is_up
     assert link.xdp.is_free

@@ -25,6 +25,7 @@ from wiremeter.metering.conventions import (
     Convention,
     QdiscGain,
     convention_of,
+    drops_of,
     expected_bytes,
     explain_difference,
 )
@@ -80,6 +81,18 @@ def test_what_the_qdisc_dropped_and_holds_we_saw_and_the_device_did_not() -> Non
     gain = QdiscGain("tbf", drops=1993, queued=3)
     _, remainders = explain_difference("tx", Tally(2000, 0, 2000), tx(4), WIRE, qdisc=gain)
     assert causes(remainders) == {"qdisc_drops": -1993, "queued": -3}
+
+
+def test_drops_are_told_by_direction_with_their_cause() -> None:
+    gained = LinkCounters(rx_dropped=1, tx_dropped=2, rx_missed=3, rx_nohandler=4)
+    assert drops_of("rx", gained, QdiscGain("tbf", 9)) == (
+        ("device", "dropped", 1),
+        ("device", "missed", 3),
+        ("device", "nohandler", 4),
+    )
+    assert drops_of("tx", gained, QdiscGain("tbf", 9)) == (("qdisc", "tbf", 9), ("device", "dropped", 2))
+    assert drops_of("tx", gained, QdiscGain()) == (("device", "dropped", 2),)
+    assert drops_of("tx", LinkCounters(tx_dropped=-5), QdiscGain()) == (("device", "dropped", 0),)
 
 
 def test_what_waited_in_the_qdisc_and_has_gone_is_named() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.flows.batch import Drop, FlowBatch, Health, Tally
 from wiremeter.reports.findings import AlarmLog, alarms
 
 from ..live_batches import SECOND_NS, START_NS, make_batch
@@ -57,6 +57,17 @@ def test_bypassed_packets_are_reported_and_other_remainders_are_for_the_audit() 
     with_gap = replace(tx, remainders={"qdisc_drops": -3, "bypassed_stack": 387_328, "unexplained": 2})
     (alarm,) = alarms(replace(batch, audit=(rx, with_gap)))
     assert alarm.text.startswith("eth0 tx: 387,328 packets bypassed the stack")
+
+
+def test_what_the_kernel_dropped_is_said_with_its_place() -> None:
+    batch = make_batch([])
+    rx, tx = batch.audit
+    rx = replace(rx, drops=(Drop("device", "dropped", 0), Drop("device", "missed", 12)))
+    tx = replace(tx, drops=(Drop("qdisc", "tbf", 17_456),))
+    assert [alarm.text for alarm in alarms(replace(batch, audit=(rx, tx)))] == [
+        "eth0 rx: 12 packets dropped by the device (missed)",
+        "eth0 tx: 17,456 packets dropped by qdisc tbf",
+    ]
 
 
 def test_reasons_that_counted_nothing_are_silent() -> None:

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import Attachment, Health, KernelCounters, ProgramStats, Tally
+from wiremeter.flows.batch import Attachment, Drop, Health, KernelCounters, ProgramStats, Tally
 from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_OTHER, FLOW, PROTOCOL_UNKNOWN
 from wiremeter.sinks import prometheus
 from wiremeter.sinks.prometheus import PrometheusSink
@@ -71,8 +71,9 @@ def full_batch(**more):
             unattributed={"table_full": Tally(1, 60, 1), "truncated_l3": Tally()},
             kernel=KernelCounters(13, 1200, 1, "super-packets, with Ethernet header"),
             remainders={"qdisc_drops": 0, "unexplained": -1},
+            drops=(Drop("device", "dropped", 1),),
         ),
-        fabricate_audit(direction="tx", capture_dropped=2),
+        fabricate_audit(direction="tx", capture_dropped=2, drops=(Drop("qdisc", "fq", 3),)),
     ]
     health = Health(
         flips=5,
@@ -109,6 +110,21 @@ def test_what_a_capture_lost_is_a_counter_where_there_is_a_capture(sink):
         sink.write(fabricate_batch(audit=audit, attachments=attachments))
     assert value(sink, "network_capture_dropped_skbs_total", **RX) == 14
     assert value(sink, "network_capture_dropped_skbs_total", **TX) == 0
+
+
+def test_drops_are_counters_with_their_cause_and_no_gauge(sink):
+    drops = (Drop("qdisc", "tbf", 8), Drop("device", "dropped", 1))
+    remainders = {"qdisc_drops": -8, "device_drops": -1, "queued": -2, "unexplained": 0}
+    for _ in range(2):
+        sink.write(fabricate_batch(audit=[fabricate_audit(direction="tx", drops=drops, remainders=remainders)]))
+    assert samples(sink, "network_qdisc_drops_total") == {("tbf",): 16}
+    assert samples(sink, "network_device_drops_total") == {("dropped",): 2}
+    assert samples(sink, "network_kernel_difference_packets") == {("queued",): -4, ("unexplained",): 0}
+
+
+def test_a_place_that_dropped_nothing_is_a_counter_at_zero(sink):
+    sink.write(fabricate_batch(audit=[fabricate_audit(direction="tx", drops=(Drop("qdisc", "fq", 0),))]))
+    assert samples(sink, "network_qdisc_drops_total") == {("fq",): 0}
 
 
 def test_traffic_is_summed_by_device_direction_family_and_protocol(sink):
