@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from wiremeter.errors import InputError, PermissionNeeded, WiremeterError
-from wiremeter.linux.ports import port_holder
+from wiremeter.linux.holders import port_holder
 from wiremeter.settings import Listen
 
 if TYPE_CHECKING:

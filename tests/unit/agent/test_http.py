@@ -19,7 +19,7 @@ from wiremeter.agent.http import make_app
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.wsgi_server import _refused, serve
 from wiremeter.errors import InputError, PermissionNeeded
-from wiremeter.linux.ports import port_holder
+from wiremeter.linux.holders import port_holder
 from wiremeter.settings import Listen
 from wiremeter.sinks import protobuf
 
