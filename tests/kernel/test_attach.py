@@ -13,8 +13,9 @@ import pytest
 
 from hosts import devices, leaks, netns, senders
 from hosts.devices import Port
+from wiremeter.datapath.clsact import remove_stale_filters
 from wiremeter.datapath.engine import Hook
-from wiremeter.datapath.hooks import remove_stale_filters
+from wiremeter.datapath.hooks import program_query
 from wiremeter.datapath.kernel import KernelAttachment, KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import KernelError
@@ -31,6 +32,8 @@ from wiremeter.libbpf.attach import (
     tcx_programs,
     xdp_programs,
 )
+from wiremeter.linux.netlink import RouteSocket
+from wiremeter.linux.netlink_messages import TcFilter
 
 from . import packets as p
 from .bench import CPUS
@@ -288,16 +291,149 @@ def test_filters_of_a_killed_process_are_removed_at_the_next_start(ours: Port) -
     assert remove_stale_filters(at) == []
 
 
-def test_filters_of_others_are_left_alone(ours: Port, tmp_path: Path) -> None:
+def test_filters_that_a_running_process_holds_are_not_stale(ours: Port, engine: KernelEngine) -> None:
+    at = if_nametoindex(ours.device)
+    programs = [engine.attach(hook(ours, direction, "clsact")) for direction in ("rx", "tx")]
+    assert remove_stale_filters(at) == []
+    assert all(program.is_attached() for program in programs)
+    job = ours.host.start(remove_stale_filters, at)  # another process sees who holds them, too
+    assert job.result() == []
+    assert all(program.is_attached() for program in programs)
+
+
+@pytest.fixture
+def foreign_filter(ours: Port, tmp_path: Path) -> Iterator[str]:
+    """A program of somebody else's as clsact filter at our very place; the qdisc goes afterwards."""
     with others(tmp_path, "other_goes_on"):
         netns.command("tc", "qdisc", "add", "dev", ours.device, "clsact")
         filter_ = ["dev", ours.device, "ingress", "prio", "1", "handle", "0x776d", "bpf"]
         try:
             netns.command("tc", "filter", "add", *filter_, "da", "obj", str(tmp_path / "others.bpf.o"), "sec", "tc")
-            assert remove_stale_filters(if_nametoindex(ours.device)) == []
-            assert on_device(ours)["clsact"] == 1
+            yield ours.device
         finally:
             netns.command("tc", "qdisc", "del", "dev", ours.device, "clsact")
+
+
+def test_filters_of_others_are_left_alone(foreign_filter: str, ours: Port) -> None:
+    assert remove_stale_filters(if_nametoindex(foreign_filter)) == []
+    assert on_device(ours)["clsact"] == 1
+
+
+def add_u32(device: str, *where: str) -> None:
+    """A filter of another kind than ours, at a place of its own."""
+    what = ["prio", "7", "protocol", "ip", "u32", "match", "u32", "0", "0"]
+    netns.command("tc", "filter", "add", "dev", device, *where, *what)
+
+
+def filters_of(device: str) -> set[str]:
+    """Kinds of all clsact filters, as tc lists them."""
+    listed = [json.loads(netns.command("tc", "-j", "filter", "show", "dev", device, side)) for side in SIDES]
+    return {each["kind"] for side in listed for each in side}
+
+
+SIDES = ("ingress", "egress")
+
+
+@pytest.fixture
+def shared(ours: Port) -> Iterator[Port]:
+    """The metered end, for others' filters too: its clsact qdisc must be there when a test is done, and goes then."""
+    yield ours
+    netns.command("tc", "qdisc", "del", "dev", ours.device, "clsact")
+
+
+def refuse_to_list(self: RouteSocket, ifindex: int, *, egress: bool) -> list[TcFilter]:
+    raise KernelError("RTM_GETTFILTER: No buffer space available", call="RTM_GETTFILTER", errno=105)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_foreign_filter_on_a_qdisc_of_ours_survives_our_detaching(
+    side: str, is_refused: bool, shared: Port, engine: KernelEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the kernel refuses to say what is on the qdisc: an error is not an empty list."""
+    programs = [engine.attach(hook(shared, direction, "clsact")) for direction in ("rx", "tx")]
+    add_u32(shared.device, side)
+    with monkeypatch.context() as patch:
+        if is_refused:
+            patch.setattr(RouteSocket, "filters", refuse_to_list)
+        for program in programs:
+            program.detach()
+    assert filters_of(shared.device) == {"u32"}
+    assert on_device(shared)["clsact"] == 0
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_foreign_filter_beside_stale_ones_survives_their_removal(
+    side: str, is_refused: bool, shared: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = shared.host.start(attach_and_wait, shared, [("rx", "clsact"), ("tx", "clsact")])
+    netns.wait_until(lambda: on_device(shared)["clsact"] == 2 or job.has_answered, "it is attached")
+    job.kill()
+    add_u32(shared.device, side)
+    at = if_nametoindex(shared.device)
+    with monkeypatch.context() as patch:
+        if is_refused:
+            patch.setattr(RouteSocket, "filters", refuse_to_list)
+            with pytest.raises(KernelError, match="qdisc stays: .* No buffer space"):
+                remove_stale_filters(at)
+        else:
+            assert remove_stale_filters(at) == ["rx", "tx"]
+    assert filters_of(shared.device) == {"u32"}
+    assert on_device(shared)["clsact"] == 0
+
+
+def test_an_ingress_qdisc_of_others_is_said_and_left_alone(ours: Port, engine: KernelEngine) -> None:
+    """It takes egress filters and runs them at ingress, so ours would count the wrong direction."""
+    netns.command("tc", "qdisc", "add", "dev", ours.device, "ingress")
+    try:
+        with pytest.raises(KernelError, match="has an ingress qdisc"):
+            engine.attach(hook(ours, "tx", "clsact"))
+        assert on_device(ours)["qdiscs"] == ["ingress"]
+    finally:
+        netns.command("tc", "qdisc", "del", "dev", ours.device, "ingress")
+
+
+# Listed --------------------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_on_a_devices_hooks_is_listed(
+    foreign_filter: str, ours: Port, engine: KernelEngine, tmp_path: Path
+) -> None:
+    at = if_nametoindex(ours.device)
+    query = program_query()
+    assert query is not None
+    add_u32(ours.device, "egress")
+    engine.attach(hook(ours, "rx", "tcx"))
+    engine.attach(hook(ours, "tx", "clsact"))
+    with (
+        others(tmp_path, "other_xdp") as xdp,
+        Link(xdp, at, XDP, XDP_FLAGS_DRIVER, "other"),
+        others(tmp_path, "other_goes_on") as tc,
+        Link(tc, at, TCX_EGRESS, 0, "other"),
+    ):
+        found = query(at)
+    assert found is not None
+    assert [(each.hook, each.name, each.is_ours) for each in found] == [
+        ("xdp", "other_xdp", False),
+        ("tcx ingress", "wm_tc_ingress", True),
+        ("tcx egress", "other_goes_on", False),
+        ("clsact ingress", "other_ends_chai", False),
+        ("clsact egress", "wm_tc_egress", True),
+        ("clsact egress", "u32", False),
+    ]
+    assert all(each.id for each in found if each.name != "u32")
+
+
+def test_a_filter_on_an_ingress_qdisc_is_listed_once(ours: Port) -> None:
+    netns.command("tc", "qdisc", "add", "dev", ours.device, "ingress")
+    try:
+        add_u32(ours.device, "parent", "ffff:")
+        query = program_query()
+        assert query is not None
+        assert query(if_nametoindex(ours.device)) == [("ingress", 0, "u32", False)]
+    finally:
+        netns.command("tc", "qdisc", "del", "dev", ours.device, "ingress")
 
 
 # Refused -------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Removes and reports. Exit status 0 also when there was nothing to remove."""
-    from wiremeter.datapath.hooks import remove_stale_filters
+    from wiremeter.datapath.clsact import remove_stale_filters
     from wiremeter.linux.devices import read_devices, select_devices
 
     removed = [

@@ -46,7 +46,7 @@ _LABEL_WIDTH = 16
 
 @dataclass(frozen=True, slots=True)
 class DeviceDiagnosis:
-    """One device: its facts, the plan, the programs at its tc hooks (None: not known), and whether it must work."""
+    """One device: its facts, the plan, what is on its hooks (None: not known), and whether it must work."""
 
     device: Device
     plan: AttachPlan
@@ -229,9 +229,14 @@ def _device_rows(diagnosis: DeviceDiagnosis, host: HostFacts) -> Iterator[tuple[
     yield "link", f"{'up' if device.is_up else 'down'}, {_link_layer(device)}, MTU {device.mtu}"
     yield "driver", _driver(device)
     yield "offloads", _offloads(device)
-    yield "XDP slot", "free" if device.xdp.is_free else f"{device.xdp.mode}, program id {_ids(device.xdp.program_ids)}"
+    at_xdp, at_tc = _split(diagnosis.programs)
+    if at_xdp:
+        yield "XDP slot", _programs(at_xdp)
+    else:
+        taken = f"{device.xdp.mode}, program id {_ids(device.xdp.program_ids)}"
+        yield "XDP slot", "free" if device.xdp.is_free else taken
     if diagnosis.programs is not None:
-        yield "tc programs", _programs(diagnosis.programs)
+        yield "tc programs", _programs(at_tc) or "none"
     if plan.rx_mode != "none":
         yield "attach", f"rx {plan.rx_mode}, tx {plan.tx_mode}"
     yield "because", plan.reason
@@ -287,9 +292,19 @@ def _offloads(device: Device) -> str:
     return f"on: {', '.join(on)}" if on else "none of those that matter here"
 
 
+def _split(programs: Sequence[AttachedProgram] | None) -> tuple[list[AttachedProgram], list[AttachedProgram]]:
+    """Those at XDP, and those at tc."""
+    at_xdp = [each for each in programs or () if each.hook.startswith("xdp")]
+    return at_xdp, [each for each in programs or () if each not in at_xdp]
+
+
 def _programs(programs: Sequence[AttachedProgram]) -> str:
-    named = (f"{each.hook} {each.name} (id {each.id}{', ours' if each.is_ours else ''})" for each in programs)
-    return ", ".join(named) or "none"
+    def named(each: AttachedProgram) -> str:
+        if not each.id:
+            return f"{each.hook} {each.name}"
+        return f"{each.hook} {each.name or 'unnamed'} (id {each.id}{', ours' if each.is_ours else ''})"
+
+    return ", ".join(map(named, programs))
 
 
 def _conventions(diagnosis: DeviceDiagnosis) -> dict[str, str]:
@@ -350,6 +365,7 @@ def _tables_json(tables: TablePlan) -> dict[str, Any]:
 def _device_json(diagnosis: DeviceDiagnosis, host: HostFacts) -> dict[str, Any]:
     device, plan = diagnosis.device, diagnosis.plan
     attached = diagnosis.programs
+    at_xdp, at_tc = _split(attached)
     return {
         "device": device.name,
         "ifindex": device.ifindex,
@@ -366,7 +382,8 @@ def _device_json(diagnosis: DeviceDiagnosis, host: HostFacts) -> dict[str, Any]:
         "xdp_slot": {"mode": device.xdp.mode, "program_ids": list(device.xdp.program_ids)},
         "xdp_features": sorted(device.xdp_support.features) if device.xdp_support else None,
         "xdp_rx_metadata": sorted(device.xdp_support.rx_metadata) if device.xdp_support else None,
-        "tc_programs": None if attached is None else [each._asdict() for each in attached],
+        "xdp_programs": None if attached is None else [each._asdict() for each in at_xdp],
+        "tc_programs": None if attached is None else [each._asdict() for each in at_tc],
         "attach": {"rx": plan.rx_mode, "tx": plan.tx_mode},
         "reason": plan.reason,
         "costs": dict(plan.costs),

@@ -1,15 +1,22 @@
-"""What is on a device's tc hooks: others' programs, ours, and filters that an earlier process left there."""
+"""What is on a device's hooks, whoever put it there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import errno
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from wiremeter.errors import InputError, WiremeterError
+from wiremeter.errors import InputError, KernelError, WiremeterError
+from wiremeter.linux.netlink import RouteSocket
 
 
 class AttachedProgram(NamedTuple):
-    """A BPF program found on a device. hook: such as "tcx/ingress"; is_ours: wiremeter put it there."""
+    """What was found on a device.
+
+    hook: "xdp", "xdp-generic", or such as "tcx ingress", "clsact egress".
+    id: of the BPF program; 0 for a filter that is none, whose name is its kind, such as "flower".
+    name: "" where this process may not see it. is_ours: a wiremeter put it there.
+    """
 
     hook: str
     id: int
@@ -17,32 +24,51 @@ class AttachedProgram(NamedTuple):
     is_ours: bool = False
 
 
-#: The programs at a device's tc hooks by ifindex, or None where the kernel would not say.
+#: What is on a device's hooks by ifindex, or None where the kernel would not say.
 ProgramQuery = Callable[[int], Sequence[AttachedProgram] | None]
 
 
 def program_query() -> ProgramQuery | None:
-    """What asks the kernel for the programs of a device; None where the binding is missing."""
+    """What asks the kernel for all that is on the hooks of a device; None where the binding is missing."""
     try:
-        from wiremeter.libbpf.attach import program_name, tc_programs
+        from wiremeter.libbpf import attach
     except InputError:
         return None
 
+    def xdp(ifindex: int) -> Iterator[tuple[str, int, str]]:
+        for hook, program in zip(("xdp", "xdp-generic"), attach.xdp_programs(ifindex), strict=True):
+            if program:
+                yield hook, program, attach.program_name(program)
+
+    def tcx(ifindex: int) -> Iterator[tuple[str, int, str]]:
+        for hook, side in (("tcx ingress", attach.TCX_INGRESS), ("tcx egress", attach.TCX_EGRESS)):
+            try:
+                programs = attach.tcx_programs(ifindex, side)
+            except KernelError as error:
+                if error.errno == errno.EINVAL:  # no tcx before Linux 6.6
+                    return
+                raise
+            for program in programs:
+                yield hook, program, attach.program_name(program)
+
+    def clsact(ifindex: int) -> Iterator[tuple[str, int, str]]:
+        with RouteSocket() as route:
+            # The older qdisc "ingress" has one side only, and shows it whichever is asked for.
+            hooks = {"clsact": ("clsact ingress", "clsact egress"), "ingress": ("ingress",)}
+            for hook in hooks.get(route.ingress_qdisc(ifindex), ()):
+                for filter_ in route.filters(ifindex, egress=hook.endswith("egress")):
+                    program = filter_.program_id
+                    # The kernel keeps what the filter was called: by libbpf "program:[id]", by tc "file:[section]".
+                    called = filter_.name.partition(":[")[0]
+                    name = (attach.program_name(program) or called) if program else filter_.kind
+                    yield hook, program, name
+
     def query(ifindex: int) -> Sequence[AttachedProgram] | None:
         try:
-            found = [(hook, number, program_name(number)) for hook, number in tc_programs(ifindex)]
+            # Once each: a "u32" filter comes with its hash tables, all of one kind and place.
+            found = dict.fromkeys(each for kind in (xdp, tcx, clsact) for each in kind(ifindex))
         except WiremeterError:
             return None
         return [AttachedProgram(hook, number, name, name.startswith("wm_")) for hook, number, name in found]
 
     return query
-
-
-def remove_stale_filters(ifindex: int) -> list[str]:
-    """Removes clsact filters of ours that an earlier process left on a device; returns the directions found.
-
-    Raises InputError where the binding is missing.
-    """
-    from wiremeter.libbpf.attach import remove_stale_filters as remove
-
-    return remove(ifindex)

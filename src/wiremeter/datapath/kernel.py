@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.datapath import records
+from wiremeter.datapath.clsact import ClsactFilter
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.layout import RING_BYTES, TablePlan, spread_for
@@ -27,7 +28,6 @@ from wiremeter.libbpf.attach import (
     XDP,
     XDP_FLAGS_DRIVER,
     XDP_FLAGS_SKB,
-    Filter,
     Link,
     ProgramInfo,
     enable_statistics,
@@ -59,7 +59,7 @@ class KernelAttachment:
     """One program on one hook. Its id names it in the tables until the engine has taken its last counts."""
 
     def __init__(
-        self, id: int, hook: Hook, program_fd: int, held_by: Link | Filter | None, test_packet: NDArray[np.void]
+        self, id: int, hook: Hook, program_fd: int, held_by: Link | ClsactFilter | None, test_packet: NDArray[np.void]
     ) -> None:
         self.id = id
         self.hook = hook
@@ -279,7 +279,7 @@ class KernelEngine:
             return program.program_fd(name)
 
     @staticmethod
-    def _hold(hook: Hook, program_fd: int) -> Link | Filter | None:
+    def _hold(hook: Hook, program_fd: int) -> Link | ClsactFilter | None:
         what = f"attaching to {hook.device} ({hook.mode}, {hook.direction})"
         egress = hook.direction == "tx"
         if hook.load_only:
@@ -292,7 +292,7 @@ class KernelEngine:
             case "tcx":
                 return Link(program_fd, hook.ifindex, TCX_EGRESS if egress else TCX_INGRESS, BEFORE, what)
             case "clsact":
-                return Filter(program_fd, hook.ifindex, egress, what)
+                return ClsactFilter(program_fd, hook.ifindex, egress, what)
             case "none" | "capture":
                 return None
 

@@ -83,7 +83,7 @@ class PacketRing:
 
         ethernet: frames begin with an Ethernet header, else with the network header. snap_bytes: bytes of each that
         are kept. ring_bytes: of memory, a multiple of BLOCK_BYTES.
-        Raises PermissionNeeded without CAP_NET_RAW, KernelError if the device or the memory is not to be had.
+        Raises PermissionNeeded without CAP_NET_RAW, KernelError where the device is gone or memory is short.
         """
         self._ethernet = ethernet
         self.blocks = ring_bytes // BLOCK_BYTES

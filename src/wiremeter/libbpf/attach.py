@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple, Self
 
-from wiremeter.errors import KernelError
 from wiremeter.libbpf._ffi import checked, ffi, lib, messages, text
 
 XDP, TCX_INGRESS, TCX_EGRESS = 37, 46, 47  # enum bpf_attach_type
@@ -71,21 +71,6 @@ def tcx_programs(ifindex: int, attach_type: int) -> list[int]:
     return [int(ids[i]) for i in range(count[0])]
 
 
-def tc_programs(ifindex: int) -> list[tuple[str, int]]:
-    """(hook, program id) of what is at a device's tc hooks: all of tcx in order, and our own clsact filters."""
-    found = []
-    for hook, side in (("tcx ingress", TCX_INGRESS), ("tcx egress", TCX_EGRESS)):
-        try:
-            found += [(hook, program) for program in tcx_programs(ifindex, side)]
-        except KernelError:  # no tcx before Linux 6.6
-            break
-    for hook, egress in (("clsact ingress", False), ("clsact egress", True)):
-        program = filter_program(ifindex, egress)
-        if program:
-            found.append((hook, program))
-    return found
-
-
 def xdp_programs(ifindex: int) -> tuple[int, int]:
     """Ids of the native and of the generic XDP program of a device, 0 where there is none."""
     native, generic = ffi.new("unsigned int *"), ffi.new("unsigned int *")
@@ -97,59 +82,43 @@ def xdp_programs(ifindex: int) -> tuple[int, int]:
 FILTER_HANDLE, FILTER_PRIORITY = 0x776D, 1
 
 
-#: Devices that had no clsact qdisc before this process put a filter on them.
-_qdiscs_made: set[int] = set()
+def attach_filter(program_fd: int, ifindex: int, egress: bool, what: str) -> bool:
+    """Puts a program among a device's clsact filters, where it outlives this process; True if that took a new qdisc.
+
+    Raises KernelError, EEXIST where there is one at our place already, or PermissionNeeded.
+    """
+    made = ffi.new("int *")
+    result = lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY, made)
+    checked(result, "RTM_NEWTFILTER", what)
+    return bool(made[0])
 
 
-class Filter:
-    """A program as clsact filter. The kernel keeps it when the process dies: `remove_stale_filters` is for that."""
-
-    def __init__(self, program_fd: int, ifindex: int, egress: bool, what: str) -> None:
-        made = ffi.new("int *")
-        checked(
-            lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY, made), "RTM_NEWTFILTER", what
-        )
-        self._ifindex, self._egress = ifindex, egress
-        if made[0]:
-            _qdiscs_made.add(ifindex)
-
-    def close(self) -> None:
-        """Removes the filter, and the clsact qdisc if we made it and this was its last. A second call does nothing."""
-        if self._ifindex:
-            lib.wm_tc_detach(self._ifindex, self._egress, FILTER_HANDLE, FILTER_PRIORITY)
-            if self._ifindex in _qdiscs_made and not _others_use_qdisc(self._ifindex):
-                lib.wm_tc_remove_qdisc(self._ifindex)
-                _qdiscs_made.discard(self._ifindex)
-            messages()
-            self._ifindex = 0
+def detach_filter(ifindex: int, egress: bool) -> bool:
+    """Removes the filter at our place; False if there is none. Raises KernelError."""
+    result = lib.wm_tc_detach(ifindex, egress, FILTER_HANDLE, FILTER_PRIORITY)
+    return _was_there(result, "RTM_DELTFILTER", f"removing the filter from device {ifindex}")
 
 
 def filter_program(ifindex: int, egress: bool) -> int:
-    """Id of the program at our place among the clsact filters, 0 if there is none."""
+    """Id of the program at our place among the clsact filters, 0 if there is none. Raises KernelError."""
     found = ffi.new("unsigned int *")
     result = lib.wm_tc_query(ifindex, egress, FILTER_HANDLE, FILTER_PRIORITY, found)
-    messages()
-    return int(found[0]) if result == 0 else 0
+    there = _was_there(result, "RTM_GETTFILTER", f"asking for the filter on device {ifindex}")
+    return int(found[0]) if there else 0
 
 
-def remove_stale_filters(ifindex: int) -> list[str]:
-    """Removes clsact filters of ours that an earlier process left on a device; returns the directions found."""
-    removed = []
-    for egress in (False, True):
-        program = filter_program(ifindex, egress)
-        if program and program_name(program).startswith("wm_"):
-            lib.wm_tc_detach(ifindex, egress, FILTER_HANDLE, FILTER_PRIORITY)
-            removed.append("tx" if egress else "rx")
-    if removed and not _others_use_qdisc(ifindex):
-        lib.wm_tc_remove_qdisc(ifindex)
-    messages()
-    return removed
+def _was_there(result: int, call: str, what: str) -> bool:
+    """False for the errors that mean: no such filter, no such qdisc or chain, no such device."""
+    if -result in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
+        messages()
+        return False
+    checked(result, call, what)
+    return True
 
 
-def _others_use_qdisc(ifindex: int) -> bool:
-    from wiremeter.libbpf.filters import count_filters
-
-    return count_filters(ifindex) > 0
+def remove_qdisc(ifindex: int) -> None:
+    """Removes the clsact qdisc with all filters that are on it, whoever put them there. Raises KernelError."""
+    checked(lib.wm_tc_remove_qdisc(ifindex), "RTM_DELQDISC", f"removing the clsact qdisc from device {ifindex}")
 
 
 def enable_statistics() -> int:

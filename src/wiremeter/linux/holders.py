@@ -1,8 +1,10 @@
-"""Which process holds a TCP port, from /proc: so that "address in use" can say who has to move."""
+"""Which process holds a TCP port or a BPF program, from /proc: so that an error can say who has to move."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
@@ -17,13 +19,39 @@ def port_holder(port: int, proc: Path = Path("/proc")) -> str | None:
     if not inodes:
         return None
     wanted = {f"socket:[{inode}]" for inode in inodes}
+    return next((_named(entry.parents[1]) for entry, target in _descriptors(proc) if target in wanted), None)
+
+
+def program_holder(program_id: int, proc: Path = Path("/proc")) -> str | None:
+    """A process that has a BPF program open, such as "wiremeter (pid 812)"; it may be this one.
+
+    None if nobody has, or none whose descriptors this process may see. A hook that holds a program is no process.
+    """
+    wanted = f"prog_id:\t{program_id}"
+    for entry, target in _descriptors(proc):
+        if target == "anon_inode:bpf-prog":
+            with contextlib.suppress(OSError):
+                if wanted in (entry.parents[1] / "fdinfo" / entry.name).read_text().splitlines():
+                    return _named(entry.parents[1])
+    return None
+
+
+def _descriptors(proc: Path) -> Iterator[tuple[Path, str]]:
+    """(/proc/PID/fd/N, what it is) of all open files that this process may see."""
     for process in proc.glob("[0-9]*"):
         try:
-            if any(os.readlink(entry) in wanted for entry in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+            entries = list((process / "fd").iterdir())
         except OSError:  # it ended meanwhile, or is not ours to look at
             continue
-    return None
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                yield entry, os.readlink(entry)
+
+
+def _named(process: Path) -> str:
+    with contextlib.suppress(OSError):
+        return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return f"pid {process.name}"
 
 
 def _listening_inodes(port: int, proc: Path) -> list[str]:

@@ -160,6 +160,23 @@ class RouteSocket(NetlinkSocket):
         """Each device's egress qdisc by ifindex."""
         return nl.merge_qdiscs(self.dump(nl.RTM_GETQDISC, nl.TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), nl.parse_qdisc))
 
+    def ingress_qdisc(self, ifindex: int) -> str:
+        """The qdisc that holds a device's tc filters on the way in: "clsact", the older "ingress", or ""."""
+        parts = self.dump(nl.RTM_GETQDISC, nl.TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), nl.parse_qdisc)
+        found = (part.qdisc.kind for part in parts if (part.ifindex, part.parent) == (ifindex, nl.TC_H_CLSACT))
+        return next(found, "")
+
+    def filters(self, ifindex: int, *, egress: bool) -> list[nl.TcFilter]:
+        """What is on one side of a device's clsact qdisc, or in its place in a shared block, whoever put it there.
+
+        None at all where there is no such qdisc.
+        """
+        parent = nl.TC_H_CLSACT_EGRESS if egress else nl.TC_H_CLSACT_INGRESS
+        found = self.dump(nl.RTM_GETTFILTER, nl.TCMSG.pack(socket.AF_UNSPEC, ifindex, 0, parent, 0), nl.parse_filter)
+        # A place is told apart only where nothing is in it: a "fw" filter of the old kind is no more than that.
+        filled = {(each.chain, each.priority) for each in found if each.handle}
+        return [each for each in found if each.handle or (each.chain, each.priority) not in filled]
+
     def default_route_devices(self) -> frozenset[int]:
         """ifindexes of the devices that IPv4 and IPv6 default routes of the main table lead to, all next hops."""
         devices: set[int] = set()
@@ -266,6 +283,7 @@ def _request_name(kind: int) -> str:
         nl.RTM_GETLINK: "RTM_GETLINK",
         nl.RTM_GETROUTE: "RTM_GETROUTE",
         nl.RTM_GETQDISC: "RTM_GETQDISC",
+        nl.RTM_GETTFILTER: "RTM_GETTFILTER",
         nl.RTM_GETSTATS: "RTM_GETSTATS",
         nl.RTM_GETNEXTHOP: "RTM_GETNEXTHOP",
     }

@@ -20,7 +20,7 @@ NLA_TYPE_MASK = 0x3FFF  # linux/netlink.h
 
 # linux/rtnetlink.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_GETROUTE, RTM_GETQDISC, RTM_GETSTATS, RTM_GETNEXTHOP = 26, 38, 94, 106
+RTM_GETROUTE, RTM_GETQDISC, RTM_GETTFILTER, RTM_GETSTATS, RTM_GETNEXTHOP = 26, 38, 46, 94, 106
 RT_TABLE_MAIN = 254
 RTN_UNICAST = 1
 RTA_OIF, RTA_MULTIPATH, RTA_TABLE, RTA_NH_ID = 4, 9, 15, 30
@@ -39,8 +39,13 @@ NHA_ID, NHA_GROUP, NHA_OIF = 1, 2, 5
 
 # linux/pkt_sched.h, linux/gen_stats.h
 TC_H_ROOT = 0xFFFFFFFF
-TCA_KIND, TCA_STATS2 = 1, 7
+TC_H_CLSACT = 0xFFFFFFF1  # also TC_H_INGRESS, of the older qdisc
+TC_H_CLSACT_INGRESS, TC_H_CLSACT_EGRESS = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_…GRESS)
+TCA_KIND, TCA_OPTIONS, TCA_STATS2, TCA_CHAIN = 1, 2, 7, 11
 TCA_STATS_QUEUE = 3
+
+# linux/pkt_cls.h
+TCA_BPF_NAME, TCA_BPF_ID = 7, 11
 
 # linux/genetlink.h, linux/netdev.h
 CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME = 1, 2
@@ -286,6 +291,38 @@ def merge_qdiscs(parts: Iterable[QdiscPart]) -> dict[int, Qdisc]:
     of their own and are not on the way out.
     """
     return {ifindex: qdisc for ifindex, parent, qdisc in parts if parent == TC_H_ROOT}
+
+
+class TcFilter(NamedTuple):
+    """One filter at a qdisc. kind: "bpf", "flower", …; a "bpf" one has the id of its program, and maybe a name.
+
+    handle 0: nothing but the place for filters of this kind, chain and priority, which most have behind it.
+    """
+
+    kind: str
+    chain: int
+    priority: int
+    handle: int
+    program_id: int = 0
+    name: str = ""
+
+
+def parse_filter(data: bytes, start: int, end: int) -> TcFilter:
+    """The filter that a RTM_NEWTFILTER body in data[start:end] describes."""
+    _, _, handle, _, info = TCMSG.unpack_from(data, start)
+    kind, chain, program_id, name = "", 0, 0, ""
+    for attribute, at, to in parse_attributes(data, start + TCMSG.size, end):
+        if attribute == TCA_KIND:
+            kind = text_at(data, at, to)
+        elif attribute == TCA_CHAIN:
+            chain = U32.unpack_from(data, at)[0]
+        elif attribute == TCA_OPTIONS and kind == "bpf":  # the kernel writes the kind first; tcf_fill_node()
+            for option, option_at, option_to in parse_attributes(data, at, to):
+                if option == TCA_BPF_ID:
+                    program_id = U32.unpack_from(data, option_at)[0]
+                elif option == TCA_BPF_NAME:
+                    name = text_at(data, option_at, option_to)
+    return TcFilter(kind, chain, info >> 16, handle, program_id, name)
 
 
 def parse_default_route(data: bytes, start: int, end: int) -> tuple[set[int], set[int]]:

@@ -259,7 +259,7 @@ def _costs_of_others(
 def _cost_of_xdp(hurdles: tuple[Hurdle, ...]) -> str:
     barring = [hurdle.text for hurdle in hurdles if hurdle.bars]
     if barring:
-        return f"not to be had: {'; '.join(barring)}"
+        return f"not possible: {'; '.join(barring)}"
     rings = "many drivers stop for a moment to rebuild their rings when a program comes or goes"
     return "; ".join([*(hurdle.text for hurdle in hurdles), rings])
 
@@ -267,7 +267,7 @@ def _cost_of_xdp(hurdles: tuple[Hurdle, ...]) -> str:
 def _cost_of_generic(device: Device) -> str:
     barring = [hurdle.text for hurdle in (_no_ethernet(device), _slot_taken(device)) if hurdle]
     if barring:
-        return f"not to be had: {'; '.join(barring)}"
+        return f"not possible: {'; '.join(barring)}"
     turned_off = "turns LRO and hardware GRO off where it can; " if _hardware_merge(device) else ""
     return f"{turned_off}cannot tell super-packets, so rx gives buffers (skbs) instead of packets and bytes on the wire"
 
@@ -278,14 +278,12 @@ def _xdp_problems(device: Device, rx_mode: AttachMode) -> tuple[str, ...]:
         return ()
     hurdles: tuple[tuple[Hurdle | None, str], ...] = (
         (_no_ethernet(device), "Use --attach auto or tcx."),
-        (_slot_taken(device), "Take that program off (ip link set dev NAME xdp off), or use --attach auto or tcx."),
+        (_slot_taken(device), "It stays in use by whoever attached it: use --attach auto or tcx."),
         (_driver_without_xdp(device) if rx_mode == "xdp" else None, "Use --attach auto or tcx."),
         (_hardware_merge(device) if rx_mode == "xdp" else None, "Use --attach auto or tcx, or ask the host's owner."),
     )
     return tuple(
-        f"no {rx_mode} on {device.name}: {hurdle.text}. {move.replace('NAME', device.name)}"
-        for hurdle, move in hurdles
-        if hurdle and hurdle.bars
+        f"no {rx_mode} on {device.name}: {hurdle.text}. {move}" for hurdle, move in hurdles if hurdle and hurdle.bars
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from wiremeter.datapath.engine import Hook, LiveAttachment, LiveEngine
-from wiremeter.datapath.hooks import remove_stale_filters
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, WiremeterError
 from wiremeter.flows.batch import Attachment
 from wiremeter.flows.columns import AttachMode, Direction
@@ -109,6 +108,8 @@ class Tracker:
             "chosen", extra={"device": device.name, "rx": plan.rx_mode, "tx": plan.tx_mode, "because": plan.reason}
         )
         if plan.tx_mode != "capture" and ("clsact" in (plan.rx_mode, plan.tx_mode) or not self._host.can("tcx")):
+            from wiremeter.datapath.clsact import remove_stale_filters  # needs the binding, which packet sockets do not
+
             for direction in remove_stale_filters(device.ifindex):
                 log.warning("removed a stale filter of ours", extra={"device": device.name, "direction": direction})
         rx = self._attach_rx(device, plan)
@@ -158,7 +159,7 @@ def _explained(error: KernelError, device: Device, mode: AttachMode) -> KernelEr
     if error.call != "BPF_LINK_CREATE" and error.call != "RTM_NEWTFILTER":
         return error
     advice = {
-        16: "another XDP program is on this device (`wiremeter doctor` names it): detach that one, or use --attach tcx",
+        16: "another XDP program is on this device (`wiremeter doctor` names it): use --attach auto or tcx",
         17: "a filter with our handle is there already: another wiremeter meters this device, or was killed; "
         "`wiremeter detach` removes what it left",
         19: "the device is gone",

@@ -141,11 +141,22 @@ def test_a_glob_that_matches_nothing_now_does_not_work_now() -> None:
     assert "no device matches wg* now; one that comes later would be metered" in text_of(diagnosis)
 
 
-def test_programs_at_tc_are_shown_if_they_can_be_asked_for() -> None:
-    found = [AttachedProgram("tcx/ingress", 7, "filter"), AttachedProgram("tcx/egress", 8, "wm_egress", True)]
+def test_what_is_on_the_hooks_is_shown_if_it_can_be_asked_for() -> None:
+    found = [
+        AttachedProgram("xdp", 6, "xdp_dispatcher"),
+        AttachedProgram("tcx ingress", 7, "filter"),
+        AttachedProgram("tcx egress", 8, "wm_egress", True),
+        AttachedProgram("clsact egress", 9, ""),
+        AttachedProgram("clsact ingress", 0, "flower"),
+    ]
     diagnosis = look(programs=lambda ifindex: found if ifindex == 2 else [])
-    assert "tc programs tcx/ingress filter (id 7), tcx/egress wm_egress (id 8, ours)" in text_of(diagnosis)
-    assert as_json(diagnosis)["devices"][0]["tc_programs"][0]["name"] == "filter"
+    text = text_of(diagnosis)
+    assert "XDP slot xdp xdp_dispatcher (id 6)" in text
+    assert "tc programs tcx ingress filter (id 7), tcx egress wm_egress (id 8, ours)" in text
+    assert "clsact egress unnamed (id 9), clsact ingress flower" in text
+    data = as_json(diagnosis)["devices"][0]
+    assert [each["name"] for each in data["xdp_programs"]] == ["xdp_dispatcher"]
+    assert [each["name"] for each in data["tc_programs"]] == ["filter", "wm_egress", "", "flower"]
     assert "tc programs" not in text_of(look())
     assert "tc programs none" in text_of(look("lo", programs=lambda _: []))
     assert as_json(look(programs=lambda _: None))["devices"][0]["tc_programs"] is None
@@ -156,7 +167,8 @@ def test_a_program_in_the_xdp_slot_is_shown() -> None:
     diagnosis = diagnose(HOST, [taken], [2], requested="xdp")
     text = text_of(diagnosis)
     assert "XDP slot xdp, program id 42" in text
-    assert "ip link set dev eth0 xdp off" in text
+    assert "It stays in use by whoever attached it: use --attach auto or tcx" in text
+    assert "xdp off" not in text
     assert not diagnosis.works
 
 
