@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import Counter
 from types import TracebackType
+from typing import Self
 
 from .netns import Host
 from .wire import ETHER, IPV6, TAG, TCP, Count, Flow, Traffic, decode
@@ -45,7 +46,7 @@ class Capture:
         self._flows: dict[Flow, Count] = {}
         self._ethertypes: dict[int, Count] = {}
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -97,9 +97,9 @@ def ask_http2(near: socket.socket, authority: str, paths: list[str]) -> int:
     near.sendall(data)
     ended = 0
     with near.makefile("rb") as frames:
-        while ended < len(paths) and (head := frames.read(9)):
-            frames.read(int.from_bytes(head[:3], "big"))
-            ended += head[3] in (0, 1) and head[4] & 1  # DATA or HEADERS with END_STREAM
+        while ended < len(paths) and (start := frames.read(9)):
+            frames.read(int.from_bytes(start[:3], "big"))
+            ended += start[3] in (0, 1) and start[4] & 1  # DATA or HEADERS with END_STREAM
     return ended
 
 
@@ -109,7 +109,7 @@ def _frame(type: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def serve_quic(address: str, port: int, certificate: Path, key: Path, alpn: list[str], versions: list[int]) -> None:
     """Echo what comes on any stream, for ever."""
-    from aioquic.asyncio import serve
+    from aioquic.asyncio.server import serve
     from aioquic.quic.configuration import QuicConfiguration
 
     async def run() -> None:
@@ -136,7 +136,7 @@ def ask_quic(
     address: str, port: int, local_port: int, server_name: str, alpn: list[str], version: int, size: int
 ) -> int:
     """A connection, a stream of `size` bytes there and back; returns how many came back."""
-    from aioquic.asyncio import connect
+    from aioquic.asyncio.client import connect
     from aioquic.quic.configuration import QuicConfiguration
 
     async def run() -> int:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from benchmarks.cpus import measured_cpu
@@ -136,9 +136,10 @@ def test_cap_net_raw_is_enough() -> None:
 
 
 def test_there_is_no_program_to_choose_or_to_time() -> None:
-    for wrong in ({"program": "any.o"}, {"bpf_stats": True}):
+    options: list[dict[str, Any]] = [{"program": "any.o"}, {"bpf_stats": True}]
+    for wrong in options:
         with pytest.raises(InputError, match="runs no program"):
-            Monitor("eth0", attach="capture", **wrong)  # type: ignore[arg-type]
+            Monitor("eth0", attach="capture", **wrong)
 
 
 def _keep_only(capability: int) -> None:

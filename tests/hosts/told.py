@@ -33,7 +33,7 @@ class NamedFlow(NamedTuple):
     flow: Flow
     direction: str
     name: FlowName
-    count: Count
+    counted: Count
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Told:
         """Packets and bytes of both directions."""
         sums: dict[str | None, Count] = {}
         for each in self.flows:
-            sums[each.name.domain] = sums.get(each.name.domain, Count()).plus(each.count)
+            sums[each.name.domain] = sums.get(each.name.domain, Count()).plus(each.counted)
         return sums
 
     def metric(self, name: str) -> dict[tuple[str, ...], int]:

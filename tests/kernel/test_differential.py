@@ -203,7 +203,7 @@ class BothPayloads:
     def compare(self) -> None:
         """Flips both: they have sent the same records, byte for byte, in the same order on each way."""
         kept, self.kept[:] = list(self.kept), []
-        sent = [[] for _ in self.bench.engine.payload_rings]
+        sent: list[list[bytes]] = [[] for _ in self.bench.engine.payload_rings]
         for records_of_ring, ring in zip(sent, self.bench.engine.payload_rings, strict=True):
             while len(block := self.bench.engine.take_payloads(ring)):
                 records_of_ring += raw_records(block)

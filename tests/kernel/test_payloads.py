@@ -419,7 +419,9 @@ def test_a_monitor_whose_time_for_names_is_over_waits_for_the_end_of_its_interva
     ours, _ = wire
     frame = udp("dns", bytes(1000), dport=53).frame
     with ours.host.entered(), Monitor(ours.device, interval=0.5, attach="tcx") as monitor:
-        monitor._engine.attachments[0].run(frame, repeat=3000)  # type: ignore[union-attr]
+        engine = monitor._engine
+        assert isinstance(engine, KernelEngine)
+        engine.attachments[0].run(frame, repeat=3000)
         batches = iter(monitor)
         next(batches)
         cpu_seconds = time.thread_time()

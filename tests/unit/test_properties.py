@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from random import Random
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -59,7 +60,7 @@ def _listed(rows: NDArray[np.void]) -> list[list[object]]:
 @st.composite
 def captures(draw: st.DrawFn) -> Frames:
     """Up to 300 frames of any profile."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "profile": draw(st.sampled_from(sorted(PROFILES))),
         "seed": draw(st.integers(0, 1 << 32)),
         "hosts": draw(st.sampled_from([1, 3, 1000])),
@@ -116,7 +117,9 @@ def test_a_flip_after_any_frame_changes_nothing(drawn: tuple[Frames, list[Frames
 
 @steady
 @given(captures_and_cuts(), st.randoms())
-def test_pieces_metered_apart_and_added_in_any_order_are_the_whole(drawn, chance) -> None:
+def test_pieces_metered_apart_and_added_in_any_order_are_the_whole(
+    drawn: tuple[Frames, list[Frames]], chance: Random
+) -> None:
     """As on several CPUs."""
     frames, pieces = drawn
     drains = []

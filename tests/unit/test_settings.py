@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from wiremeter.errors import InputError
 from wiremeter.settings import _PARSERS, NAMES, Listen, Settings, load_settings
 
 
-def from_environment(**variables):
+def from_environment(**variables: str) -> Settings:
     return load_settings(environment={f"WIREMETER_{name.upper()}": text for name, text in variables.items()})
 
 
-def from_file(tmp_path, text, environment=None, flags=None):
+def from_file(
+    tmp_path: Path, text: str, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
     path = tmp_path / "agent.yaml"
     path.write_text(text)
     return load_settings(flags, config=path, environment=environment or {})
 
 
-def test_without_any_source_settings_are_the_defaults():
+def test_without_any_source_settings_are_the_defaults() -> None:
     assert load_settings(environment={"PATH": "/bin"}) == Settings()
 
 
-def test_every_setting_has_a_parser():
+def test_every_setting_has_a_parser() -> None:
     assert set(_PARSERS) == set(NAMES)
 
 
-def test_a_flag_precedes_the_environment_which_precedes_the_file(tmp_path):
+def test_a_flag_precedes_the_environment_which_precedes_the_file(tmp_path: Path) -> None:
     settings = from_file(
         tmp_path,
         "interval: 1m\nattach: xdp\nlog_level: error\n",
@@ -36,18 +42,18 @@ def test_a_flag_precedes_the_environment_which_precedes_the_file(tmp_path):
     assert (settings.interval, settings.attach, settings.log_level) == (0.3, "tcx", "error")
 
 
-def test_a_source_replaces_the_whole_list_of_interfaces(tmp_path):
+def test_a_source_replaces_the_whole_list_of_interfaces(tmp_path: Path) -> None:
     settings = from_file(tmp_path, "interfaces: [eth0, eth1]", flags={"interfaces": "veth*"})
     assert settings.interfaces == ("veth*",)
 
 
-def test_the_environment_can_name_the_file(tmp_path):
+def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("interval: 7")
     assert load_settings(environment={"WIREMETER_CONFIG": str(path)}).interval == 7
 
 
-def test_a_file_sets_every_setting(tmp_path):
+def test_a_file_sets_every_setting(tmp_path: Path) -> None:
     settings = from_file(
         tmp_path,
         """
@@ -80,11 +86,11 @@ def test_a_file_sets_every_setting(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "interval:\n", "---\n"])
-def test_a_file_that_sets_nothing_leaves_the_defaults(tmp_path, text):
+def test_a_file_that_sets_nothing_leaves_the_defaults(tmp_path: Path, text: str) -> None:
     assert from_file(tmp_path, text) == Settings()
 
 
-def test_an_empty_variable_counts_as_not_set():
+def test_an_empty_variable_counts_as_not_set() -> None:
     assert from_environment(interval="", listen="") == Settings()
 
 
@@ -92,12 +98,12 @@ def test_an_empty_variable_counts_as_not_set():
     ("given", "seconds"),
     [("5", 5), ("5s", 5), ("500ms", 0.5), (" 2.5 s ", 2.5), (".5", 0.5), ("1m", 60), ("0.1", 0.1), ("100ms", 0.1)],
 )
-def test_an_interval_may_have_a_unit(given, seconds):
+def test_an_interval_may_have_a_unit(given: Any, seconds: float) -> None:
     assert from_environment(interval=given).interval == seconds
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "99ms", "nan", "inf", "5h", "1e9", "soon", "3601", True, [5], {"s": 5}])
-def test_an_interval_that_is_none_is_refused(given):
+def test_an_interval_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"--interval is .*, expected seconds from 0.1 to 3600, such as"):
         load_settings({"interval": given}, environment={})
 
@@ -106,12 +112,12 @@ def test_an_interval_that_is_none_is_refused(given):
     ("given", "interfaces"),
     [("eth0", ("eth0",)), ("eth0,veth*", ("eth0", "veth*")), ("eth0 auto", ("eth0", "auto")), ("a, b", ("a", "b"))],
 )
-def test_interfaces_come_separated_by_commas_or_blanks(given, interfaces):
+def test_interfaces_come_separated_by_commas_or_blanks(given: Any, interfaces: tuple[str, ...]) -> None:
     assert from_environment(interfaces=given).interfaces == interfaces
 
 
 @pytest.mark.parametrize("given", [[], [5], ["eth 0"], ["eth/0"], ["", "eth0"], "", ",", True, {"eth0": 1}])
-def test_interfaces_that_cannot_be_names_are_refused(given):
+def test_interfaces_that_cannot_be_names_are_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"--interface is .* expected device names"):
         load_settings({"interfaces": given}, environment={})
 
@@ -128,34 +134,34 @@ def test_interfaces_that_cannot_be_names_are_refused(given):
         (False, None),
     ],
 )
-def test_listen_is_an_address_and_a_port_or_off(given, listen):
+def test_listen_is_an_address_and_a_port_or_off(given: Any, listen: Listen | None) -> None:
     assert load_settings({"listen": given}, environment={}).listen == listen
 
 
 @pytest.mark.parametrize(
     "given", ["9464", 9464, "::1:80", "host", "host:", "h:65536", "h:1/metrics", "http://h:1", True]
 )
-def test_a_listen_address_that_is_none_is_refused(given):
+def test_a_listen_address_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"--listen is .*, expected host:port such as"):
         load_settings({"listen": given}, environment={})
 
 
-def test_listen_off_in_yaml_is_off_though_yaml_reads_false(tmp_path):
+def test_listen_off_in_yaml_is_off_though_yaml_reads_false(tmp_path: Path) -> None:
     assert from_file(tmp_path, "listen: off").listen is None
 
 
 @pytest.mark.parametrize("listen", [Listen("127.0.0.1", 80), Listen("::1", 80), Listen("", 80)])
-def test_a_listen_address_reads_back_from_its_text(listen):
+def test_a_listen_address_reads_back_from_its_text(listen: Listen | None) -> None:
     assert load_settings({"listen": str(listen)}, environment={}).listen == listen
 
 
 @pytest.mark.parametrize(("given", "lines"), [("1024", 1024), (1, 1), ("default", None)])
-def test_a_flow_table_is_a_power_of_two(given, lines):
+def test_a_flow_table_is_a_power_of_two(given: Any, lines: int | None) -> None:
     assert load_settings({"flow_table": given}, environment={}).flow_table == lines
 
 
 @pytest.mark.parametrize("given", ["1000", "0", -2, 2.5, "many", True, "9" * 30])
-def test_a_flow_table_of_another_size_is_refused(given):
+def test_a_flow_table_of_another_size_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"--flow-table is .*, expected a power of two, or default"):
         load_settings({"flow_table": given}, environment={})
 
@@ -170,55 +176,55 @@ def test_a_flow_table_of_another_size_is_refused(given):
         ("max_devices", "0", "WIREMETER_MAX_DEVICES is '0', expected a whole number above 0"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named_with_what_was_expected(name, given, message):
+def test_a_value_that_does_not_fit_is_named_with_what_was_expected(name: str, given: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         from_environment(**{name: given})
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("text", ["on", "TRUE", "1", "yes"])
-def test_a_switch_is_on(text):
+def test_a_switch_is_on(text: str) -> None:
     assert from_environment(debug=text).debug is True
 
 
 @pytest.mark.parametrize("text", ["off", "False", "0", "no"])
-def test_a_switch_is_off(text):
+def test_a_switch_is_off(text: str) -> None:
     assert from_environment(bpf_stats=text).bpf_stats is False
 
 
-def test_an_unknown_key_names_its_line_and_the_nearest_known_one(tmp_path):
+def test_an_unknown_key_names_its_line_and_the_nearest_known_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"agent.yaml:2: flowtable is no setting .* did you mean flow_table\?"):
         from_file(tmp_path, "interval: 1\nflowtable: 64\n")
 
 
-def test_an_unknown_variable_names_the_nearest_known_one():
+def test_an_unknown_variable_names_the_nearest_known_one() -> None:
     with pytest.raises(InputError, match=r"variable WIREMETER_INTERFACE is no .* did you mean WIREMETER_INTERFACES\?"):
         from_environment(interface="eth0")
 
 
-def test_a_wrong_value_in_the_file_names_its_line(tmp_path):
+def test_a_wrong_value_in_the_file_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"agent.yaml:2: interval is \[1\], expected seconds"):
         from_file(tmp_path, "attach: tcx\ninterval: [1]\n")
 
 
-def test_a_key_that_is_set_twice_is_refused(tmp_path):
+def test_a_key_that_is_set_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"agent.yaml:2: interval is set a second time"):
         from_file(tmp_path, "interval: 1\ninterval: 2\n")
 
 
 @pytest.mark.parametrize("text", ["- eth0\n", "eth0\n"])
-def test_a_file_without_settings_is_refused(tmp_path, text):
+def test_a_file_without_settings_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"holds no settings"):
         from_file(tmp_path, text)
 
 
 @pytest.mark.parametrize("text", ["listen: [::]:80\n", "a: b: c\n", "interval: !!python/object:os.system 1\n", "\0"])
-def test_a_file_that_is_not_plain_yaml_is_refused(tmp_path, text):
+def test_a_file_that_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"is not YAML that wiremeter can read"):
         from_file(tmp_path, text)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read the settings file .*none.yaml: No such file"):
         load_settings(config=tmp_path / "none.yaml", environment={})
 
@@ -235,11 +241,11 @@ KUBERNETES = {
 }
 
 
-def test_what_kubernetes_says_of_a_service_called_wiremeter_is_not_taken_for_settings():
+def test_what_kubernetes_says_of_a_service_called_wiremeter_is_not_taken_for_settings() -> None:
     assert load_settings(environment=KUBERNETES) == Settings()
 
 
-def test_a_misspelt_variable_is_refused_in_kubernetes_too():
+def test_a_misspelt_variable_is_refused_in_kubernetes_too() -> None:
     with pytest.raises(InputError, match=r"did you mean WIREMETER_LISTEN"):
         load_settings(environment={**KUBERNETES, "WIREMETER_LISTENER": "off"})
 

@@ -10,9 +10,13 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+from wsgiref.types import StartResponse
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.registry import Collector
 
 from wiremeter.agent import wsgi_server
 from wiremeter.agent.http import make_app
@@ -37,47 +41,55 @@ class Clock:
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def vitals(clock):
+def vitals(clock: Clock) -> Vitals:
     return Vitals(interval=2.0, clock=clock)
 
 
 @pytest.fixture
-def registry():
+def registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     Counter("spam", "Spam.", registry=registry).inc(3)
     return registry
 
 
 @pytest.fixture
-def address(registry, vitals):
+def address(registry: CollectorRegistry, vitals: Vitals) -> Iterator[Listen]:
     """Where an agent serves."""
     with serve(ANY_PORT, make_app(registry, vitals, "1.2.3")) as taken:
         yield taken
 
 
-def ask(address, path, method="GET", timeout=5, **headers):
-    """The answer, with its body as `text`."""
-    connection = http.client.HTTPConnection(*address, timeout=timeout)
+class Answer(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    text: bytes
+
+
+def ask(address: tuple[str, int], path: str, method: str = "GET", timeout: float = 5, **headers: str) -> Answer:
+    """The answer of a server."""
+    host, port = address
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     with contextlib.closing(connection):
         connection.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
         answer = connection.getresponse()
-        answer.text = answer.read()
-        return answer
+        return Answer(answer.status, answer.headers, answer.read())
 
 
-def test_metrics_are_served_as_plain_text(address):
+def test_metrics_are_served_as_plain_text(address: Listen) -> None:
     answer = ask(address, "/metrics")
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert b"spam_total 3.0" in answer.text
 
 
-def test_metrics_are_served_as_openmetrics_and_compressed_on_request(address):
+def test_metrics_are_served_as_openmetrics_and_compressed_on_request(address: Listen) -> None:
     answer = ask(address, "/metrics", Accept="application/openmetrics-text; version=1.0.0", Accept_Encoding="gzip")
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.headers["Content-Encoding"] == "gzip"
@@ -87,7 +99,7 @@ def test_metrics_are_served_as_openmetrics_and_compressed_on_request(address):
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 
 
-def test_metrics_are_served_as_protobuf_to_who_likes_it_best(address):
+def test_metrics_are_served_as_protobuf_to_who_likes_it_best(address: Listen) -> None:
     answer = ask(address, "/metrics", Accept=f"{PROTOBUF},text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
     assert answer.headers["Content-Type"] == protobuf.CONTENT_TYPE
     assert b"\x0a\x0aspam_total" in answer.text
@@ -97,13 +109,13 @@ def test_metrics_are_served_as_protobuf_to_who_likes_it_best(address):
     assert ask(address, "/metrics", Accept=f"text/plain;version=0.0.4,{PROTOBUF};q=0.9").text.startswith(b"# HELP")
 
 
-def test_metrics_picked_by_name_are_text(address):
+def test_metrics_picked_by_name_are_text(address: Listen) -> None:
     answer = ask(address, "/metrics?name[]=spam_total", Accept=PROTOBUF)
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert b"spam_total 3.0" in answer.text
 
 
-def test_the_index_links_to_what_there_is(address):
+def test_the_index_links_to_what_there_is(address: Listen) -> None:
     answer = ask(address, "/")
     assert answer.status == 200
     assert b"wiremeter 1.2.3" in answer.text
@@ -112,18 +124,20 @@ def test_the_index_links_to_what_there_is(address):
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/etc/passwd", 404), ("POST", "/metrics", 405)])
-def test_all_else_is_refused(address, method, path, status):
+def test_all_else_is_refused(address: Listen, method: str, path: str, status: int) -> None:
     assert ask(address, path, method).status == status
 
 
-def test_head_has_no_body(address):
+def test_head_has_no_body(address: Listen) -> None:
     answer = ask(address, "/metrics", "HEAD")
     assert (answer.status, answer.text) == (200, b"")
 
 
-def test_a_failing_collector_is_an_error_of_its_own_request_only(address, registry, caplog):
-    class Broken:
-        def collect(self):
+def test_a_failing_collector_is_an_error_of_its_own_request_only(
+    address: Listen, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Collector):
+        def collect(self) -> Iterable[Metric]:
             raise RuntimeError("spoilt")
 
     registry.register(Broken())
@@ -132,13 +146,13 @@ def test_a_failing_collector_is_an_error_of_its_own_request_only(address, regist
     assert ask(address, "/healthz").status == 200
 
 
-def states(address):
+def states(address: Listen) -> list[tuple[int, str]]:
     """Status and reason of /healthz and /readyz."""
     answers = [ask(address, path) for path in ("/healthz", "/readyz")]
     return [(answer.status, answer.text.decode().strip()) for answer in answers]
 
 
-def test_health_and_readiness_through_an_agents_life(address, vitals, clock):
+def test_health_and_readiness_through_an_agents_life(address: Listen, vitals: Vitals, clock: Clock) -> None:
     clock.now += 60
     assert states(address) == [(200, "starting: not attached yet"), (503, "starting: not attached yet")]
     vitals.attached(2)
@@ -157,7 +171,7 @@ def test_health_and_readiness_through_an_agents_life(address, vitals, clock):
     assert states(address) == [(200, "ok"), (503, "stopping")]
 
 
-def test_a_short_interval_still_leaves_a_second(clock):
+def test_a_short_interval_still_leaves_a_second(clock: Clock) -> None:
     vitals = Vitals(0.1, clock)
     vitals.attached(1)
     clock.now += 0.9
@@ -166,7 +180,7 @@ def test_a_short_interval_still_leaves_a_second(clock):
     assert not vitals.healthy().good
 
 
-def send_slowly(connection, stop):
+def send_slowly(connection: socket.socket, stop: threading.Event) -> None:
     """A byte of header now and then, for as long as the server allows."""
     with contextlib.suppress(OSError):
         connection.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
@@ -174,7 +188,7 @@ def send_slowly(connection, stop):
             connection.sendall(b"x")
 
 
-def test_clients_that_only_hold_connections_do_not_keep_others_out(address):
+def test_clients_that_only_hold_connections_do_not_keep_others_out(address: Listen) -> None:
     idle = [socket.create_connection(address) for _ in range(5 * wsgi_server.MAX_CONNECTIONS)]
     try:
         for _ in range(20):
@@ -186,8 +200,8 @@ def test_clients_that_only_hold_connections_do_not_keep_others_out(address):
             connection.close()
 
 
-def test_many_clients_at_once_are_all_served(address):
-    statuses = []
+def test_many_clients_at_once_are_all_served(address: Listen) -> None:
+    statuses: list[int] = []
     clients = [
         threading.Thread(target=lambda: statuses.append(ask(address, "/metrics", timeout=20).status))
         for _ in range(5 * wsgi_server.MAX_CONNECTIONS)
@@ -199,8 +213,8 @@ def test_many_clients_at_once_are_all_served(address):
     assert statuses == [200] * len(clients)
 
 
-def test_clients_that_never_take_their_answers_do_not_keep_others_out(vitals):
-    def app(environ, start_response):
+def test_clients_that_never_take_their_answers_do_not_keep_others_out(vitals: Vitals) -> None:
+    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
         return [b"x" * (50_000_000 if environ["PATH_INFO"] == "/big" else 1)]
 
@@ -214,7 +228,9 @@ def test_clients_that_never_take_their_answers_do_not_keep_others_out(vitals):
             connection.close()
 
 
-def test_a_client_that_sends_byte_by_byte_is_cut_off(registry, vitals, monkeypatch):
+def test_a_client_that_sends_byte_by_byte_is_cut_off(
+    registry: CollectorRegistry, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wsgi_server, "CLIENT_SECONDS", 0.5)
     stop = threading.Event()
     with serve(ANY_PORT, make_app(registry, vitals)) as address, socket.create_connection(address) as connection:
@@ -229,8 +245,8 @@ def test_a_client_that_sends_byte_by_byte_is_cut_off(registry, vitals, monkeypat
         slow.join()
 
 
-def test_a_client_that_never_takes_its_answer_is_cut_off(vitals, monkeypatch):
-    def endless(environ, start_response):
+def test_a_client_that_never_takes_its_answer_is_cut_off(vitals: Vitals, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
         return [b"x" * 50_000_000]
 
@@ -242,12 +258,12 @@ def test_a_client_that_never_takes_its_answer_is_cut_off(vitals, monkeypatch):
         wait_for(lambda: request_threads() == 0)
 
 
-def request_threads():
+def request_threads() -> int:
     """Threads that serve requests; one more accepts connections."""
     return sum(thread.name == "http" for thread in threading.enumerate()) - 1
 
 
-def wait_for(condition, seconds=5.0):
+def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Waits until `condition()` holds."""
     until = time.monotonic() + seconds
     while not condition():
@@ -256,7 +272,7 @@ def wait_for(condition, seconds=5.0):
 
 
 @pytest.mark.parametrize("request_head", [b"GET /" + b"a" * 1_000_000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000])
-def test_an_oversized_request_is_cut_off(address, request_head):
+def test_an_oversized_request_is_cut_off(address: Listen, request_head: bytes) -> None:
     answer = b""
     with socket.create_connection(address, timeout=5) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(request_head)
@@ -268,7 +284,7 @@ def test_an_oversized_request_is_cut_off(address, request_head):
 @pytest.mark.parametrize(
     "junk", [b"\0" * 100 + b"\r\n\r\n", b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"", b"\xff\n"]
 )
-def test_junk_ends_only_its_own_connection(address, junk):
+def test_junk_ends_only_its_own_connection(address: Listen, junk: bytes) -> None:
     with socket.create_connection(address, timeout=5) as connection:
         connection.sendall(junk)
         connection.shutdown(socket.SHUT_WR)
@@ -278,10 +294,14 @@ def test_junk_ends_only_its_own_connection(address, junk):
     assert ask(address, "/healthz").status == 200
 
 
-def test_a_port_in_use_names_who_has_it():
+def never_asked(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    raise AssertionError("asked")
+
+
+def test_a_port_in_use_names_who_has_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InputError) as caught, serve(Listen("127.0.0.1", port), None):
+        with pytest.raises(InputError) as caught, serve(Listen("127.0.0.1", port), never_asked):
             pass
     text = str(caught.value)
     assert f"cannot listen on 127.0.0.1:{port}: " in text
@@ -289,7 +309,7 @@ def test_a_port_in_use_names_who_has_it():
     assert "--listen" in text
 
 
-def test_nobody_holds_a_free_port():
+def test_nobody_holds_a_free_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert port_holder(port) is None
@@ -302,32 +322,32 @@ def test_nobody_holds_a_free_port():
         (Listen("no-such-host.invalid", 0), "does not resolve"),
     ],
 )
-def test_an_address_that_is_not_ours_is_refused(listen, why):
-    with pytest.raises(InputError, match=why), serve(listen, None):
+def test_an_address_that_is_not_ours_is_refused(listen: Listen, why: str) -> None:
+    with pytest.raises(InputError, match=why), serve(listen, never_asked):
         pass
 
 
-def test_a_low_port_without_the_capability_says_which_is_missing():
+def test_a_low_port_without_the_capability_says_which_is_missing() -> None:
     error = _refused(Listen("", 80), PermissionError(errno.EACCES, "Permission denied"))
     assert isinstance(error, PermissionNeeded)
     assert "CAP_NET_BIND_SERVICE" in str(error)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
-def test_without_a_host_both_ip_versions_are_served(registry, vitals):
+def test_without_a_host_both_ip_versions_are_served(registry: CollectorRegistry, vitals: Vitals) -> None:
     with serve(Listen("", 0), make_app(registry, vitals)) as taken:
         for host in ("127.0.0.1", "::1"):
             assert ask((host, taken.port), "/healthz").status == 200
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
-def test_an_ipv6_address_is_served(registry, vitals):
+def test_an_ipv6_address_is_served(registry: CollectorRegistry, vitals: Vitals) -> None:
     with serve(Listen("::1", 0), make_app(registry, vitals)) as taken:
         assert str(taken).startswith("[::1]:")
         assert ask(taken, "/healthz").status == 200
 
 
-def test_the_port_is_free_again_afterwards(registry, vitals):
+def test_the_port_is_free_again_afterwards(registry: CollectorRegistry, vitals: Vitals) -> None:
     with serve(ANY_PORT, make_app(registry, vitals)) as taken:
         ask(taken, "/healthz")
     with serve(taken, make_app(registry, vitals)):

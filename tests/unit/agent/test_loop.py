@@ -9,13 +9,15 @@ import signal
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from wiremeter.agent import loop
 from wiremeter.agent.watch import REPEAT_SECONDS, Watch
 from wiremeter.errors import InputError, KernelError
-from wiremeter.flows.batch import Attachment, Health, Tally
+from wiremeter.flows.batch import Attachment, FlowBatch, Health, Tally
 from wiremeter.settings import Listen, Settings
 
 from ..fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
@@ -26,23 +28,28 @@ SILENT = Settings(listen=None)
 class FakeMeter:
     """Yields its batches, then waits to be closed, as the live one would wait for traffic."""
 
-    def __init__(self, *batches, attachments=(ETH0_RX, ETH0_TX), failure=None):
+    def __init__(
+        self,
+        *batches: FlowBatch,
+        attachments: tuple[Attachment, ...] = (ETH0_RX, ETH0_TX),
+        failure: Exception | None = None,
+    ) -> None:
         self.attachments = attachments
         self.batches = batches
         self.failure = failure
         self.drained = asyncio.Event()
         self.closed = asyncio.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> FakeMeter:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         self.closed.set()
 
-    async def __aiter__(self):
+    async def __aiter__(self) -> AsyncIterator[FlowBatch]:
         for batch in self.batches:
             await asyncio.sleep(0)
             yield batch
@@ -52,7 +59,13 @@ class FakeMeter:
         await self.closed.wait()
 
 
-async def run_until_drained(meter, settings=SILENT, then=lambda: os.kill(os.getpid(), signal.SIGTERM)):
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def run_until_drained(
+    meter: FakeMeter, settings: Settings = SILENT, then: Callable[[], None] = terminate
+) -> None:
     """Runs the loop over all of the meter's batches, calls `then`, and waits for the loop to end."""
     running = asyncio.create_task(loop.run(settings, lambda _: meter))
     drained = asyncio.create_task(meter.drained.wait())
@@ -64,17 +77,19 @@ async def run_until_drained(meter, settings=SILENT, then=lambda: os.kill(os.getp
 
 
 @pytest.fixture(autouse=True)
-def all_logs(caplog):
+def all_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "wiremeter")
 
 
-def logged(caplog, message):
+def logged(caplog: pytest.LogCaptureFixture, message: str) -> list[Any]:
     """The records whose message starts with `message`."""
     return [record for record in caplog.records if record.getMessage().startswith(message)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_a_signal_ends_the_loop_and_closes_the_meter(caplog, number):
+async def test_a_signal_ends_the_loop_and_closes_the_meter(
+    caplog: pytest.LogCaptureFixture, number: signal.Signals
+) -> None:
     meter = FakeMeter(fabricate_batch())
     await run_until_drained(meter, then=lambda: os.kill(os.getpid(), number))
     assert meter.closed.is_set()
@@ -82,16 +97,16 @@ async def test_a_signal_ends_the_loop_and_closes_the_meter(caplog, number):
     assert logged(caplog, "stopped")
 
 
-async def test_handlers_of_signals_are_as_before_afterwards():
+async def test_handlers_of_signals_are_as_before_afterwards() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     await run_until_drained(FakeMeter(fabricate_batch()))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
 
 
-async def test_a_signal_while_the_meter_opens_ends_the_loop_once_it_is_open():
+async def test_a_signal_while_the_meter_opens_ends_the_loop_once_it_is_open() -> None:
     meter = FakeMeter()
 
-    def open_slowly(settings):
+    def open_slowly(settings: Settings) -> FakeMeter:
         os.kill(os.getpid(), signal.SIGTERM)
         return meter
 
@@ -99,7 +114,7 @@ async def test_a_signal_while_the_meter_opens_ends_the_loop_once_it_is_open():
     assert meter.closed.is_set()
 
 
-async def test_what_is_attached_is_logged_at_the_start_and_when_it_changes(caplog):
+async def test_what_is_attached_is_logged_at_the_start_and_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     renamed = Attachment(1, "wan0", 2, "rx", "tcx")
     await run_until_drained(
         FakeMeter(
@@ -116,7 +131,7 @@ async def test_what_is_attached_is_logged_at_the_start_and_when_it_changes(caplo
     assert (record.device, record.direction) == ("wan0", "rx")
 
 
-async def test_displacement_is_warned_of_once_and_its_end_is_told(caplog):
+async def test_displacement_is_warned_of_once_and_its_end_is_told(caplog: pytest.LogCaptureFixture) -> None:
     displaced = fabricate_batch(health=Health(displaced=("eth0 rx",)))
     await run_until_drained(FakeMeter(displaced, displaced, fabricate_batch()))
     (record,) = logged(caplog, "displaced")
@@ -125,14 +140,14 @@ async def test_displacement_is_warned_of_once_and_its_end_is_told(caplog):
     assert (record.device, record.direction) == ("eth0", "rx")
 
 
-async def test_an_audit_that_does_not_balance_is_an_error(caplog):
+async def test_an_audit_that_does_not_balance_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     audit = fabricate_audit(flows=Tally(10, 1000, 8), seen=Tally(12, 1100, 8))
     await run_until_drained(FakeMeter(fabricate_batch(audit=(audit,)), fabricate_batch(audit=(audit,))))
     (record,) = logged(caplog, "the audit does not balance")
     assert (record.levelname, record.device, record.missing_packets, record.missing_bytes) == ("ERROR", "eth0", 2, 100)
 
 
-def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile():
+def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile() -> None:
     times = iter((0.0, 1.0, 2.0, REPEAT_SECONDS, REPEAT_SECONDS + 1))
     watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: next(times))
     batch = fabricate_batch(audit=(fabricate_audit(unattributed={"table_full": Tally(5, 300, 5)}),))
@@ -140,35 +155,35 @@ def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile():
     assert packets == [5, 15]
 
 
-def test_what_a_capture_loses_is_warned_of_now_and_then_with_what_came_meanwhile():
+def test_what_a_capture_loses_is_warned_of_now_and_then_with_what_came_meanwhile() -> None:
     times = iter((0.0, 1.0, REPEAT_SECONDS))
     watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: next(times))
     batch = fabricate_batch(audit=(fabricate_audit(capture_dropped=5),))
     assert [notice.fields["skbs"] for _ in range(3) for notice in watch.look(batch)] == [5, 10]
 
 
-def test_other_reasons_are_left_to_the_metrics():
+def test_other_reasons_are_left_to_the_metrics() -> None:
     audit = fabricate_audit(unattributed={"truncated_l3": Tally(5, 300, 5), "table_full": Tally()})
     assert not list(Watch((ETH0_RX, ETH0_TX)).look(fabricate_batch(audit=(audit,))))
 
 
 @pytest.mark.parametrize("error", [KernelError("no memory", call="mmap", errno=12), RuntimeError("bug")])
-async def test_a_meter_that_fails_is_closed_and_its_error_passed_on(error):
+async def test_a_meter_that_fails_is_closed_and_its_error_passed_on(error: Exception) -> None:
     meter = FakeMeter(fabricate_batch(), failure=error)
     with pytest.raises(type(error)):
         await run_until_drained(meter)
     assert meter.closed.is_set()
 
 
-async def test_a_port_in_use_is_told_before_anything_is_attached():
-    def never(settings):
+async def test_a_port_in_use_is_told_before_anything_is_attached() -> None:
+    def never(settings: Settings) -> FakeMeter:
         raise AssertionError("opened")
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="has that port already"):
         await loop.run(Settings(listen=Listen(*taken.getsockname())), never)
 
 
-def fetch(address, path):
+def fetch(address: str, path: str) -> tuple[int, str]:
     """Status and text of a page."""
     try:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
@@ -177,11 +192,11 @@ def fetch(address, path):
         return error.code, error.read().decode()
 
 
-async def test_batches_reach_metrics_and_readiness(caplog):
+async def test_batches_reach_metrics_and_readiness(caplog: pytest.LogCaptureFixture) -> None:
     meter = FakeMeter(*[fabricate_batch([(0, 4, 6, 10, 1000, 2)])] * 3)
     pages = {}
 
-    def look():
+    def look() -> None:
         address = logged(caplog, "serving")[0].metrics.removeprefix("http://").removesuffix("/metrics")
         pages.update({path: fetch(address, path) for path in ("/metrics", "/healthz", "/readyz", "/")})
         os.kill(os.getpid(), signal.SIGTERM)
@@ -195,10 +210,10 @@ async def test_batches_reach_metrics_and_readiness(caplog):
     assert [status, *(pages[path] for path in ("/healthz", "/readyz"))] == [200, (200, "ok\n"), (200, "ok\n")]
 
 
-async def test_without_a_device_the_agent_is_not_ready(caplog):
+async def test_without_a_device_the_agent_is_not_ready(caplog: pytest.LogCaptureFixture) -> None:
     pages = {}
 
-    def look():
+    def look() -> None:
         address = logged(caplog, "serving")[0].metrics.removeprefix("http://").removesuffix("/metrics")
         pages["/readyz"] = fetch(address, "/readyz")
         os.kill(os.getpid(), signal.SIGTERM)

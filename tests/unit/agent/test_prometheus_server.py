@@ -11,6 +11,8 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from wiremeter.agent.http import make_app
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.wsgi_server import serve
+from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import FLOW
 from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions
 from wiremeter.settings import Listen
@@ -33,8 +36,12 @@ NAMES = (NAMELESS, *(FlowName("tls", f"{n}.example") for n in range(6)))
 #: Seconds until a server must have started and scraped a few times.
 PATIENCE = 30.0
 
+#: Values by labels, and what gives them for a query.
+Result = dict[tuple[str, ...], float]
+Query = Callable[[str], Result]
 
-def batch(number):
+
+def batch(number: int) -> FlowBatch:
     """A tenth of a second: 20 answers of 20 ms and one of 2 s; traffic of a few domains, others with each batch."""
     flows = np.zeros(4, FLOW)
     flows["bytes"], flows["packets"] = (1000, 100, 10, 10**number), 1
@@ -49,14 +56,14 @@ def batch(number):
 
 
 @pytest.fixture
-def agent():
+def agent() -> Iterator[Listen]:
     """A sink that is fed ten times a second, as an agent serves it."""
     sink = PrometheusSink("1", domains=3)
     registry = CollectorRegistry()
     registry.register(sink)
     stop = threading.Event()
 
-    def feed():
+    def feed() -> None:
         number = 0
         while not stop.wait(0.1):
             sink.write(batch(number % 9))
@@ -71,7 +78,7 @@ def agent():
 
 
 @contextlib.contextmanager
-def prometheus(tmp_path, address, *arguments):
+def prometheus(tmp_path: Path, address: Listen, *arguments: str) -> Iterator[Query]:
     """A server that scrapes `address` each second; gives a function that queries it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -87,7 +94,7 @@ def prometheus(tmp_path, address, *arguments):
             server.kill()
 
 
-def ask(port, query):
+def ask(port: int, query: str) -> Result:
     """Label values but for those of the scrape, and value, of each result; nothing while the server starts."""
     url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
     try:
@@ -99,7 +106,7 @@ def ask(port, query):
     return {tuple(sorted(labels.values())): float(one["value"][1]) for labels, one in zip(ours, found, strict=True)}
 
 
-def wait_for(query, condition):
+def wait_for(query: Callable[[], Result], condition: Callable[[Result], bool]) -> Result:
     """The query's result, once it is as it should be."""
     deadline = time.monotonic() + PATIENCE
     while not condition(result := query()):
@@ -108,7 +115,7 @@ def wait_for(query, condition):
     return result
 
 
-def test_native_histograms_are_scraped_and_quantiles_come_out_of_them(agent, tmp_path):
+def test_native_histograms_are_scraped_and_quantiles_come_out_of_them(agent: Listen, tmp_path: Path) -> None:
     with prometheus(tmp_path, agent, "--enable-feature=native-histograms") as ask:
         rate = "rate(network_dns_latency_seconds[10s])"
         median = wait_for(lambda: ask(f"histogram_quantile(0.5, {rate})"), lambda found: found.get((), 0) > 0)
@@ -119,7 +126,7 @@ def test_native_histograms_are_scraped_and_quantiles_come_out_of_them(agent, tmp
         check_totals(ask)
 
 
-def test_without_native_histograms_the_classic_buckets_are_scraped(agent, tmp_path):
+def test_without_native_histograms_the_classic_buckets_are_scraped(agent: Listen, tmp_path: Path) -> None:
     with prometheus(tmp_path, agent) as ask:
         rate = "rate(network_dns_latency_seconds_bucket[10s])"
         median = wait_for(lambda: ask(f"histogram_quantile(0.5, {rate})"), lambda found: found.get((), 0) > 0)
@@ -127,7 +134,7 @@ def test_without_native_histograms_the_classic_buckets_are_scraped(agent, tmp_pa
         check_totals(ask)
 
 
-def check_totals(ask):
+def check_totals(ask: Query) -> None:
     """Sums over domains are all traffic at every scrape, while domains come and go, and no scrape had an error."""
     traffic = 'sum(network_bytes_total{protocol="tcp"})'
     by_domain = 'sum(network_domain_bytes_total{direction="rx"})'

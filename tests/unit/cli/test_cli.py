@@ -6,7 +6,9 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any, Protocol
 
 import pytest
 
@@ -16,11 +18,20 @@ from wiremeter.cli import agent, main
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
 from wiremeter.settings import NAMES, Listen, Settings
 
+#: What a subcommand does.
+Run = Callable[[argparse.Namespace], int]
 
-def command(name, run):
+
+class RunWith(Protocol):
+    """Runs a function as the subcommand `try`; gives the exit status."""
+
+    def __call__(self, function: Run, *arguments: str) -> int: ...
+
+
+def command(name: str, run: Run) -> SimpleNamespace:
     """A subcommand of one function."""
 
-    def add_parser(subparsers):
+    def add_parser(subparsers: Any) -> None:
         parser = subparsers.add_parser(name)
         parser.add_argument("--debug", action="store_true")
         parser.set_defaults(run=run)
@@ -29,24 +40,24 @@ def command(name, run):
 
 
 @pytest.fixture
-def run_with(monkeypatch):
+def run_with(monkeypatch: pytest.MonkeyPatch) -> RunWith:
     """Runs a function as the subcommand `try`; gives the exit status."""
 
-    def run(function, *arguments):
+    def run(function: Run, *arguments: str) -> int:
         monkeypatch.setattr(main, "COMMANDS", (command("try", function),))
         return main.main(["try", *arguments])
 
     return run
 
 
-def raising(error):
-    def run(args):
+def raising(error: BaseException) -> Run:
+    def run(args: argparse.Namespace) -> int:
         raise error
 
     return run
 
 
-def test_the_exit_status_is_the_subcommands(run_with):
+def test_the_exit_status_is_the_subcommands(run_with: RunWith) -> None:
     assert run_with(lambda args: 0) == 0
     assert run_with(lambda args: 3) == 3
 
@@ -59,21 +70,23 @@ def test_the_exit_status_is_the_subcommands(run_with):
         (KernelError("refused", call="bpf", errno=1), 1),
     ],
 )
-def test_an_error_is_one_message_and_a_status(run_with, capsys, error, status):
+def test_an_error_is_one_message_and_a_status(
+    run_with: RunWith, capsys: pytest.CaptureFixture[str], error: BaseException, status: int
+) -> None:
     assert run_with(raising(error)) == status
     captured = capsys.readouterr()
     assert captured.err == f"wiremeter: {error}\n"
     assert captured.out == ""
 
 
-def test_with_debug_the_traceback_is_shown_too(run_with, capsys):
+def test_with_debug_the_traceback_is_shown_too(run_with: RunWith, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_with(raising(InputError("no device eth9")), "--debug") == 2
     text = capsys.readouterr().err
     assert "Traceback" in text
     assert text.endswith("wiremeter: no device eth9\n")
 
 
-def test_a_verifier_refusal_shows_the_end_of_its_log(run_with, capsys):
+def test_a_verifier_refusal_shows_the_end_of_its_log(run_with: RunWith, capsys: pytest.CaptureFixture[str]) -> None:
     log = "\n".join(f"line {number}" for number in range(100)) + "\nR1 invalid mem access\n"
     assert run_with(raising(VerifierError("the verifier refused tc_rx", log=log))) == 1
     text = capsys.readouterr().err
@@ -83,40 +96,40 @@ def test_a_verifier_refusal_shows_the_end_of_its_log(run_with, capsys):
     assert text.endswith("R1 invalid mem access\n")
 
 
-def test_ctrl_c_is_quiet(run_with, capsys):
+def test_ctrl_c_is_quiet(run_with: RunWith, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_with(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_fault_of_ours_is_not_hidden(run_with):
+def test_a_fault_of_ours_is_not_hidden(run_with: RunWith) -> None:
     with pytest.raises(ZeroDivisionError):
         run_with(lambda args: 1 // 0)
 
 
-def wiremeter(*arguments, **options):
+def wiremeter(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command in a process of its own."""
     line = [sys.executable, "-m", "wiremeter.cli.main", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False, **options)
+    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_the_version_is_the_packages():
+def test_the_version_is_the_packages() -> None:
     done = wiremeter("--version")
     assert (done.returncode, done.stdout) == (0, f"wiremeter {__version__}\n")
 
 
-def test_help_names_every_command():
+def test_help_names_every_command() -> None:
     text = wiremeter("--help").stdout
     for name in ("live", "agent", "doctor", "verify", "detach"):
         assert f"\n    {name} " in text
 
 
-def test_without_a_command_the_usage_is_shown():
+def test_without_a_command_the_usage_is_shown() -> None:
     done = wiremeter()
     assert done.returncode == 2
     assert done.stderr.startswith("usage: wiremeter")
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_reader_that_goes_away_is_no_error() -> None:
     program = (
         "import argparse, sys\n"
         "from types import SimpleNamespace\n"
@@ -129,6 +142,8 @@ def test_a_reader_that_goes_away_is_no_error():
         "sys.exit(main.main(['try']))\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert writer.stdout
+    assert writer.stderr
     writer.stdout.readline()
     writer.stdout.close()
     assert writer.stderr.read() == b""
@@ -136,7 +151,7 @@ def test_a_reader_that_goes_away_is_no_error():
     assert writer.wait(10) == 141
 
 
-def test_the_agent_imports_no_user_interface_and_no_arrow():
+def test_the_agent_imports_no_user_interface_and_no_arrow() -> None:
     program = (
         "import sys\n"
         "from wiremeter.cli import main\n"
@@ -147,19 +162,20 @@ def test_the_agent_imports_no_user_interface_and_no_arrow():
     assert done.stdout == "[]\n"
 
 
-def agent_parser():
+def agent_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     agent.add_parser(parser.add_subparsers())
     return parser
 
 
-def test_every_setting_has_a_flag_with_help():
-    actions = agent_parser()._subparsers._group_actions[0].choices["agent"]._actions
-    documented = {action.dest for action in actions if action.help}
+def test_every_setting_has_a_flag_with_help() -> None:
+    commands = argparse.ArgumentParser().add_subparsers()
+    agent.add_parser(commands)
+    documented = {action.dest for action in commands.choices["agent"]._actions if action.help}
     assert set(NAMES) <= documented
 
 
-def test_flags_become_settings(monkeypatch):
+def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIREMETER_LOG_LEVEL", "error")
     line = (
         "agent --interface eth0 --interface veth*,wg0 --interval 500ms --program x.o --attach tcx --flow-table 1024"
@@ -180,37 +196,37 @@ def test_flags_become_settings(monkeypatch):
     )
 
 
-def test_a_switch_can_be_turned_off_again(monkeypatch):
+def test_a_switch_can_be_turned_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIREMETER_DEBUG", "yes")
     assert agent.settings_from(agent_parser().parse_args(["agent"])).debug is True
     assert agent.settings_from(agent_parser().parse_args(["agent", "--no-debug"])).debug is False
 
 
-def test_flags_are_not_abbreviated():
+def test_flags_are_not_abbreviated() -> None:
     with pytest.raises(SystemExit):
         agent_parser().parse_args(["agent", "--inter", "5"])
 
 
-def test_a_wrong_setting_is_told_with_its_flag():
+def test_a_wrong_setting_is_told_with_its_flag() -> None:
     done = wiremeter("agent", "--interval", "soon")
     assert done.returncode == 2
     assert done.stderr == "wiremeter: --interval is 'soon', expected seconds from 0.1 to 3600, such as 5, 5s or 500ms\n"
 
 
 @pytest.fixture
-def failing_loop(monkeypatch):
-    async def fail(settings):
+def failing_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(settings: Settings) -> None:
         raise PermissionNeeded("metering needs CAP_BPF")
 
     monkeypatch.setattr(loop, "run", fail)
 
 
-def test_an_agent_that_cannot_start_says_why(failing_loop, capsys):
+def test_an_agent_that_cannot_start_says_why(failing_loop: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["agent"]) == 1
     assert capsys.readouterr().err == "wiremeter: metering needs CAP_BPF\n"
 
 
-def test_an_agent_with_json_logs_says_so_in_json(failing_loop, capsys):
+def test_an_agent_with_json_logs_says_so_in_json(failing_loop: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["agent", "--log-format", "json"]) == 1
     entry = json.loads(capsys.readouterr().err)
     assert (entry["level"], entry["message"]) == ("error", "metering needs CAP_BPF")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from wiremeter.synthetic.simulation import Simulation
 SMALL = ("--seconds", "1", "--packets-per-second", "500")
 
 
-def test_json_is_a_document_marked_simulated_with_what_was_expected(capsys):
+def test_json_is_a_document_marked_simulated_with_what_was_expected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", *SMALL, "--profile", "iot", "--seed", "7", "--vlan", "5", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     source = document["source"]
@@ -27,14 +28,14 @@ def test_json_is_a_document_marked_simulated_with_what_was_expected(capsys):
     assert {flow["vlan"] for flow in document["flows"]} == {5}
 
 
-def test_text_says_simulated_and_that_all_was_metered(capsys):
+def test_text_says_simulated_and_that_all_was_metered(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", *SMALL, "--interval", "500ms", "--top", "1"]) == 0
     out = capsys.readouterr().out
     assert out.count("profile web, seed 0: simulated, EN10MB") == 2
     assert out.count("; all metered") == 2
 
 
-def test_replay_of_what_was_written_prints_the_same_counts(tmp_path, capsys):
+def test_replay_of_what_was_written_prints_the_same_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "simulated.pcap")
     documents = []
     for command in (["simulate", *SMALL, "--write", path], ["replay", path, "--names", "none"]):
@@ -44,8 +45,10 @@ def test_replay_of_what_was_written_prints_the_same_counts(tmp_path, capsys):
     assert documents[0] == documents[1]
 
 
-def test_a_mismatch_ends_with_status_1_and_both_numbers(monkeypatch, capsys):
-    def differ(self, batch, expected):
+def test_a_mismatch_ends_with_status_1_and_both_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def differ(self: object, batch: object, expected: object) -> None:
         raise WiremeterError("packets seen: 5 made, 4 metered")
 
     monkeypatch.setattr(Simulation, "_checked", differ)
@@ -53,19 +56,19 @@ def test_a_mismatch_ends_with_status_1_and_both_numbers(monkeypatch, capsys):
     assert "5 made, 4 metered" in capsys.readouterr().err
 
 
-def test_a_value_out_of_range_ends_with_status_2(capsys):
+def test_a_value_out_of_range_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", *SMALL, "--hosts", "0"]) == 2
     assert "hosts is 0" in capsys.readouterr().err
 
 
-def test_help_names_every_profile(capsys):
+def test_help_names_every_profile(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["simulate", "--help"])
     out = capsys.readouterr().out
     assert all(name in out for name in PROFILES)
 
 
-def test_metrics_and_log_are_marked_simulated():
+def test_metrics_and_log_are_marked_simulated() -> None:
     command = [sys.executable, "-m", "wiremeter.cli.main", "simulate", "--seconds", "60", "--interval", "100ms"]
     with subprocess.Popen(
         [*command, "--packets-per-second", "1000", "--top", "0", "--listen", "127.0.0.1:0"],

@@ -177,9 +177,9 @@ def test_a_frame_outside_the_data_is_refused(engine: HostEngine, offset: int, ca
 def test_columns_that_c_would_misread_are_refused(engine: HostEngine, name: str, column: NDArray[Any]) -> None:
     slot = engine.attach("sim0")
     data, offsets, captured, wire, times_ns = columns([Record(ethernet(udp()))])
-    arguments = {"offsets": offsets, "captured": captured, "wire": wire, "times_ns": times_ns, "links": None}
+    given: dict[str, Any] = {"offsets": offsets, "captured": captured, "wire": wire, "times_ns": times_ns}
     with pytest.raises(InputError, match=r"dtype .* and shape"):
-        engine.count(slot, data, **(arguments | {name: column}))
+        engine.count(slot, data, **(given | {name: column}))
 
 
 def test_a_column_in_pieces_is_refused(engine: HostEngine) -> None:

@@ -205,8 +205,13 @@ def test_where_names_are_off_no_flow_has_a_domain_and_every_application_is_unkno
 
 
 def test_name_is_asked_once_however_many_flows_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr("fnmatch.fnmatchcase", lambda name, pattern: asked.append(name) or True)
+    asked: list[str] = []
+
+    def matches(name: str, pattern: str) -> bool:
+        asked.append(name)
+        return True
+
+    monkeypatch.setattr("fnmatch.fnmatchcase", matches)
     batch = make_batch([flow("10.0.0.1", "10.0.0.2", port, name=SITE) for port in range(50)])
     assert compile_filter("domain *").mask(batch).all()
     assert asked == ["www.example.com"]

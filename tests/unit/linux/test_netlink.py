@@ -225,7 +225,7 @@ def test_a_links_attributes_are_read() -> None:
     link = whole(parse_link, body)
     assert (link.name, link.ifindex, link.mtu, link.lower, link.master, link.kind) == ("vx0", 7, 1450, 4, 9, "vxlan")
     assert link.address == b"\x02\0\0\0\0\x01"
-    assert link.counters == LinkCounters(*range(8), rx_missed=15, rx_nohandler=23)
+    assert link.counters == LinkCounters(0, 1, 2, 3, 4, 5, 6, 7, rx_missed=15, rx_nohandler=23)
     assert link.parent == "0000:00:03.0"
     assert link.is_up
     assert link.xdp.is_free
@@ -365,8 +365,8 @@ class TestRunningKernel:
             assert (link.ifindex, link.mtu, link.qdisc) == (entry["ifindex"], entry["mtu"], entry.get("qdisc", ""))
             assert link.kind == entry.get("linkinfo", {}).get("info_kind", "")
             assert link.is_up == ("UP" in entry["flags"])
-            assert link.master == index.get(entry.get("master"), 0)
-            assert link.lower == index.get(entry.get("link"), 0)
+            assert link.master == index.get(entry.get("master", ""), 0)
+            assert link.lower == index.get(entry.get("link", ""), 0)
             assert (link.rx_queues, link.tx_queues) == (entry["num_rx_queues"], entry["num_tx_queues"])
             assert link.address.hex(":") == entry.get("address", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -337,9 +338,7 @@ def send_udp(source: Port, destination: str, *, gso: bool, cut: bool = False) ->
 
 
 CASES: dict[str, Callable[[], AbstractContextManager[Case]]] = {
-    f"{name}, {direction}, {'super-packets' if gso else 'packets'}": (
-        lambda case=case, direction=direction, gso=gso, options=options: case(direction, gso=gso, **options)
-    )
+    f"{name}, {direction}, {'super-packets' if gso else 'packets'}": (partial(case, direction, gso=gso, **options))
     for name, case, options in [
         ("loopback", loopback_case, {}),
         ("veth", veth_case, {}),

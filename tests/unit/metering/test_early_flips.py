@@ -47,6 +47,14 @@ class Engine:
         return Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER), peak_lines=self.flips)
 
 
+class BusyEngine(Engine):
+    """Takes its time over each request, and never has one."""
+
+    def take(self) -> bool:
+        time.sleep(0.001)
+        return False
+
+
 def open_flips(engine: Engine) -> EarlyFlips:
     return EarlyFlips(cast(Any, engine))
 
@@ -83,8 +91,7 @@ def test_no_flip_happens_while_paused() -> None:
 
 
 def test_who_waits_for_a_pause_gets_it_from_a_busy_engine() -> None:
-    engine = Engine()
-    engine.take = lambda: time.sleep(0.001) or False  # type: ignore[method-assign,assignment,func-returns-value]
+    engine = BusyEngine()
     with open_flips(engine) as early:
         engine.ask()  # never taken: the thread goes round and round
         began = time.monotonic()

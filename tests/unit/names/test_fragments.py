@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,8 @@ WHOLE = payload(FLOW, DATA, seq=7, source=DNS)
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 def test_the_parts_of_a_datagram_make_it_in_whatever_order_they_come(order: tuple[int, ...]) -> None:
-    fragments, out = Fragments(), []
+    fragments = Fragments()
+    out: list[Payload] = []
     for at in order:
         out += fragments.add(1, parts()[at])
     assert out == [WHOLE]
@@ -47,14 +49,15 @@ def test_the_parts_of_a_datagram_make_it_in_whatever_order_they_come(order: tupl
     st.randoms(use_true_random=False),
 )
 def test_any_cuts_in_any_order_with_repetitions_make_the_datagram(
-    length: int, eights: list[int], random: object
+    length: int, eights: list[int], random: Random
 ) -> None:
     data = bytes(at * 7 & 0xFF for at in range(length))
     cuts = tuple(sorted(8 * eight for eight in eights if 8 * eight < length))
     made = parts(data, cuts)
     repeated = [*made, *made[:-1]]
-    random.shuffle(repeated)  # type: ignore[attr-defined]
-    fragments, out = Fragments(), []
+    random.shuffle(repeated)
+    fragments = Fragments()
+    out: list[Payload] = []
     for fragment in repeated:
         out += fragments.add(1, fragment)
         if out:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,23 +16,25 @@ from wiremeter.sinks.domains import FORMER, HALF_LIFE_SECONDS, OTHER, TopDomains
 from wiremeter.sinks.heavy_hitters import HeavyHitters
 
 
-def count(top, traffic, seconds=1.0):
+def count(top: TopDomains, traffic: Mapping[str | None, int], seconds: float = 1.0) -> None:
     """Counts an interval in which each domain had the given bytes; packets are a tenth of them."""
     weights = np.array(list(traffic.values()), np.uint64)
     top.add(list(traffic), np.stack([weights // 10, weights], axis=-1), weights, seconds)
 
 
-def seen(top):
+def seen(top: TopDomains) -> dict[str, tuple[int, ...]]:
     """Packets and bytes by label."""
     series = [(label, tuple(values.tolist())) for label, values in top.series()]
     assert len({label for label, _ in series}) == len(series), "two series of one label make a scrape fail"
     return dict(series)
 
 
-def listed(top):
+def listed(top: TopDomains) -> set[str]:
     return seen(top).keys() - {OTHER, FORMER}
 
 
+#: Of each interval: bytes by domain, and how long it took.
+Intervals = list[tuple[dict[str | None, int], float]]
 NAMES = st.none() | st.sampled_from(
     [*(f"{n}.example" for n in range(20)), OTHER, FORMER, "", "a\nb", "\ud800", "x" * 254]
 )
@@ -40,7 +45,7 @@ INTERVALS = st.lists(
 
 
 @given(st.integers(0, 8), INTERVALS)
-def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places, intervals):
+def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places: int, intervals: Intervals) -> None:
     top = TopDomains(places, (2,))
     total = np.zeros(2, np.uint64)
     before = seen(top)
@@ -49,7 +54,7 @@ def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places, inter
         for amount in traffic.values():
             total += np.array([amount // 10, amount], np.uint64)
         now = seen(top)
-        assert tuple(np.sum(list(now.values()), axis=0, dtype=np.uint64)) == tuple(total)
+        assert np.array_equal(np.sum(list(now.values()), axis=0, dtype=np.uint64), total)
         assert len(now) <= places + 1
         assert {OTHER} <= now.keys() <= {OTHER, FORMER, *(f"{n}.example" for n in range(20))}
         assert (FORMER in before) <= (FORMER in now)
@@ -59,7 +64,7 @@ def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places, inter
 
 
 @given(st.integers(2, 8), INTERVALS)
-def test_other_grows_by_no_more_than_there_was(places, intervals):
+def test_other_grows_by_no_more_than_there_was(places: int, intervals: Intervals) -> None:
     top = TopDomains(places, (2,))
     other = 0
     for traffic, seconds in intervals:
@@ -70,9 +75,9 @@ def test_other_grows_by_no_more_than_there_was(places, intervals):
 
 
 @given(st.integers(2, 6), st.randoms(use_true_random=False))
-def test_the_heaviest_of_a_steady_mix_end_up_listed(places, random):
+def test_the_heaviest_of_a_steady_mix_end_up_listed(places: int, random: Random) -> None:
     """Each of 60 domains has twice the traffic of the next and they come in any order, the lightest first at times."""
-    mix = {f"{n}.example": 2 ** (60 - n) for n in range(60)}
+    mix: dict[str | None, int] = {f"{n}.example": 2 ** (60 - n) for n in range(60)}
     names = list(mix)
     random.shuffle(names)
     top = TopDomains(places, (2,))
@@ -83,7 +88,7 @@ def test_the_heaviest_of_a_steady_mix_end_up_listed(places, random):
     assert {f"{n}.example" for n in range(places - 1)} <= listed(top), "one place is, or would be, that of former"
 
 
-def test_until_the_places_are_taken_each_domain_has_all_its_traffic():
+def test_until_the_places_are_taken_each_domain_has_all_its_traffic() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 100, None: 50})
     count(top, {"b.example": 10, "a.example": 100})
@@ -91,31 +96,31 @@ def test_until_the_places_are_taken_each_domain_has_all_its_traffic():
     assert seen(top) == {"a.example": (20, 200), "b.example": (1, 10), "c.example": (100, 1000), OTHER: (5, 50)}
 
 
-def test_all_that_is_not_listed_is_other():
+def test_all_that_is_not_listed_is_other() -> None:
     top = TopDomains(2, (2,))
     count(top, {"a.example": 100, "b.example": 90, "c.example": 80, None: 70})
     assert seen(top) == {"a.example": (10, 100), "b.example": (9, 90), OTHER: (15, 150)}
 
 
-def test_without_places_there_is_only_other():
+def test_without_places_there_is_only_other() -> None:
     top = TopDomains(0, (2,))
     count(top, {"a.example": 100})
     assert seen(top) == {OTHER: (10, 100)}
 
 
-def test_with_one_place_the_first_domain_keeps_it():
+def test_with_one_place_the_first_domain_keeps_it() -> None:
     top = TopDomains(1, (2,))
     count(top, {"a.example": 100})
     count(top, {"b.example": 10**9})
     assert seen(top) == {"a.example": (10, 100), OTHER: (10**8, 10**9)}
 
 
-def test_less_than_no_places_is_an_error():
+def test_less_than_no_places_is_an_error() -> None:
     with pytest.raises(InputError, match="-1 domains"):
         TopDomains(-1, (2,))
 
 
-def test_a_stronger_newcomer_begins_at_what_it_gains_and_the_weakest_become_former():
+def test_a_stronger_newcomer_begins_at_what_it_gains_and_the_weakest_become_former() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 1000, "b.example": 200, "c.example": 100})
     count(top, {"new.example": 290})
@@ -124,7 +129,7 @@ def test_a_stronger_newcomer_begins_at_what_it_gains_and_the_weakest_become_form
     assert seen(top) == {"a.example": (100, 1000), "new.example": (5, 50), FORMER: (30, 300), OTHER: (29, 297)}
 
 
-def test_from_then_on_each_newcomer_takes_one_place():
+def test_from_then_on_each_newcomer_takes_one_place() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 1000, "b.example": 200, "c.example": 100})
     count(top, {"d.example": 500})
@@ -132,7 +137,7 @@ def test_from_then_on_each_newcomer_takes_one_place():
     assert seen(top) == {"a.example": (100, 1000), "e.example": (200, 2000), FORMER: (80, 800), OTHER: (0, 0)}
 
 
-def test_a_domain_that_returns_begins_at_nothing():
+def test_a_domain_that_returns_begins_at_nothing() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 1000, "b.example": 200, "c.example": 100})
     count(top, {"d.example": 500})
@@ -141,7 +146,7 @@ def test_a_domain_that_returns_begins_at_nothing():
     assert sum(bytes for _, bytes in seen(top).values()) == 6800
 
 
-def test_changes_are_rationed():
+def test_changes_are_rationed() -> None:
     top = TopDomains(100, (2,))
     count(top, {f"{n}.example": 10 for n in range(100)})
     count(top, {f"new{n}.example": 1000 for n in range(100)})
@@ -150,7 +155,7 @@ def test_changes_are_rationed():
     assert sum(name.startswith("new") for name in listed(top)) == 6
 
 
-def test_a_listed_domain_that_falls_silent_makes_place():
+def test_a_listed_domain_that_falls_silent_makes_place() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 10**9, "b.example": 10**9, "c.example": 10**9})
     for _ in range(20):
@@ -158,7 +163,7 @@ def test_a_listed_domain_that_falls_silent_makes_place():
     assert listed(top) == {"a.example", "now.example"}
 
 
-def test_two_of_like_size_do_not_take_turns():
+def test_two_of_like_size_do_not_take_turns() -> None:
     top = TopDomains(2, (2,))
     count(top, {"a.example": 1000, "b.example": 100})
     for n in range(50):
@@ -167,23 +172,23 @@ def test_two_of_like_size_do_not_take_turns():
 
 
 @pytest.mark.parametrize("name", [OTHER, FORMER, "", "a\nb.example", "\ud800.example", "x" * 254])
-def test_what_would_spoil_a_label_is_other(name):
+def test_what_would_spoil_a_label_is_other(name: str) -> None:
     top = TopDomains(10, (2,))
     count(top, {name: 1000, "a.example": 10})
     assert seen(top) == {"a.example": (1, 10), OTHER: (100, 1000)}
 
 
-def test_a_name_without_traffic_takes_no_place():
+def test_a_name_without_traffic_takes_no_place() -> None:
     top = TopDomains(2, (2,))
     count(top, {"silent.example": 0, "a.example": 10})
     assert listed(top) == {"a.example"}
 
 
-def test_domains_without_end_do_not_fill_the_memory(monkeypatch):
+def test_domains_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(domains, "LEAST_ROOM", 100)
     top = TopDomains(10, (2,))
     for n in range(100):
-        count(top, {f"{n}-{m}.example": 1 + m for m in range(50)} | {"steady.example": 2000})
+        count(top, {**{f"{n}-{m}.example": 1 + m for m in range(50)}, "steady.example": 2000})
         assert len(top._recent) <= 100
     assert "steady.example" in listed(top)
 
@@ -192,7 +197,7 @@ WEIGHTS = st.dictionaries(st.integers(0, 30), st.integers(1, 2**30), max_size=20
 
 
 @given(st.integers(2, 12), st.lists(WEIGHTS, max_size=20))
-def test_a_summary_is_never_above_the_truth_nor_far_below(room, steps):
+def test_a_summary_is_never_above_the_truth_nor_far_below(room: int, steps: list[dict[int, int]]) -> None:
     summary = HeavyHitters[int](room, half_life=1.0)
     truth = dict.fromkeys(range(31), 0)
     for gains in steps:
@@ -205,7 +210,7 @@ def test_a_summary_is_never_above_the_truth_nor_far_below(room, steps):
             assert weight - allowed * (1 + 1e-9) - 1e-3 <= summary.weight(key) <= weight * (1 + 1e-9)
 
 
-def test_weights_halve_in_a_half_life_however_long_it_goes_on():
+def test_weights_halve_in_a_half_life_however_long_it_goes_on() -> None:
     summary = HeavyHitters[str](10, half_life=60.0)
     for _ in range(1000):
         summary.age(60.0)

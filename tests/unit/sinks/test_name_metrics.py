@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import Health
+from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.columns import CONNECTIONS, FLOW
 from wiremeter.names.records import (
     NAMELESS,
@@ -37,11 +39,16 @@ CACHE = FlowName("redis")
 
 
 @pytest.fixture
-def sink():
+def sink() -> PrometheusSink:
     return PrometheusSink()
 
 
-def named_batch(flows, names=(NAMELESS, SITE, SITE_BY_QUIC, CACHE), connections=(), **more):
+def named_batch(
+    flows: Collection[tuple[int, ...]],
+    names: Sequence[FlowName] = (NAMELESS, SITE, SITE_BY_QUIC, CACHE),
+    connections: Iterable[tuple[int, ...]] = (),
+    **more: Any,
+) -> FlowBatch:
     """flows: (attachment, name, packets, bytes); attachment 0 is rx, 1 is tx. connections: as in CONNECTIONS."""
     rows = np.zeros(len(flows), FLOW)
     for column, values in zip(("attachment", None, "packets", "bytes"), zip(*flows, strict=True), strict=False):
@@ -56,11 +63,11 @@ def named_batch(flows, names=(NAMELESS, SITE, SITE_BY_QUIC, CACHE), connections=
     )
 
 
-def transactions_batch(**kinds):
+def transactions_batch(**kinds: Any) -> FlowBatch:
     return fabricate_batch(flow_names=np.zeros(0, np.uint32), transactions=Transactions(**kinds))
 
 
-def samples(sink, name):
+def samples(sink: PrometheusSink, name: str) -> dict[tuple[str, ...], float]:
     """Label values and value of every sample called `name`."""
     return {
         tuple(sample.labels.values()): sample.value
@@ -70,7 +77,7 @@ def samples(sink, name):
     }
 
 
-def test_traffic_is_summed_by_domain_and_direction_whatever_else_the_names_say(sink):
+def test_traffic_is_summed_by_domain_and_direction_whatever_else_the_names_say(sink: PrometheusSink) -> None:
     for _ in range(2):
         sink.write(named_batch([(0, 1, 10, 1000), (1, 1, 5, 500), (0, 2, 1, 60), (0, 3, 7, 700), (1, 0, 2, 120)]))
     assert samples(sink, "network_domain_bytes_total") == {
@@ -82,7 +89,7 @@ def test_traffic_is_summed_by_domain_and_direction_whatever_else_the_names_say(s
     assert samples(sink, "network_domain_packets_total")["site.example", "rx"] == 22
 
 
-def test_connections_count_in_the_direction_of_their_first_packet(sink):
+def test_connections_count_in_the_direction_of_their_first_packet(sink: PrometheusSink) -> None:
     sink.write(named_batch([(0, 1, 1, 100)], connections=[(0, 1, 3), (1, 1, 2), (1, 2, 1), (1, 3, 5)]))
     assert samples(sink, "network_domain_connections_total") == {
         ("site.example", "rx"): 3,
@@ -92,7 +99,7 @@ def test_connections_count_in_the_direction_of_their_first_packet(sink):
     }
 
 
-def test_traffic_is_summed_by_application(sink):
+def test_traffic_is_summed_by_application(sink: PrometheusSink) -> None:
     sink.write(named_batch([(0, 1, 10, 1000), (1, 2, 5, 500), (0, 3, 1, 60), (0, 0, 2, 120), (0, 0, 2, 120)]))
     bytes_by_application = samples(sink, "network_application_bytes_total")
     assert {key: value for key, value in bytes_by_application.items() if value} == {
@@ -110,7 +117,7 @@ MANY = tuple(FlowName("tls", f"{n}.example") for n in range(5))
 
 @settings(max_examples=30)
 @given(st.integers(0, 3), st.lists(st.lists(FLOWS, max_size=30), max_size=10))
-def test_the_families_sums_are_all_traffic_after_each_batch(domains, batches):
+def test_the_families_sums_are_all_traffic_after_each_batch(domains: int, batches: list[list[tuple[int, ...]]]) -> None:
     sink = PrometheusSink(domains=domains)
     total = {"packets": 0, "bytes": 0}
     for flows in batches:
@@ -125,17 +132,19 @@ def test_the_families_sums_are_all_traffic_after_each_batch(domains, batches):
             assert sum(samples(sink, f"network_application_{measure}_total").values()) == amount
 
 
-def test_many_flows_are_added_step_by_step_and_exactly(sink, monkeypatch):
+def test_many_flows_are_added_step_by_step_and_exactly(sink: PrometheusSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_totals, "_ROWS_AT_A_TIME", 7)
     flows = [(n % 2, n % 4, n, 2**53 + n) for n in range(100)]
-    gains = name_totals._gains_by_name(batch := named_batch(flows), batch.flow_names)
+    batch = named_batch(flows)
+    assert batch.flow_names is not None
+    gains = name_totals._gains_by_name(batch, batch.flow_names)
     for name in range(4):
         for direction in range(2):
             mine = [flow for flow in flows if flow[:2] == (direction, name)]
             assert gains[name, :2, direction].tolist() == [sum(flow[2] for flow in mine), sum(flow[3] for flow in mine)]
 
 
-def test_the_number_of_domains_is_the_sinks(sink):
+def test_the_number_of_domains_is_the_sinks(sink: PrometheusSink) -> None:
     names = (NAMELESS, *(FlowName("tls", f"{n}.example") for n in range(200)))
     batch = named_batch([(0, n, 1, 100 + n) for n in range(201)], names)
     sink.write(batch)
@@ -147,7 +156,7 @@ def test_the_number_of_domains_is_the_sinks(sink):
         PrometheusSink(domains=-1)
 
 
-def test_dns_counts_questions_by_type_and_answers_by_code(sink):
+def test_dns_counts_questions_by_type_and_answers_by_code(sink: PrometheusSink) -> None:
     asked = [DnsTransaction(0, KEY, "a.example", "A", rcode=0, latency_ns=10**6)] * 2
     asked += [
         DnsTransaction(0, KEY, "a.example", "HTTPS", rcode=3, latency_ns=10**6),
@@ -165,7 +174,7 @@ def test_dns_counts_questions_by_type_and_answers_by_code(sink):
     }
 
 
-def test_only_what_was_measured_is_in_the_histograms(sink):
+def test_only_what_was_measured_is_in_the_histograms(sink: PrometheusSink) -> None:
     dns = [DnsTransaction(0, KEY, "a.example", "A", rcode=0, latency_ns=ns) for ns in (2 * 10**6, 3 * 10**9, None)]
     http = [HttpTransaction(0, KEY, "1.1", "GET", None, latency_ns=ns) for ns in (10**7, None)]
     sink.write(transactions_batch(dns=tuple(dns), http=tuple(http)))
@@ -178,7 +187,7 @@ def test_only_what_was_measured_is_in_the_histograms(sink):
     assert samples(sink, "network_http_latency_seconds_count") == {(): 1}
 
 
-def test_http_counts_requests_by_method_and_class_of_status(sink):
+def test_http_counts_requests_by_method_and_class_of_status(sink: PrometheusSink) -> None:
     seen = [("GET", 200), ("GET", 204), ("BREW", 418), ("PATCH", None), (None, 500), ("GET", 999)]
     sink.write(transactions_batch(http=tuple(HttpTransaction(0, KEY, "1.1", m, None, status=s) for m, s in seen)))
     assert samples(sink, "network_http_requests_total") == {
@@ -190,7 +199,7 @@ def test_http_counts_requests_by_method_and_class_of_status(sink):
     }
 
 
-def test_handshakes_count_by_version(sink):
+def test_handshakes_count_by_version(sink: PrometheusSink) -> None:
     tls = tuple(TlsHandshake(0, KEY, None, version) for version in ("1.3", "1.3", "1.2", "7a7a", None))
     quic = tuple(QuicHandshake(0, KEY, None, version) for version in ("1", "2", "0xbabababa"))
     sink.write(transactions_batch(tls=tls, quic=quic))
@@ -198,7 +207,7 @@ def test_handshakes_count_by_version(sink):
     assert samples(sink, "network_quic_handshakes_total") == {("1",): 1, ("2",): 1, ("other",): 1}
 
 
-def test_peers_that_send_anything_make_a_bounded_number_of_series(sink):
+def test_peers_that_send_anything_make_a_bounded_number_of_series(sink: PrometheusSink) -> None:
     sink.write(
         transactions_batch(
             dns=tuple(DnsTransaction(0, KEY, f"{n}", f"TYPE{n}", rcode=n) for n in range(4096)),
@@ -211,7 +220,7 @@ def test_peers_that_send_anything_make_a_bounded_number_of_series(sink):
     assert sum(len(metric.samples) for metric in sink.collect() if metric.name in of_names) < 100
 
 
-def test_events_are_those_since_the_start_and_never_fall(sink):
+def test_events_are_those_since_the_start_and_never_fall(sink: PrometheusSink) -> None:
     for payloads, lost in (
         ({"dns": 10, "tls": 2}, {"dns": 1, "tls": 0}),
         ({"dns": 30, "tls": 1}, {"dns": 1, "tls": 5}),
@@ -221,20 +230,20 @@ def test_events_are_those_since_the_start_and_never_fall(sink):
     assert samples(sink, "wiremeter_lost_events_total") == {("dns",): 1, ("tls",): 5}
 
 
-def test_with_names_off_there_is_no_metric_of_names(sink):
+def test_with_names_off_there_is_no_metric_of_names(sink: PrometheusSink) -> None:
     sink.write(fabricate_batch(flows=np.ones(3, FLOW)[:0]))
     shown = {metric.name for metric in sink.collect()}
     assert not shown & {family.name for family in OF_NAMES}
     assert not any("events" in name for name in shown)
 
 
-def test_with_names_on_histograms_and_other_begin_at_zero(sink):
+def test_with_names_on_histograms_and_other_begin_at_zero(sink: PrometheusSink) -> None:
     sink.write(fabricate_batch(flow_names=np.zeros(0, np.uint32)))
     assert samples(sink, "network_dns_latency_seconds_count") == {(): 0}
     assert samples(sink, "network_domain_bytes_total") == {("other", "rx"): 0, ("other", "tx"): 0}
 
 
-def test_simulated_names_say_so():
+def test_simulated_names_say_so() -> None:
     sink = PrometheusSink(mode="simulated")
     sink.write(replace(named_batch([(0, 1, 1, 100)]), mode="simulated", transactions=fabricate_transactions()))
     registry = CollectorRegistry()
@@ -244,6 +253,6 @@ def test_simulated_names_say_so():
     assert registry.get_sample_value("network_dns_latency_seconds_count", {"mode": "simulated"}) == 1
 
 
-def test_no_label_tells_of_an_address_a_path_or_a_port():
+def test_no_label_tells_of_an_address_a_path_or_a_port() -> None:
     allowed = {"domain", "direction", "application", "qtype", "rcode", "method", "status_class", "version"}
     assert {label for family in OF_NAMES for label in family.labels} == allowed

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Metric, Summary
 from prometheus_client.core import GaugeMetricFamily
 
 from wiremeter.sinks import protobuf
@@ -33,7 +36,7 @@ MESSAGES = {
 COUNTER, GAUGE, UNTYPED, HISTOGRAM = 0, 1, 3, 4
 
 
-def make_family_class():
+def make_family_class() -> Any:
     """The library's class for MetricFamily."""
     field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="metrics.proto", package="test", syntax="proto2")
@@ -56,7 +59,7 @@ def make_family_class():
 MetricFamily = make_family_class()
 
 
-def read_varint(data, at):
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         byte = data[at]
@@ -66,7 +69,7 @@ def read_varint(data, at):
             return number, at
 
 
-def families(*collectors):
+def families(*collectors: Any) -> dict[str, Any]:
     """What a scraper reads, by name."""
     registry = CollectorRegistry()
     for collector in collectors:
@@ -84,29 +87,33 @@ def families(*collectors):
     return read
 
 
-def labels(metric):
+def labels(metric: Any) -> dict[str, str]:
     return {pair.name: pair.value for pair in metric.label}
 
 
 class Fixed:
     """A collector of the metrics it is given."""
 
-    def __init__(self, *metrics):
+    def __init__(self, *metrics: Metric) -> None:
         self._metrics = metrics
 
-    def collect(self):
+    def collect(self) -> Sequence[Metric]:
         return self._metrics
 
 
-def latencies(*durations_ns, bounds=(0.001, 0.1)):
+def latency_family(*durations_ns: int, bounds: tuple[float, ...] = (0.001, 0.1)) -> HistogramFamily:
     family = HistogramFamily("latency_seconds", "How long.", ["kind"])
     histogram = LatencyHistogram(bounds)
     histogram.observe(durations_ns)
     family.add_state(["slow"], histogram.state())
-    return Fixed(family)
+    return family
 
 
-def test_counters_gauges_and_infos_come_with_their_names_in_text():
+def latencies(*durations_ns: int, bounds: tuple[float, ...] = (0.001, 0.1)) -> Fixed:
+    return Fixed(latency_family(*durations_ns, bounds=bounds))
+
+
+def test_counters_gauges_and_infos_come_with_their_names_in_text() -> None:
     registry = CollectorRegistry()
     counter = Counter("spam", "Spam.", ["kind"], registry=registry)
     counter.labels('ä"\n').inc(3)
@@ -123,7 +130,7 @@ def test_counters_gauges_and_infos_come_with_their_names_in_text():
     assert read["spam_created"].type == GAUGE
 
 
-def test_other_kinds_of_metrics_come_as_the_samples_of_text():
+def test_other_kinds_of_metrics_come_as_the_samples_of_text() -> None:
     registry = CollectorRegistry()
     summary = Summary("size", "Size.", registry=registry)
     summary.observe(5)
@@ -137,7 +144,7 @@ def test_other_kinds_of_metrics_come_as_the_samples_of_text():
     ]
 
 
-def test_a_classic_histogram_has_no_native_fields():
+def test_a_classic_histogram_has_no_native_fields() -> None:
     registry = CollectorRegistry()
     classic = Histogram("plain_seconds", "Plain.", ["kind"], buckets=(1, 2), registry=registry)
     classic.labels("a").observe(1.5)
@@ -154,7 +161,7 @@ def test_a_classic_histogram_has_no_native_fields():
     assert not first.HasField("schema")
 
 
-def test_a_latency_histogram_is_classic_and_native_in_one():
+def test_a_latency_histogram_is_classic_and_native_in_one() -> None:
     family = families(latencies(0, 50_000_000, 50_000_000, 1_000_000_000))["latency_seconds"]
     assert family.type == HISTOGRAM
     histogram = family.metric[0].histogram
@@ -166,24 +173,24 @@ def test_a_latency_histogram_is_classic_and_native_in_one():
     assert list(histogram.positive_delta) == [2, -1]
 
 
-def test_a_histogram_without_observations_is_native_already():
+def test_a_histogram_without_observations_is_native_already() -> None:
     histogram = families(latencies())["latency_seconds"].metric[0].histogram
     assert histogram.zero_threshold > 0
     assert not histogram.positive_span
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30))
-def test_any_native_histogram_reads_back(durations):
-    collector = latencies(*durations)
-    (native,) = collector.collect()[0].natives.values()
-    histogram = families(collector)["latency_seconds"].metric[0].histogram
+def test_any_native_histogram_reads_back(durations: list[int]) -> None:
+    family = latency_family(*durations)
+    (native,) = family.natives.values()
+    histogram = families(Fixed(family))["latency_seconds"].metric[0].histogram
     assert histogram.zero_count == native.zero_count
     assert tuple((span.offset, span.length) for span in histogram.positive_span) == native.spans
     assert tuple(histogram.positive_delta) == native.deltas
 
 
 @given(st.floats(), st.text(st.characters(codec="utf-8")), st.integers(0, 10))
-def test_any_value_and_label_reads_back(value, text, count):
+def test_any_value_and_label_reads_back(value: float, text: str, count: int) -> None:
     gauge = GaugeMetricFamily("g", text, labels=["l"])
     for n in range(count):
         gauge.add_metric([text + str(n)], value)
@@ -192,7 +199,7 @@ def test_any_value_and_label_reads_back(value, text, count):
     assert all(metric.gauge.value == value or value != value for metric in metrics)
 
 
-def test_all_that_a_sink_has_in_text_is_in_protobuf():
+def test_all_that_a_sink_has_in_text_is_in_protobuf() -> None:
     sink = PrometheusSink("1")
     sink.write(full_batch())
     series = {
@@ -243,10 +250,10 @@ PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFam
         ("", False),
     ],
 )
-def test_protobuf_is_served_to_those_who_like_it_best(accept, preferred):
+def test_protobuf_is_served_to_those_who_like_it_best(accept: str, preferred: bool) -> None:
     assert protobuf.is_preferred(accept) == preferred
 
 
 @given(st.text(st.characters(codec="latin-1")))
-def test_any_accept_header_has_an_answer(accept):
+def test_any_accept_header_has_an_answer(accept: str) -> None:
     assert protobuf.is_preferred(accept) in (True, False)

@@ -7,20 +7,23 @@ import struct
 import subprocess
 import sys
 from collections import Counter
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import wiremeter
+from wiremeter.captures.file import Frames
 from wiremeter.captures.meter import HostMeter
 from wiremeter.captures.replay import CaptureReplay
 from wiremeter.errors import InputError, WiremeterError
+from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import VLAN_NONE, address_text
 from wiremeter.synthetic.profiles import PROFILES
 from wiremeter.synthetic.simulation import START_NS, Simulation, simulate
 
-SMALL = {"seconds": 1.0, "packets_per_second": 1500.0}
+SMALL: dict[str, Any] = {"seconds": 1.0, "packets_per_second": 1500.0}
 
 
 class Frame(NamedTuple):
@@ -37,7 +40,7 @@ class Frame(NamedTuple):
 def ones_complement(data: bytes) -> int:
     """0xFFFF for what has the right checksum in it (RFC 1071)."""
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total
@@ -82,7 +85,7 @@ def read_frame(time_ns: int, frame: bytes) -> Frame:
     return Frame(time_ns, len(frame), vlan, (6, *ends, *ports), flags, (struct.unpack_from(">I", l4, 4)[0], takes))
 
 
-def read_pcap(path) -> list[Frame]:
+def read_pcap(path: Path) -> list[Frame]:
     """All frames of a file as simulate writes it."""
     data = path.read_bytes()
     assert data[:24] == struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 1 << 18, 1)
@@ -107,7 +110,7 @@ def flows_of_frames(frames: list[Frame]) -> dict[tuple[object, ...], tuple[int, 
     return found
 
 
-def flows_of_batch(batch) -> dict[tuple[object, ...], tuple[int, ...]]:
+def flows_of_batch(batch: FlowBatch) -> dict[tuple[object, ...], tuple[int, ...]]:
     """The same out of a batch."""
     names = ("packets", "bytes", "first_ns", "last_ns", "tcp_flags")
     return {
@@ -123,7 +126,9 @@ def flows_of_batch(batch) -> dict[tuple[object, ...], tuple[int, ...]]:
 
 @pytest.mark.parametrize("vlan", [None, 77])
 @pytest.mark.parametrize("profile", PROFILES)
-def test_frames_are_valid_and_every_flow_is_metered_as_an_independent_reading_counts_it(profile, vlan, tmp_path):
+def test_frames_are_valid_and_every_flow_is_metered_as_an_independent_reading_counts_it(
+    profile: str, vlan: int | None, tmp_path: Path
+) -> None:
     path = tmp_path / "simulated.pcap"
     simulation = Simulation(profile, 3, **SMALL, vlan=vlan, ipv6=0.4, interval=None, write=path)
     (batch,) = simulation
@@ -144,7 +149,7 @@ def test_frames_are_valid_and_every_flow_is_metered_as_an_independent_reading_co
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_replay_of_the_written_file_gives_the_same(profile, tmp_path):
+def test_replay_of_the_written_file_gives_the_same(profile: str, tmp_path: Path) -> None:
     path = tmp_path / "simulated.pcap"
     simulated = list(simulate(profile, 4, **SMALL, interval=0.25, write=path))
     replayed = list(CaptureReplay([path], interval=0.25))
@@ -157,8 +162,8 @@ def test_replay_of_the_written_file_gives_the_same(profile, tmp_path):
         assert one.ethertypes.tolist() == other.ethertypes.tolist()
 
 
-def test_the_seed_decides_every_byte(tmp_path):
-    files = []
+def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
+    files: list[Path] = []
     for seed in (1, 1, 2):
         files.append(tmp_path / f"{len(files)}.pcap")
         list(simulate("iot", seed, **SMALL, write=files[-1]))
@@ -166,12 +171,12 @@ def test_the_seed_decides_every_byte(tmp_path):
     assert one == again != other
 
 
-def test_batches_of_the_same_seed_are_equal_row_by_row():
+def test_batches_of_the_same_seed_are_equal_row_by_row() -> None:
     one, again = (next(simulate("web", 5, **SMALL)) for _ in range(2))
     assert (one.flows == again.flows).all()
 
 
-def test_sequence_numbers_follow_each_other_in_every_flow(tmp_path):
+def test_sequence_numbers_follow_each_other_in_every_flow(tmp_path: Path) -> None:
     """Over more than one slice, for those that last."""
     path = tmp_path / "simulated.pcap"
     list(simulate("elephant-and-mice", seconds=1, packets_per_second=70_000, mtu=576, write=path, hosts=1 << 16))
@@ -186,7 +191,7 @@ def test_sequence_numbers_follow_each_other_in_every_flow(tmp_path):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_flow_numbers_and_flow_keys_are_one_to_one(profile):
+def test_flow_numbers_and_flow_keys_are_one_to_one(profile: str) -> None:
     numbers: dict[int, tuple[object, ...]] = {}
     for packets in Simulation(profile, **SMALL, hosts=3, ipv6=0.5).traffic():
         ip = packets.part(packets.flow >= 0)
@@ -202,45 +207,45 @@ def test_flow_numbers_and_flow_keys_are_one_to_one(profile):
     assert len(set(numbers.values())) == len(numbers)
 
 
-def test_exchanges_of_a_profile_never_share_a_flow():
+def test_exchanges_of_a_profile_never_share_a_flow() -> None:
     for profile in PROFILES.values():
         ends = [(e.protocol, e.port, e.sources) for e in profile.exchanges]
         assert len(set(ends)) == len(ends) <= 32
 
 
-def test_a_small_table_is_flipped_early_and_changes_nothing():
+def test_a_small_table_is_flipped_early_and_changes_nothing() -> None:
     (small,) = Simulation("many-small-flows", **SMALL, interval=None, table_lines=256)
     (large,) = Simulation("many-small-flows", **SMALL, interval=None)
     assert small.health.early_flips > 3
     assert flows_of_batch(small) == flows_of_batch(large)
 
 
-def test_flows_beyond_the_bound_are_unattributed_and_not_a_mismatch():
+def test_flows_beyond_the_bound_are_unattributed_and_not_a_mismatch() -> None:
     (batch,) = Simulation("syn-flood", **SMALL, interval=None, max_flows=100)
     assert len(batch.flows) == 100
     assert batch.audit[0].unattributed["batch_full"].packets == 1500 - batch.audit[0].flows.packets
 
 
-def test_intervals_add_up_to_the_whole():
+def test_intervals_add_up_to_the_whole() -> None:
     batches = list(simulate("web", seconds=1, packets_per_second=999, interval=0.1))
     assert len(batches) == 10
     assert [batch.start_ns for batch in batches] == [START_NS + i * 10**8 for i in range(10)]
     assert sum(batch.audit[0].seen.packets for batch in batches) == 999
 
 
-def test_intervals_without_packets_are_left_out():
+def test_intervals_without_packets_are_left_out() -> None:
     batches = list(simulate("dns", seconds=5, packets_per_second=1, interval=0.01))
     assert [batch.audit[0].seen.packets for batch in batches] == [1] * 5
 
 
 @pytest.mark.parametrize(("protocols", "numbers"), [(["tcp"], {6}), (["udp", "icmp"], {17, 1, 58}), (["arp"], set())])
-def test_only_the_protocols_asked_for_are_made(protocols, numbers):
+def test_only_the_protocols_asked_for_are_made(protocols: list[str], numbers: set[int]) -> None:
     (batch,) = simulate("iot", **SMALL, protocols=protocols, interval=None)
     assert set(batch.flows["protocol"].tolist()) == numbers
     assert bool(len(batch.ethertypes)) == ("arp" in protocols)
 
 
-def test_rates_hosts_sizes_and_families_are_as_asked(tmp_path):
+def test_rates_hosts_sizes_and_families_are_as_asked(tmp_path: Path) -> None:
     path = tmp_path / "simulated.pcap"
     (batch,) = simulate("web", **SMALL, hosts=5, mtu=9000, ipv6=1.0, protocols=["tcp"], interval=None, write=path)
     assert set(batch.flows["family"].tolist()) == {6}
@@ -252,11 +257,11 @@ def test_rates_hosts_sizes_and_families_are_as_asked(tmp_path):
 class Losing(HostMeter):
     """A meter that counts one frame in a group without looking at it."""
 
-    def count(self, frames):
+    def count(self, frames: Frames) -> int:
         return super().count(frames.part(1)) + 1
 
 
-def test_a_meter_that_loses_packets_is_found(monkeypatch):
+def test_a_meter_that_loses_packets_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wiremeter.synthetic.simulation.HostMeter", Losing)
     with pytest.raises(WiremeterError, match=r"packets seen: 1500 made, 1499 metered.*please report") as caught:
         list(simulate("web", **SMALL))
@@ -280,17 +285,17 @@ def test_a_meter_that_loses_packets_is_found(monkeypatch):
         ({"protocols": ["icmp"]}, "profile web has no icmp, only tcp, udp, arp"),
     ],
 )
-def test_arguments_out_of_range_are_refused_at_once(arguments, message):
+def test_arguments_out_of_range_are_refused_at_once(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         simulate(**arguments)
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: No such file"):
         list(simulate(write=tmp_path / "missing" / "simulated.pcap"))
 
 
-def test_it_is_public_and_needs_nothing_of_linux():
+def test_it_is_public_and_needs_nothing_of_linux() -> None:
     assert wiremeter.simulate is simulate
     code = """if True:
         import sys
