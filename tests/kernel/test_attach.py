@@ -375,7 +375,7 @@ def test_a_foreign_filter_beside_stale_ones_survives_their_removal(
     with monkeypatch.context() as patch:
         if is_refused:
             patch.setattr(RouteSocket, "filters", refuse_to_list)
-            with pytest.raises(KernelError, match="qdisc stays: .* No buffer space"):
+            with pytest.raises(KernelError, match=r"qdisc stays: .* No buffer space"):
                 remove_stale_filters(at)
         else:
             assert remove_stale_filters(at) == ["rx", "tx"]

@@ -160,6 +160,10 @@ class RouteSocket(NetlinkSocket):
         """Each device's egress qdisc by ifindex."""
         return nl.merge_qdiscs(self.dump(nl.RTM_GETQDISC, nl.TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), nl.parse_qdisc))
 
+    def addresses(self) -> list[bytes]:
+        """The addresses of all devices: 4 bytes each, or 16, in network order."""
+        return [found for found in self.dump(nl.RTM_GETADDR, nl.IFADDR.pack(0, 0, 0, 0, 0), nl.parse_address) if found]
+
     def ingress_qdisc(self, ifindex: int) -> str:
         """The qdisc that holds a device's tc filters on the way in: "clsact", the older "ingress", or ""."""
         parts = self.dump(nl.RTM_GETQDISC, nl.TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), nl.parse_qdisc)
@@ -281,6 +285,7 @@ def _extended_message(message: nl.Message, data: bytes) -> str:
 def _request_name(kind: int) -> str:
     names = {
         nl.RTM_GETLINK: "RTM_GETLINK",
+        nl.RTM_GETADDR: "RTM_GETADDR",
         nl.RTM_GETROUTE: "RTM_GETROUTE",
         nl.RTM_GETQDISC: "RTM_GETQDISC",
         nl.RTM_GETTFILTER: "RTM_GETTFILTER",

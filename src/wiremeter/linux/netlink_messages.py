@@ -20,7 +20,7 @@ NLA_TYPE_MASK = 0x3FFF  # linux/netlink.h
 
 # linux/rtnetlink.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_GETROUTE, RTM_GETQDISC, RTM_GETTFILTER, RTM_GETSTATS, RTM_GETNEXTHOP = 26, 38, 46, 94, 106
+RTM_GETADDR, RTM_GETROUTE, RTM_GETQDISC, RTM_GETTFILTER, RTM_GETSTATS, RTM_GETNEXTHOP = 22, 26, 38, 46, 94, 106
 RT_TABLE_MAIN = 254
 RTN_UNICAST = 1
 RTA_OIF, RTA_MULTIPATH, RTA_TABLE, RTA_NH_ID = 4, 9, 15, 30
@@ -33,6 +33,9 @@ IFLA_XDP, IFLA_PARENT_DEV_NAME, IFLA_PARENT_DEV_BUS_NAME = 43, 56, 57
 IFLA_INFO_KIND = 1
 IFLA_XDP_ATTACHED, IFLA_XDP_PROG_ID, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID = 2, 4, 5, 6, 7
 IFLA_STATS_LINK_64 = 1
+
+# linux/if_addr.h
+IFA_ADDRESS, IFA_LOCAL = 1, 2
 
 # linux/nexthop.h
 NHA_ID, NHA_GROUP, NHA_OIF = 1, 2, 5
@@ -60,6 +63,7 @@ U32 = struct.Struct("=I")
 U64 = struct.Struct("=Q")
 I32 = struct.Struct("=i")
 IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg: family, ARPHRD type, ifindex, flags, change
+IFADDR = struct.Struct("=4BI")  # struct ifaddrmsg: family, prefix length, flags, scope, ifindex
 RTMSG = struct.Struct("=8BI")  # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
 TCMSG = struct.Struct("=B3xiIII")  # struct tcmsg: family, ifindex, handle, parent, info
 IF_STATS = struct.Struct("=B3xII")  # struct if_stats_msg: family, ifindex, filter_mask
@@ -259,6 +263,16 @@ def parse_counters(data: bytes, start: int, end: int) -> tuple[int, LinkCounters
         if kind == IFLA_STATS_LINK_64:
             return ifindex, _counters_at(data, at)
     return ifindex, LinkCounters()
+
+
+def parse_address(data: bytes, start: int, end: int) -> bytes:
+    """The address that a RTM_NEWADDR body gives a device: 4 or 16 bytes, or none for a family that is not IP."""
+    family, *_ = IFADDR.unpack_from(data, start)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return b""
+    found = {kind: data[at:to] for kind, at, to in parse_attributes(data, start + IFADDR.size, end)}
+    # Where both are given, IFA_ADDRESS is that of a point-to-point device's other end.
+    return found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b"")
 
 
 class QdiscPart(NamedTuple):

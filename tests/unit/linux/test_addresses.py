@@ -1,36 +1,44 @@
-"""The host's own addresses, as procfs shows them."""
+"""The host's own addresses, as the kernel tells them."""
 
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
+import os
 
+import pytest
+
+from hosts import netns
 from wiremeter.linux.addresses import own_addresses
 
-FIB_TRIE = """\
-Main:
-  +-- 0.0.0.0/0 3 0 5
-     |-- 0.0.0.0
-        /0 universe UNICAST
-     +-- 10.0.0.0/8 2 0 2
-        |-- 10.1.0.0
-           /16 link UNICAST
-        |-- 10.1.2.3
-           /32 host LOCAL
-        |-- 10.1.255.255
-           /32 link BROADCAST
-"""
-IF_INET6 = "fe80000000000000d4a1fffffe000001 02 40 20 80     eth0\n20010db8000000000000000000000007 02 40 00 80 eth0\n"
+
+def packed(*texts: str) -> set[bytes]:
+    return {ipaddress.ip_address(text).packed for text in texts}
 
 
-def test_local_addresses_of_both_families(tmp_path: Path) -> None:
-    (tmp_path / "fib_trie").write_text(FIB_TRIE)
-    (tmp_path / "if_inet6").write_text(IF_INET6)
-    found = own_addresses(tmp_path)
-    assert found == {
-        ipaddress.ip_address(text).packed for text in ("::ffff:10.1.2.3", "fe80::d4a1:ffff:fe00:1", "2001:db8::7")
-    }
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
+def test_addresses_of_both_families_and_of_our_end_of_a_tunnel_only() -> None:
+    with netns.hosts("solo") as (solo,):
+        with solo.entered():
+            netns.sysctl("ipv6/conf/default/disable_ipv6", 0)
+        solo.ip(
+            "link add d0 type veth peer name d1",
+            "addr add 10.1.2.3/8 dev d0",
+            "addr add 10.9.0.1 peer 10.9.0.2/32 dev d0",
+            "addr add 2001:db8::7/64 dev d0 nodad",
+            "addr add 192.0.2.9/32 dev lo",
+            "link set lo up",
+        )
+        with solo.entered():
+            found = own_addresses()
+    ours = packed("::ffff:127.0.0.1", "::ffff:10.1.2.3", "::ffff:10.9.0.1", "2001:db8::7", "::ffff:192.0.2.9")
+    assert found - packed("::1") == ours
 
 
-def test_where_the_kernel_shows_nothing_there_are_none(tmp_path: Path) -> None:
-    assert own_addresses(tmp_path) == frozenset()
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
+def test_a_namespace_whose_devices_are_all_down_has_none() -> None:
+    with netns.hosts("solo") as (solo,):
+        solo.ip("link set lo down", "addr flush dev lo")
+        with solo.entered():
+            assert own_addresses() == frozenset()

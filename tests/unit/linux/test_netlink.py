@@ -26,12 +26,15 @@ from wiremeter.linux.netlink_messages import (
     LinkChange,
     LinkCounters,
     Qdisc,
+    TcFilter,
     XdpSlot,
     XdpSupport,
     attribute,
     merge_qdiscs,
+    parse_address,
     parse_attributes,
     parse_default_route,
+    parse_filter,
     parse_link,
     parse_link_change,
     parse_messages,
@@ -118,7 +121,9 @@ def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
         parse_default_route,
         parse_next_hop,
         parse_xdp_support,
+        nl.parse_address,
         nl.parse_counters,
+        nl.parse_filter,
         nl.parse_family_id,
     ]
     for parse in parsers:
@@ -252,6 +257,50 @@ def test_only_the_root_qdiscs_drops_count() -> None:
         qdisc_body(3, 0xFFFFFFF1, "ingress", drops=99),
     ]
     assert merge_qdiscs(whole(parse_qdisc, body) for body in bodies) == {2: Qdisc("mq", 30, 5)}
+
+
+def address_body(family: int, *attributes: bytes) -> bytes:
+    return struct.pack("=4BI", family, 24, 0, 0, 3) + b"".join(attributes)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (address_body(2, attribute(nl.IFA_ADDRESS, b"peer"), attribute(nl.IFA_LOCAL, b"ours")), b"ours"),
+        (address_body(10, attribute(nl.IFA_ADDRESS, b"sixteen bytes it")), b"sixteen bytes it"),
+        (address_body(45, attribute(nl.IFA_LOCAL, b"\x08")), b""),
+        (address_body(2), b""),
+    ],
+    ids=["point-to-point", "IPv6", "MCTP", "nothing"],
+)
+def test_a_devices_own_address_is_read(body: bytes, found: bytes) -> None:
+    assert whole(parse_address, body) == found
+
+
+def filter_body(kind: str, handle: int, *options: bytes, chain: int = 0, priority: int = 1) -> bytes:
+    header = struct.pack("=B3xiIII", 0, 2, handle, 0xFFFFFFF2, priority << 16 | 0x0300)
+    more = attribute(nl.TCA_OPTIONS, b"".join(options)) if options else b""
+    return header + text(nl.TCA_KIND, kind) + u32(nl.TCA_CHAIN, chain) + more
+
+
+def test_a_filter_that_is_a_program_has_its_id_and_name() -> None:
+    body = filter_body("bpf", 0x776D, text(nl.TCA_BPF_NAME, "wm_tc:[7]"), u32(nl.TCA_BPF_ID, 7), chain=3)
+    assert whole(parse_filter, body) == TcFilter("bpf", 3, 1, 0x776D, 7, "wm_tc:[7]")
+    assert whole(parse_filter, filter_body("flower", 1, u32(11, 7), priority=49152)) == TcFilter("flower", 0, 49152, 1)
+
+
+def test_a_filter_counts_once_and_one_without_a_handle_counts_too() -> None:
+    bodies = [filter_body("bpf", 0), filter_body("bpf", 1, u32(nl.TCA_BPF_ID, 7)), filter_body("fw", 0, priority=2)]
+    route = answering(lambda n: b"".join(message(44, body, sequence=n) for body in bodies) + done(sequence=n))
+    assert [each.kind for each in route.filters(2, egress=False)] == ["bpf", "fw"]
+
+
+def test_a_refused_listing_of_filters_is_no_empty_list() -> None:
+    def answer(sequence: int) -> bytes:
+        return message(netlink.NLMSG_ERROR, struct.pack("=i", -errno.ENOBUFS), sequence=sequence)
+
+    with pytest.raises(KernelError, match="RTM_GETTFILTER: No buffer space"):
+        answering(answer).filters(2, egress=False)
 
 
 def next_hops(*ifindexes: int) -> bytes:
