@@ -13,7 +13,7 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: help run test build lint format bench compare accuracy fuzz setup setup-test setup-compare clean
+.PHONY: help run test build lint format bench compare accuracy fuzz docs setup setup-test setup-compare clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ accuracy: setup-test build $(VENV)/.dev  ## scenarios between namespaces against
 
 fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host library, for FUZZ_SECONDS; corpus in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the code
+	$(BIN)/python scripts/documents.py
 
 lint: $(VENV)/.dev  ## formatting, lint, types, layering
 	$(BIN)/ruff check src tests benchmarks setup.py

@@ -20,7 +20,8 @@ from wiremeter.captures.meter import HostMeter
 from wiremeter.cli.main import main
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch
-from wiremeter.reports.totals import totals_document
+from wiremeter.reports.document import document_lines
+from wiremeter.reports.selection import EVERYTHING
 
 from .expectation import differences, expected_holdings, our_holdings, remainder
 
@@ -116,7 +117,7 @@ class Collected:
         audit = Audit("capture", "rx", seen, of_flows, non_ip, self._interval.unattributed(0))
         counters, ethertypes = self._interval.counters(), self._interval.ethertypes()
         batch = FlowBatch(0, 0, (attachment,), flows, counters, ethertypes, (audit,), mode="capture")
-        loaded: dict[str, Any] = json.loads("".join(totals_document(batch, {})))
+        loaded: dict[str, Any] = json.loads("".join(document_lines(batch, EVERYTHING)))
         return loaded
 
 

@@ -257,15 +257,15 @@ def _json_writer(selection: Selection, *, is_single: bool) -> Callable[[FlowBatc
     import msgspec
 
     from wiremeter.flows.batch import Health
-    from wiremeter.reports.document import document
+    from wiremeter.reports.document import document, to_json
 
     before = Health()
 
     def write(batch: FlowBatch) -> str:
         nonlocal before
-        encoded = msgspec.json.encode(document(batch, selection, before))
+        text = to_json(document(batch, selection, before=before))
         before = batch.health
-        return (msgspec.json.format(encoded, indent=2) if is_single else encoded).decode() + "\n"
+        return (msgspec.json.format(text, indent=2) if is_single else text) + "\n"
 
     return write
 

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     Raises InputError for a file that is no capture or has a link type that is not read.
     """
     from wiremeter.captures.replay import CaptureReplay
+    from wiremeter.reports.cells import utf8_text
 
     write = _write_json if args.format == "json" else _write_text
     with _progress(args) as on_progress:
@@ -84,34 +85,39 @@ def run(args: argparse.Namespace) -> int:
     if waiting is not None:
         write(waiting, replay, args)
     for problem in replay.problems:
-        print(f"wiremeter: {problem.file}: {problem.problem}", file=sys.stderr)
+        print(f"wiremeter: {utf8_text(problem.file)}: {problem.problem}", file=sys.stderr)
     for why, frames in replay.counted_by_host.items():
         print(f"wiremeter: frames counted by the host engine, {why}: {frames}", file=sys.stderr)
     return 0
 
 
 def _write_json(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
-    from wiremeter.reports.totals import totals_document
+    from msgspec import UNSET
 
-    source: dict[str, Any] = {
-        "kind": "capture",
-        "files": list(replay.files),
-        "linktype": ",".join(replay.linktypes) or None,
-    }
-    if args.interval is not None:
-        source |= {"start_ns": batch.start_ns, "end_ns": batch.end_ns}
-    if replay.problems:
-        source["problems"] = [{"file": found.file, "problem": found.problem} for found in replay.problems]
-    sys.stdout.writelines(totals_document(batch, source))
+    from wiremeter.reports.cells import utf8_text
+    from wiremeter.reports.document import document_lines
+    from wiremeter.reports.schema import Problem, Source
+    from wiremeter.reports.selection import EVERYTHING
+
+    source = Source(
+        kind="capture",
+        files=tuple(map(utf8_text, replay.files)),
+        linktype=",".join(replay.linktypes) or None,
+        start_ns=UNSET if args.interval is None else batch.start_ns,
+        end_ns=UNSET if args.interval is None else batch.end_ns,
+        problems=tuple(Problem(utf8_text(found.file), found.problem) for found in replay.problems) or UNSET,
+    )
+    sys.stdout.writelines(document_lines(batch, EVERYTHING, source))
     sys.stdout.flush()
 
 
 def _write_text(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
-    from wiremeter.reports.totals_text import totals_text
+    from wiremeter.reports.cells import utf8_text
+    from wiremeter.reports.text import summary
 
-    title = ", ".join("standard input" if file == "-" else file for file in replay.files)
+    title = ", ".join("standard input" if file == "-" else utf8_text(file) for file in replay.files)
     linktype = ", ".join(replay.linktypes)
-    sys.stdout.writelines(f"{line}\n" for line in totals_text(batch, title, linktype, top=args.top))
+    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, linktype, top=args.top))
     sys.stdout.flush()
 
 

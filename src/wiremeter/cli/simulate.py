@@ -132,29 +132,33 @@ def _exposed(args: argparse.Namespace) -> Iterator[Callable[[FlowBatch], None]]:
 
 
 def _write_json(batch: FlowBatch, simulation: Simulation, args: argparse.Namespace) -> None:
-    from wiremeter.reports.totals import totals_document
+    from msgspec import UNSET
+
+    from wiremeter.reports.document import document_lines
+    from wiremeter.reports.schema import Expected, Source
+    from wiremeter.reports.selection import EVERYTHING
 
     expected = simulation.expected
-    source: dict[str, Any] = {
-        "kind": batch.mode,
-        "mode": batch.mode,
-        "profile": args.profile,
-        "seed": args.seed,
-        "linktype": "EN10MB",
-        "expected": {"packets": expected.packets, "bytes": expected.bytes, "flows": expected.flows},
-    }
-    if args.interval is not None:
-        source |= {"start_ns": batch.start_ns, "end_ns": batch.end_ns}
-    sys.stdout.writelines(totals_document(batch, source))
+    source = Source(
+        kind="simulated",
+        mode="simulated",
+        profile=args.profile,
+        seed=args.seed,
+        linktype="EN10MB",
+        expected=Expected(expected.packets, expected.bytes, expected.flows),
+        start_ns=UNSET if args.interval is None else batch.start_ns,
+        end_ns=UNSET if args.interval is None else batch.end_ns,
+    )
+    sys.stdout.writelines(document_lines(batch, EVERYTHING, source))
     sys.stdout.flush()
 
 
 def _write_text(batch: FlowBatch, simulation: Simulation, args: argparse.Namespace) -> None:
-    from wiremeter.reports.totals_text import totals_text
+    from wiremeter.reports.text import summary
 
     title = f"profile {args.profile}, seed {args.seed}"
     expected = simulation.expected
-    sys.stdout.writelines(f"{line}\n" for line in totals_text(batch, title, "EN10MB", top=args.top))
+    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, "EN10MB", top=args.top))
     print(f"simulated: {expected.packets} packets, {expected.bytes} bytes, {expected.flows} flows; all metered")
     print(flush=True)
 

@@ -167,6 +167,23 @@ def top_flow_indexes(
     return _first(columns, rows, n)
 
 
+def flow_order(flows: NDArray[np.void], mask: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+    """Where flows stand, by family, source, destination, protocol, ports and VLAN, whatever engine counted them.
+
+    flows: dtype FLOW. mask: shape (len(flows),); only flows where it is set.
+    """
+    rows = np.arange(len(flows)) if mask is None else np.flatnonzero(mask)
+    flows = flows[rows]
+    source, destination = (np.ascontiguousarray(flows[name]).view(">u8") for name in ("src_addr", "dst_addr"))
+    keys = (
+        *(flows[name] for name in ("attachment", "vlan", "dst_port", "src_port", "protocol")),
+        *(destination[:, 1], destination[:, 0], source[:, 1], source[:, 0]),
+        flows["family"],
+    )
+    ordered: NDArray[np.intp] = rows[np.lexsort(keys)]
+    return ordered
+
+
 def top_conversations(
     batch: FlowBatch,
     n: int,

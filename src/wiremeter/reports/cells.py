@@ -63,6 +63,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
+def utf8_text(name: str) -> str:
+    r"""A name that the kernel has in bytes, of a device or a file, as text: bytes that are no UTF-8 as \xff.
+
+    >>> print(utf8_text("eth\udcff"))
+    eth\xff
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def elide(text: str, width: int) -> str:
     """`text` in at most `width` characters; what is left out is in the middle, so an address keeps prefix and port.
 

@@ -1,117 +1,213 @@
-"""A batch as a JSON document; its keys are an interface.
-
-    start_time, end_time   RFC 3339, UTC, nanoseconds; seconds: the length between them
-    mode                   live, capture or simulated
-    balanced               whether every audit adds up
-    devices[]              device, direction, attach_mode, packets_per_second, bits_per_second, skbs_per_second,
-                           seen, flows, non_ip: {packets, bytes, skbs}; unattributed: by reason, the same;
-                           missing: what the audit lacks, the same, and balanced;
-                           kernel: {packets, bytes, drops, convention} or null; remainders: packets by cause
-    protocols[]            family (ipv4, ipv6, non_ip), protocol, packets, bytes, skbs; largest first
-    applications[]         application ("unknown" where it is), packets, bytes, skbs; rx, tx: the same; flows;
-                           connections: TCP and QUIC connections that began, null where a filter is set; largest first
-    applications_other     the sum of those that are not shown, the same without a name
-    domains[]              domain (null: all flows without one), and the same; domains_other likewise
-    dns                    queries, retries, unanswered, rcodes: responses by code, latency_median_ns, latency_max_ns;
-                           questions[]: query, qtype, and the same; those most asked; of all flows, filter or not
-    filter                 the filter expression, "" if none
-    flows_total            flows in the interval; flows_matched: those that pass the filter, and their sum
-    matched                {packets, bytes, skbs}
-    flows[]                device, direction, family, vlan (null without a tag), protocol, src_addr, src_port, dst_addr,
-                           dst_port, packets, bytes, skbs, tcp_flags (a number), first_time, last_time,
-                           application, domain or null, domain_source (its evidence) or null
-    conversations[]        in its place, if asked for: device, family, vlan, protocol, local_addr, local_port,
-                           remote_addr, remote_port, rx and tx: {packets, bytes, skbs}, tcp_flags, first_time,
-                           last_time, application, domain, domain_source
-    alarms[]               kind, severity (fault, warning, note), device, direction, reason ("" where it has none),
-                           packets, bytes, text
-    health                 flips, early_flips, table_lines, table_peak_lines, table_bytes, regions, drain_seconds,
-                           grace_seconds, displaced[], programs[]: {device, direction, run_ns, runs},
-                           payloads, lost_payloads: by source, since the meter started
-
-Packets, bytes and skbs are those of the interval. Names of protocols and families are those of the metrics. Where names
-are off, the keys from applications to dns are not there, nor those of a flow from application on.
-"""
+"""A batch as its document: the public JSON of `live`, `replay` and `simulate`, as reports.schema defines it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import functools
+import re
+import socket
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, Struct
+from numpy.typing import NDArray
 
-from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.flows import batch as batches
+from wiremeter.flows import totals
+from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import NameTotal, sum_of
-from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE, address_text
+from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
-from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates
-from wiremeter.names.records import FlowName
-from wiremeter.reports.cells import utc_time
+from wiremeter.names import records
+from wiremeter.reports import schema
+from wiremeter.reports.cells import utc_time, utf8_text
 from wiremeter.reports.findings import alarms
+from wiremeter.reports.schema import Document, Source
 from wiremeter.reports.selection import Selected, Selection, select, select_applications, select_domains
 
+LIVE = Source(kind="live")
+#: Rows turned into records at a time.
+_ROWS_AT_A_TIME = 4096
+#: Keys that hold a row a line where a document is written in lines.
+_ROW_KEYS = ("flows", "conversations", "dns", "tls", "quic", "http")
+_UNSET_FLOW_FIELDS = {"device": UNSET, "direction": UNSET, "skbs": UNSET}
 
-def document(batch: FlowBatch, selection: Selection, before: Health | None = None) -> dict[str, Any]:
-    """The document, ready for a JSON encoder.
 
+def document(
+    batch: FlowBatch, selection: Selection, source: Source = LIVE, before: batches.Health | None = None
+) -> Document:
+    """The whole document of one batch.
+
+    selection.limit None: all rows, and the transactions. source: where the batch came from.
     before: the meter's state at the end of the interval before; None if this is the first.
     """
+    head, rows = _document(batch, selection, source, before)
+    return msgspec.structs.replace(head, **{key: tuple(found) for key, found in rows.items()})
+
+
+def document_lines(
+    batch: FlowBatch, selection: Selection, source: Source = LIVE, before: batches.Health | None = None
+) -> Iterator[str]:
+    """The same as JSON with a flow, a conversation or a transaction a line, in pieces: a million flows need no memory.
+
+    The same counts give the same bytes.
+    """
+    head, rows = _document(batch, selection, source, before)
+    separator = "{"
+    for key in Document.__struct_fields__:
+        if key in rows:
+            yield f'{separator}"{key}": ['
+            row_separator = "\n  "
+            for row in rows[key]:
+                yield row_separator + to_json(row)
+                row_separator = ",\n  "
+            yield "]"
+        elif (value := getattr(head, key)) is not UNSET:
+            yield f'{separator}"{key}": {to_json(value)}'
+        else:
+            continue
+        separator = ",\n "
+    yield "}\n"
+
+
+def to_json(value: Any) -> str:
+    """JSON that a terminal can show: what could move its cursor or turn the direction of text is escaped.
+
+    >>> to_json({"domain": "a\\x9b\\u202eb.example"})
+    '{"domain":"a\\\\u009b\\\\u202eb.example"}'
+    """
+    text = msgspec.json.encode(value).decode()
+    return text if text.isascii() and "\x7f" not in text else _NOT_ASCII.sub(_escaped, text)
+
+
+_NOT_ASCII = re.compile("[^\x20-\x7e]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    letter = found[0]
+    if letter.isprintable():
+        return letter
+    units = letter.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _document(
+    batch: FlowBatch, selection: Selection, source: Source, before: batches.Health | None
+) -> tuple[Document, dict[str, Iterator[Struct]]]:
+    """The document without its rows, and the rows."""
     selected = select(batch, selection)
-    has_names = batch.flow_names is not None
-    of_row = _conversation if selection.pairs else _flow
-    rows = [of_row(row, batch) for row in selected.flows]
-    if has_names:
-        rows = [row | _name(batch.names[int(name)]) for row, name in zip(rows, selected.names, strict=True)]
+    is_live = batch.mode == "live"
+    rows: dict[str, Iterator[Struct]] = {
+        "conversations" if selection.pairs else "flows": (
+            _conversations(batch, selected) if selection.pairs else _flows(batch, selected)
+        )
+    }
+    if batch.flow_names is not None and selection.limit is None:
+        rows |= _transactions(batch.transactions)
+    tally = functools.partial(_tally, is_live=is_live)
+    head = Document(
+        source=source,
+        mode=batch.mode,
+        start_time=utc_time(batch.start_ns),
+        end_time=utc_time(batch.end_ns),
+        seconds=batch.seconds,
+        balanced=all(audit.balanced for audit in batch.audit),
+        seen=tally(totals.seen(batch)),
+        families={name: tally(total) for name, total in totals.families(batch).items()},
+        protocols=_protocols(batch.counters, is_live),
+        ethertypes={name: tally(total) for name, total in totals.ethertypes(batch).items()},
+        unattributed={reason: tally(total) for reason, total in totals.unattributed(batch).items()},
+        devices=tuple(
+            _device(rate, is_live) for rate in device_rates(batch) if selection.device in (None, rate.device)
+        ),
+        filter=selection.filter.text,
+        **(_by_name(batch, selected, selection) if batch.flow_names is not None else {}),
+        flows_total=len(batch.flows),
+        flows_matched=selected.matched,
+        matched=tally(selected.total),
+        matched_protocols=UNSET if selected.mask is None else _protocols(batch.flows[selected.mask], is_live),
+        alarms=tuple(
+            msgspec.convert(finding, schema.Finding, from_attributes=True) for finding in alarms(batch, before)
+        ),
+        health=msgspec.convert(batch.health, schema.Health, from_attributes=True) if is_live else UNSET,
+    )
+    return head, rows
+
+
+def _protocols(rows: NDArray[np.void], is_live: bool) -> schema.Protocols:
     return {
-        "start_time": utc_time(batch.start_ns),
-        "end_time": utc_time(batch.end_ns),
-        "seconds": batch.seconds,
-        "mode": batch.mode,
-        "balanced": all(audit.balanced for audit in batch.audit),
-        "devices": [_device(rate) for rate in device_rates(batch) if selection.device in (None, rate.device)],
-        "protocols": [
-            {"family": total.family, "protocol": total.protocol} | total.tally._asdict() for total in selected.protocols
-        ],
-        **(_by_name(batch, selected, selection) if has_names else {}),
-        "filter": selection.filter.text,
-        "flows_total": len(batch.flows),
-        "flows_matched": selected.matched,
-        "matched": selected.total._asdict(),
-        "conversations" if selection.pairs else "flows": rows,
-        "alarms": [asdict(alarm) | {"text": alarm.text} for alarm in alarms(batch, before)],
-        "health": asdict(batch.health),
+        family: {number: _tally(total, is_live) for number, total in by_number.items()}
+        for family, by_number in totals.protocols(rows).items()
     }
 
 
+def _tally(tally: batches.Tally, is_live: bool) -> schema.Tally:
+    return schema.Tally(tally.packets, tally.bytes, tally.skbs if is_live else UNSET)
+
+
+def _device(rate: DeviceRate, is_live: bool) -> schema.Device:
+    audit = rate.audit
+    return schema.Device(
+        device=utf8_text(rate.device),
+        direction=rate.direction,
+        attach_mode=rate.mode,
+        packets_per_second=rate.packets_per_second,
+        bits_per_second=rate.bits_per_second,
+        skbs_per_second=rate.skbs_per_second if is_live else UNSET,
+        seen=_tally(audit.seen, is_live),
+        flows=_tally(audit.flows, is_live),
+        non_ip=_tally(audit.non_ip, is_live),
+        unattributed={reason: _tally(tally, is_live) for reason, tally in audit.unattributed.items()},
+        missing=_tally(audit.missing, is_live),
+        balanced=audit.balanced,
+        kernel=msgspec.convert(audit.kernel, schema.KernelCounters | None, from_attributes=True),
+        remainders=dict(audit.remainders),
+        drops=tuple(schema.Drop(*drop) for drop in audit.drops),
+        capture_dropped=audit.capture_dropped,
+    )
+
+
+# --- by name
+
+
 def _by_name(batch: FlowBatch, selected: Selected, selection: Selection) -> dict[str, Any]:
+    is_live = batch.mode == "live"
+    shown, rest = selection.shown, selection.rest
     applications = select_applications(batch, selected, selection)
     domains = select_domains(batch, selected, selection)
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     return {
-        "applications": [{"application": total.name} | _total(total) for total in applications[: selection.limit]],
-        "applications_other": _total(sum_of(applications[selection.limit :])),
-        "domains": [{"domain": total.name} | _total(total) for total in domains[: selection.limit]],
-        "domains_other": _total(sum_of(domains[selection.limit :])),
-        "dns": _dns(dns_total(batch.transactions.dns))
-        | {
-            "questions": [
-                {"query": total.query, "qtype": total.qtype} | _dns(total) for total in questions[: selection.limit]
-            ]
-        },
+        "applications": tuple(
+            schema.NameSum(application=total.name or UNSET, **_sum(total, is_live)) for total in applications[shown]
+        ),
+        "applications_other": schema.NameSum(**_sum(sum_of(applications[rest]), is_live)),
+        "domains": tuple(schema.NameSum(domain=total.name, **_sum(total, is_live)) for total in domains[shown]),
+        "domains_other": schema.NameSum(**_sum(sum_of(domains[rest]), is_live)),
+        "dns_summary": schema.DnsSummary(
+            **_dns_sum(dns_total(batch.transactions.dns)),
+            questions=tuple(
+                schema.DnsSum(query=total.query, qtype=total.qtype, **_dns_sum(total)) for total in questions[shown]
+            ),
+        ),
     }
 
 
-def _total(total: NameTotal) -> dict[str, Any]:
-    return total.tally._asdict() | {
-        "rx": total.rx._asdict(),
-        "tx": total.tx._asdict(),
+def _sum(total: NameTotal, is_live: bool) -> dict[str, Any]:
+    both = total.tally
+    return {
+        "packets": both.packets,
+        "bytes": both.bytes,
+        "skbs": both.skbs if is_live else UNSET,
+        "rx": _tally(total.rx, is_live),
+        "tx": _tally(total.tx, is_live),
         "flows": total.flows,
         "connections": total.connections,
     }
 
 
-def _dns(total: DnsTotal) -> dict[str, Any]:
+def _dns_sum(total: DnsTotal) -> dict[str, Any]:
     return {
         "queries": total.queries,
         "retries": total.retries,
@@ -122,73 +218,109 @@ def _dns(total: DnsTotal) -> dict[str, Any]:
     }
 
 
-def _name(name: FlowName) -> dict[str, Any]:
-    return {"application": name.application, "domain": name.domain, "domain_source": name.domain_source}
+# --- rows
 
 
-def _device(rate: DeviceRate) -> dict[str, Any]:
-    audit = rate.audit
+def _flows(batch: FlowBatch, selected: Selected) -> Iterator[schema.Flow]:
+    places = [{"device": utf8_text(a.device), "direction": a.direction} for a in batch.attachments]
+    for row, common in _rows(batch, selected):
+        ends = {
+            "src_addr": _address(row["src_addr"], row["family"]),
+            "src_port": row["src_port"],
+            "dst_addr": _address(row["dst_addr"], row["family"]),
+            "dst_port": row["dst_port"],
+            "packets": row["packets"],
+            "bytes": row["bytes"],
+        }
+        live = places[row["attachment"]] | {"skbs": row["skbs"]} if batch.mode == "live" else _UNSET_FLOW_FIELDS
+        yield schema.Flow(**ends, **common, **live)
+
+
+def _conversations(batch: FlowBatch, selected: Selected) -> Iterator[schema.Conversation]:
+    is_live = batch.mode == "live"
+    devices = [utf8_text(a.device) if is_live else UNSET for a in batch.attachments]
+    for row, common in _rows(batch, selected):
+        rx, tx = (
+            schema.Tally(row[f"{side}_packets"], row[f"{side}_bytes"], row[f"{side}_skbs"] if is_live else UNSET)
+            for side in ("rx", "tx")
+        )
+        yield schema.Conversation(
+            device=devices[row["attachment"]],
+            local_addr=_address(row["local_addr"], row["family"]),
+            local_port=row["local_port"],
+            remote_addr=_address(row["remote_addr"], row["family"]),
+            remote_port=row["remote_port"],
+            rx=rx,
+            tx=tx,
+            **common,
+        )
+
+
+def _rows(batch: FlowBatch, selected: Selected) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each selected row as plain values, and the fields that flows and conversations share."""
+    has_names = batch.flow_names is not None
+    names = [
+        {"application": name.application, "domain": name.domain, "domain_source": name.domain_source}
+        for name in (batch.names if has_names else ())
+    ]
+    columns = [column for column in (selected.flows.dtype.names or ()) if column not in ("hash", "name")]
+    for start in range(0, len(selected.flows), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        rows = selected.flows[part]
+        values = (_values(rows, column) for column in columns)
+        for name, row in zip(selected.names[part].tolist(), zip(*values, strict=True), strict=True):
+            plain = dict(zip(columns, row, strict=True))
+            common = {
+                "family": FAMILY_NAMES[plain["family"]],
+                "protocol": plain["protocol"],
+                "vlan": None if plain["vlan"] == VLAN_NONE else plain["vlan"],
+                "first_ns": plain["first_ns"],
+                "last_ns": plain["last_ns"],
+                "tcp_flags": plain["tcp_flags"],
+            }
+            yield plain, common | names[name] if has_names else common
+
+
+def _values(rows: NDArray[np.void], column: str) -> Iterable[Any]:
+    """One column as Python values; addresses as their 16 bytes."""
+    if not column.endswith("_addr"):
+        values: list[Any] = rows[column].tolist()
+        return values
+    packed = np.ascontiguousarray(rows[column]).tobytes()
+    return (packed[at : at + 16] for at in range(0, len(packed), 16))
+
+
+def _transactions(found: records.Transactions) -> dict[str, Iterator[Struct]]:
+    """What payloads told, by kind, in order of time."""
+
+    def dns(one: records.DnsTransaction) -> schema.Dns:
+        answers = tuple(schema.DnsAnswer(*answer) for answer in one.answers)
+        return schema.Dns(
+            one.query, one.qtype, one.rcode, one.latency_ns, answers, one.time_ns, one.retry, _key(one.flow)
+        )
+
+    def other(kind: type[Struct], one: Any) -> Struct:
+        names = kind.__struct_fields__[:-1]
+        return kind(*(getattr(one, name) for name in names), _key(one.flow))
+
     return {
-        "device": rate.device,
-        "direction": rate.direction,
-        "attach_mode": rate.mode,
-        "packets_per_second": rate.packets_per_second,
-        "bits_per_second": rate.bits_per_second,
-        "skbs_per_second": rate.skbs_per_second,
-        "seen": audit.seen._asdict(),
-        "flows": audit.flows._asdict(),
-        "non_ip": audit.non_ip._asdict(),
-        "unattributed": {reason: tally._asdict() for reason, tally in audit.unattributed.items()},
-        "missing": audit.missing._asdict(),
-        "balanced": audit.balanced,
-        "kernel": asdict(audit.kernel) if audit.kernel else None,
-        "remainders": dict(audit.remainders),
-        "capture_dropped": audit.capture_dropped,
+        "dns": map(dns, found.dns),
+        "tls": (other(schema.Tls, one) for one in found.tls),
+        "quic": (other(schema.Quic, one) for one in found.quic),
+        "http": (other(schema.Http, one) for one in found.http),
     }
 
 
-def _flow(row: np.void, batch: FlowBatch) -> dict[str, Any]:
-    attachment = batch.attachments[row["attachment"]]
-    return (
-        {"device": attachment.device, "direction": attachment.direction}
-        | _common(row)
-        | _end(row, "src")
-        | _end(row, "dst")
-        | _tally(row, "")
-        | _trailer(row)
+def _key(flow: records.FlowKey) -> schema.FlowKey:
+    return schema.FlowKey(
+        _address(flow.src_addr, flow.family),
+        flow.src_port,
+        _address(flow.dst_addr, flow.family),
+        flow.dst_port,
+        flow.protocol,
     )
 
 
-def _conversation(row: np.void, batch: FlowBatch) -> dict[str, Any]:
-    return (
-        {"device": batch.attachments[row["attachment"]].device}
-        | _common(row)
-        | _end(row, "local")
-        | _end(row, "remote")
-        | {"rx": _tally(row, "rx_"), "tx": _tally(row, "tx_")}
-        | _trailer(row)
-    )
-
-
-def _common(row: np.void) -> dict[str, Any]:
-    return {
-        "family": FAMILY_NAMES[int(row["family"])],
-        "vlan": None if row["vlan"] == VLAN_NONE else int(row["vlan"]),
-        "protocol": protocol_name(int(row["protocol"])),
-    }
-
-
-def _end(row: np.void, side: str) -> dict[str, Any]:
-    return {f"{side}_addr": address_text(row[f"{side}_addr"]), f"{side}_port": int(row[f"{side}_port"])}
-
-
-def _tally(row: np.void, prefix: str) -> dict[str, int]:
-    return {name: int(row[f"{prefix}{name}"]) for name in Tally._fields}
-
-
-def _trailer(row: np.void) -> dict[str, Any]:
-    return {
-        "tcp_flags": int(row["tcp_flags"]),
-        "first_time": utc_time(int(row["first_ns"])),
-        "last_time": utc_time(int(row["last_ns"])),
-    }
+def _address(packed: bytes, family: int) -> str:
+    """By the packet's family: an IPv6 packet may have a v4-mapped address, which is no IPv4 address."""
+    return socket.inet_ntop(socket.AF_INET, packed[12:]) if family == 4 else socket.inet_ntop(socket.AF_INET6, packed)

@@ -16,6 +16,7 @@ from wiremeter.flows.top import (
     Amount,
     ProtocolTotal,
     SortKey,
+    flow_order,
     name_indexes,
     protocols_of_flows,
     tally_of,
@@ -33,15 +34,17 @@ VIEWS: tuple[View, ...] = get_args(View)
 class Selection:
     """Choices that hold from one interval to the next.
 
+    sort: "key" is the order of the flows' own keys: family, source, destination, protocol, ports, VLAN.
+    limit: most rows of each list, or all if None.
     device: only this one, or all if None.  pairs: conversations instead of flows.
     in_bytes: byte/s instead of bit/s.  services: names of services instead of port numbers.
     view: what the table is of.  sort, total_sort, dns_sort: the order of flows, of domains and applications, of DNS
     questions; reverse: of all of them.
     """
 
-    sort: SortKey = "bytes"
+    sort: SortKey | Literal["key"] = "bytes"
     reverse: bool = False
-    limit: int = 10
+    limit: int | None = 10
     filter: Filter = field(default_factory=lambda: compile_filter(""))
     device: str | None = None
     pairs: bool = False
@@ -56,13 +59,27 @@ class Selection:
         """Whether nothing is left out."""
         return not self.filter.text and self.device is None
 
+    @property
+    def shown(self) -> slice:
+        """The part of a list that is shown."""
+        return slice(self.limit)
+
+    @property
+    def rest(self) -> slice:
+        """The part that is not."""
+        return slice(0) if self.limit is None else slice(self.limit, None)
+
+
+#: All there is, in an order that depends on nothing else.
+EVERYTHING = Selection(sort="key", limit=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Selected:
     """The part of one batch that a selection shows.
 
-    flows: shape (≤ limit,), dtype FLOW, or CONVERSATION if the selection is of pairs.
-    names: shape (≤ limit,), the index of each into FlowBatch.names.
+    flows: shape (at most limit,), dtype FLOW, or CONVERSATION if the selection is of pairs.
+    names: shape (at most limit,), the index of each into FlowBatch.names.
     matched: how many flows pass filter and device; total: their sum.
     protocols: from exact counters, or from the matched flows where a filter is set.
     mask: shape (len(batch.flows),), which flows those are; None if all.
@@ -79,18 +96,22 @@ class Selected:
 def select(batch: FlowBatch, selection: Selection) -> Selected:
     """Apply a selection to a batch."""
     mask = None if selection.is_whole else _mask(batch, selection)
-    order = (batch, selection.limit, selection.sort)
+    limit = len(batch.flows) if selection.limit is None else selection.limit
     if selection.pairs:
-        flows = top_conversations(*order, mask=mask, reverse=selection.reverse)
+        by = "source" if selection.sort == "key" else selection.sort
+        flows = top_conversations(batch, limit, by, mask=mask, reverse=selection.reverse)
         names = flows["name"]
     else:
-        indexes = top_flow_indexes(*order, mask=mask, reverse=selection.reverse)
+        if selection.sort == "key":
+            indexes = flow_order(batch.flows, mask)[:: -1 if selection.reverse else 1][:limit]
+        else:
+            indexes = top_flow_indexes(batch, limit, selection.sort, mask=mask, reverse=selection.reverse)
         flows, names = batch.flows[indexes], name_indexes(batch)[indexes]
-    by: Amount = "packets" if selection.sort == "packets" else "bytes"
+    amount: Amount = "packets" if selection.sort == "packets" else "bytes"
     protocols = (
-        protocols_of_flows(batch, mask, by=by)
+        protocols_of_flows(batch, mask, by=amount)
         if mask is not None and selection.filter.text
-        else top_protocols(batch, by=by, device=selection.device)
+        else top_protocols(batch, by=amount, device=selection.device)
     )
     matched = len(batch.flows) if mask is None else int(np.count_nonzero(mask))
     return Selected(flows, names, matched, tally_of(batch.flows, mask), protocols, mask)

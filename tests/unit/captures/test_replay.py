@@ -18,7 +18,8 @@ from wiremeter.captures.file import CaptureFile
 from wiremeter.captures.replay import CaptureReplay
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Tally
-from wiremeter.reports.totals import totals_document
+from wiremeter.reports.document import document_lines
+from wiremeter.reports.selection import EVERYTHING
 
 T0 = 1_700_000_000 * SECOND
 FRAME = ethernet(udp())
@@ -120,7 +121,7 @@ def test_a_small_table_changes_no_count(tmp_path: Path) -> None:
     (grown,) = replay(tmp_path, records)
     assert small.health.early_flips > 10
     assert grown.health.early_flips <= 1
-    assert "".join(totals_document(small, {})) == "".join(totals_document(grown, {}))
+    assert "".join(document_lines(small, EVERYTHING)) == "".join(document_lines(grown, EVERYTHING))
 
 
 def test_flips_come_early_while_flows_are_more_than_of_late(tmp_path: Path) -> None:
@@ -186,11 +187,13 @@ def test_the_parts_of_a_capture_add_up_to_the_whole(
     documents = {name: document(base / name) for name in ("whole", "first", "second")}
     whole = our_holdings([documents["whole"]])
     assert differences(whole, our_holdings([documents["first"], documents["second"]])) == []
-    intervals = [json.loads("".join(totals_document(b, {}))) for b in CaptureReplay([base / "whole"], interval=2.0)]
+    intervals = [
+        json.loads("".join(document_lines(b, EVERYTHING))) for b in CaptureReplay([base / "whole"], interval=2.0)
+    ]
     assert differences(whole, our_holdings(intervals)) == []
 
 
 def document(path: Path) -> dict[str, Any]:
     (batch,) = CaptureReplay([path])
-    loaded: dict[str, Any] = json.loads("".join(totals_document(batch, {})))
+    loaded: dict[str, Any] = json.loads("".join(document_lines(batch, EVERYTHING)))
     return loaded
