@@ -99,7 +99,8 @@ def test_the_audit_names_what_the_capture_lost() -> None:
     ):
         batches = iter(monitor)
         next(batches)
-        with monitor._early.paused():
+        assert monitor._session
+        with monitor._session._early.paused():
             generator.send(200_000)
         audits = [audit for _ in range(2) for audit in next(batches).audit if audit.direction == "rx"]
     lost, nothing = (audit.capture_dropped for audit in audits)

@@ -415,11 +415,12 @@ def test_rings_wake_their_reader_when_a_quarter_is_full_and_not_before() -> None
 def test_a_monitor_whose_time_for_names_is_over_waits_for_the_end_of_its_interval_without_turning(
     wire: tuple[Port, Port], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wiremeter.metering.monitor.NAMES_SHARE", 0.0)
+    monkeypatch.setattr("wiremeter.metering.beat.NAMES_SHARE", 0.0)
     ours, _ = wire
     frame = udp("dns", bytes(1000), dport=53).frame
     with ours.host.entered(), Monitor(ours.device, interval=0.5, attach="tcx") as monitor:
-        engine = monitor._engine
+        assert monitor._session
+        engine = monitor._session._engine
         assert isinstance(engine, KernelEngine)
         engine.attachments[0].run(frame, repeat=3000)
         batches = iter(monitor)

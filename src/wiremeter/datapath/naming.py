@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,47 @@ class NameOptions:
 
 
 NO_NAMES = NameOptions(kinds=())
+
+
+class Names(Protocol):
+    """What gives a source's batches their names, if any."""
+
+    def know_own(self, addresses: frozenset[bytes]) -> None:
+        """Takes these addresses for one client's."""
+
+    def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
+        """As Namer.feed."""
+
+    def add(
+        self, batch: FlowBatch, payloads: Mapping[str, int], lost: Mapping[str, int], *, last: bool = False
+    ) -> FlowBatch:
+        """As Naming.add."""
+
+    def close(self) -> None:
+        """Writes down what is to outlive this process."""
+
+
+def open_names(options: NameOptions) -> Names:
+    """What reads the names that `options` allow."""
+    return Naming(options) if options.limit else NoNaming()
+
+
+class NoNaming:
+    """Where names are off: batches stay as they are."""
+
+    def know_own(self, addresses: frozenset[bytes]) -> None:
+        pass
+
+    def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
+        pass
+
+    def add(
+        self, batch: FlowBatch, payloads: Mapping[str, int], lost: Mapping[str, int], *, last: bool = False
+    ) -> FlowBatch:
+        return batch
+
+    def close(self) -> None:
+        pass
 
 
 class Naming:

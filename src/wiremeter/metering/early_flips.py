@@ -22,8 +22,10 @@ _NICE = -15
 class EarlyFlips:
     """Flips an engine whenever it asks. A context manager; `fileno()` is readable while drains wait to be taken."""
 
-    def __init__(self, engine: LiveEngine) -> None:
+    def __init__(self, engine: LiveEngine, *, urgent: bool = False) -> None:
+        """urgent: the thread goes before others on a busy CPU, if this process may raise priorities (CAP_SYS_NICE)."""
         self._engine = engine
+        self._urgent = urgent
         self._in_use = threading.Lock()
         self._turn = threading.Lock()
         #: How many there were.
@@ -67,9 +69,9 @@ class EarlyFlips:
         return drains
 
     def _serve(self) -> None:
-        # It does little, and what it does cannot wait for its turn on a busy CPU.
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        if self._urgent:  # it does little, and what it does cannot wait for its turn on a busy CPU
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         with select.epoll() as waiting:
             waiting.register(self._engine.flip_requests.fileno(), select.EPOLLIN)
             waiting.register(self._stop, select.EPOLLIN)

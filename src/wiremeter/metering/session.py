@@ -1,0 +1,288 @@
+"""An open meter: an engine with what is attached to it, and the interval that is being counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wiremeter.datapath.capture import CaptureEngine
+from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import LiveEngine
+from wiremeter.datapath.interval import Interval, tallies_by_attachment
+from wiremeter.datapath.kernel import KernelEngine
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.naming import NameOptions, Names, open_names
+from wiremeter.errors import InputError, PermissionNeeded
+from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
+from wiremeter.linux.addresses import own_addresses
+from wiremeter.linux.host import HostFacts, read_host
+from wiremeter.linux.netlink import LinkWatch
+from wiremeter.metering.attach_policy import RequestedMode, capture_problems, host_problems
+from wiremeter.metering.auditor import Auditor
+from wiremeter.metering.beat import LOOK_SECONDS, Beat
+from wiremeter.metering.early_flips import EarlyFlips
+from wiremeter.metering.tracker import Metered, Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a meter is told, as wiremeter.Monitor describes it."""
+
+    patterns: tuple[str, ...]
+    interval: float
+    attach: RequestedMode
+    flow_table: int | None
+    program: Path | None
+    bpf_stats: bool
+    max_devices: int
+    names: NameOptions
+    urgent: bool
+
+
+class Wake:
+    """What `stop` of a session writes to. From any thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Readable once it was asked for, and from then on."""
+        return self._event
+
+    def ask(self) -> None:
+        """Asks to end. A second call does nothing, nor one after `close`."""
+        if not self.is_asked:
+            self.is_asked = True
+            os.eventfd_write(self._event, 1)
+
+    def close(self) -> None:
+        """Frees the descriptor."""
+        self.is_asked = True
+        os.close(self._event)
+
+
+class Session:
+    """Makes batches until it is asked to stop. `next_batch` is for one thread at a time, `stop` for any."""
+
+    def __init__(
+        self,
+        engine: LiveEngine,
+        tracker: Tracker,
+        auditor: Auditor,
+        early: EarlyFlips,
+        watch: LinkWatch,
+        names: Names,
+        wake: Wake,
+        options: Options,
+    ) -> None:
+        self._engine = engine
+        self._tracker = tracker
+        self._auditor = auditor
+        self._early = early
+        self._watch = watch
+        self._names = names
+        self._wake = wake
+        self._with_programs = options.bpf_stats
+        others = (early, watch, wake)
+        self._waiting = _waiting_for(*others, *engine.payload_rings)
+        # A ring that nobody reads any more in this interval stays readable, and would end each wait at once.
+        self._waiting_without_rings = _waiting_for(*others)
+        self._let_go: list[Metered] = []
+        self._ended = False
+        self._payloads_wait = False
+        self._beat = Beat(options.interval)
+        self._begin(time.time_ns())
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """What is attached now."""
+        return tuple(metered.attachment for metered in self._tracker.metered)
+
+    def stop(self) -> None:
+        """Asks to end: one more batch comes, up to now, and then no more. From any thread, a signal handler, twice."""
+        self._wake.ask()
+
+    def close(self) -> None:
+        """Ends names and waiting; who opened the rest closes it."""
+        self._names.close()
+        self._waiting.close()
+        self._waiting_without_rings.close()
+
+    def next_batch(self) -> FlowBatch | None:
+        """Waits until the interval ends, taking up what early flips bring; None after the last batch."""
+        if self._ended:
+            return None
+        while self._beat.left and not self._wake.is_asked:
+            self._wait()
+            self._payloads_wait = self._beat.names_have_time and self._read_payloads()
+        self._ended = self._wake.is_asked
+        if self._beat.refresh_is_due and not self._ended:
+            self._refresh()
+        return self._close_interval()
+
+    def _wait(self) -> None:
+        seconds = self._beat.left
+        if self._engine.payload_rings:
+            seconds = 0 if self._payloads_wait else min(seconds, LOOK_SECONDS)
+        waiting = self._waiting if self._beat.names_have_time else self._waiting_without_rings
+        ready = {fd for fd, _ in waiting.poll(seconds)}
+        if self._early.fileno() in ready:
+            with self._early.paused():
+                self._add(self._early.take())
+        if self._watch.fileno() in ready:
+            self._watch.read()
+            self._refresh()
+
+    def _read_payloads(self) -> bool:
+        """Reads a block of each ring; returns whether there may be more."""
+        with self._beat.reading_names():
+            # Loopback shows each packet as tx and as rx: it said what it says once.
+            devices = {
+                m.kernel.id: m.attachment.ifindex
+                for m in (*self._tracker.metered, *self._let_go)
+                if not (m.device.is_loopback and m.attachment.direction == "rx")
+            }
+            found = 0
+            for ring in self._engine.payload_rings:
+                with self._early.paused():
+                    block = self._engine.take_payloads(ring)
+                found += len(block)
+                self._names.feed(block, devices)
+        return found > 0
+
+    def _refresh(self) -> None:
+        with self._early.paused():
+            self._add(self._early.take())
+            self._let_go += self._tracker.refresh()
+        self._names.know_own(own_addresses())
+        self._beat.refreshed()
+
+    # -- an interval
+
+    def _begin(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._interval = Interval()
+        self._positions: dict[int, int] = {}  # attachment id → place in the batch
+        self._in_batch: list[Attachment] = []
+
+    def _add(self, drains: list[Drain]) -> None:
+        """Adds what flips brought. Before attachments change: a slot may have another owner then."""
+        for drain in drains:
+            slots = {m.kernel.id: m.attachment for m in self._tracker.metered}
+            # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
+            slots |= {m.kernel.id: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
+            self._interval.add(drain, {slot: self._position(a) for slot, a in slots.items()})
+        if drains:
+            self._let_go = [m for m in self._let_go if self._engine.holds(m.kernel)]
+
+    def _position(self, attachment: Attachment) -> int:
+        position = self._positions.setdefault(attachment.id, len(self._in_batch))
+        if position == len(self._in_batch):
+            self._in_batch.append(attachment)
+        self._in_batch[position] = attachment  # its device may have another name by now
+        return position
+
+    def _close_interval(self) -> FlowBatch:
+        is_last = self._ended  # stop() may be called from now on: then one more batch follows
+        self._auditor.read()
+        end_ns = time.time_ns()
+        with self._early.paused():
+            self._add([*self._early.take(), self._engine.flip()])
+        self._beat.last_look(is_last=is_last)
+        while self._beat.names_have_time and self._read_payloads():
+            pass
+        interval, attachments = self._interval, tuple(self._in_batch)
+        merging = time.monotonic()
+        flows = interval.flows()
+        drain_seconds = interval.drain_seconds + time.monotonic() - merging
+        by_position = tallies_by_attachment(flows, len(attachments)) if attachments else []
+        metered = {m.attachment.id: m for m in self._tracker.metered}
+        batch = FlowBatch(
+            start_ns=self._start_ns,
+            end_ns=end_ns,
+            attachments=attachments,
+            flows=flows,
+            counters=interval.counters(),
+            ethertypes=interval.ethertypes(),
+            audit=tuple(self._auditor.audits(interval, attachments, by_position, metered)),
+            health=self._health(interval, drain_seconds),
+        )
+        batch = self._names.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=is_last)
+        self._begin(end_ns)
+        self._beat.next()
+        return batch
+
+    def _health(self, interval: Interval, drain_seconds: float) -> Health:
+        plan = self._engine.plan
+        return Health(
+            flips=self._engine.flips,
+            early_flips=self._early.count,
+            table_lines=plan.lines,
+            table_peak_lines=interval.peak_lines,
+            table_bytes=self._engine.table_bytes,
+            regions=plan.regions,
+            drain_seconds=drain_seconds,
+            grace_seconds=interval.grace_seconds,
+            displaced=self._tracker.displaced(),
+            programs=tuple(self._program_stats()) if self._with_programs else (),
+        )
+
+    def _program_stats(self) -> Iterator[ProgramStats]:
+        for metered in self._tracker.metered:
+            info = metered.kernel.info()
+            yield ProgramStats(metered.attachment.device, metered.attachment.direction, info.run_ns, info.runs)
+
+
+@contextlib.contextmanager
+def opened(options: Options) -> Iterator[Session]:
+    """A session for as long as the block runs: makes the tables and attaches, before the block; undoes all after it.
+
+    Raises InputError, PermissionNeeded or KernelError, with nothing left attached.
+    """
+    with contextlib.ExitStack() as resources:
+        enter = resources.enter_context
+        host = read_host()
+        _check(host, options.attach)
+        wake = enter(contextlib.closing(Wake()))
+        names = open_names(options.names)
+        names.know_own(own_addresses())
+        engine: LiveEngine = enter(_engine_for(options, host))
+        watch = enter(LinkWatch())
+        auditor = enter(Auditor())
+        tracker = Tracker(engine, host, options.patterns, options.attach)
+        tracker.start()
+        early = enter(EarlyFlips(engine, urgent=options.urgent))
+        session = Session(engine, tracker, auditor, early, watch, names, wake, options)
+        yield enter(contextlib.closing(session))
+
+
+def _check(host: HostFacts, attach: RequestedMode) -> None:
+    problems = capture_problems(host) if attach == "capture" else host_problems(host)
+    if problems:
+        kind = PermissionNeeded if host.missing_capabilities_for(attach) else InputError
+        raise kind(" ".join(problems))
+
+
+def _engine_for(options: Options, host: HostFacts) -> contextlib.AbstractContextManager[LiveEngine]:
+    is_capture = options.attach == "capture"
+    cpus = 1 if is_capture else host.cpu_numbers
+    plan = plan_tables(cpus, options.flow_table, host.memory_limit_bytes, 2 * options.max_devices)
+    limit, sources = options.names.limit, options.names.sources
+    if is_capture:
+        return CaptureEngine(plan, payload_limit=limit, payload_sources=sources)
+    return KernelEngine(
+        plan, options.program, payload_limit=limit, payload_sources=sources, statistics=options.bpf_stats
+    )
+
+
+def _waiting_for(*files: object) -> select.epoll:
+    waiting = select.epoll()
+    for file in files:
+        waiting.register(file, select.EPOLLIN)  # type: ignore[arg-type]
+    return waiting
