@@ -58,6 +58,7 @@ def open_monitor(settings: Settings) -> Meter:
         bpf_stats=settings.bpf_stats,
         max_devices=settings.max_devices,
         names=name_options(settings),
+        urgent=True,
     )
 
 

@@ -101,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from wiremeter.agent import logs, loop
+    from wiremeter.agent.dedicated import dedicate_process
 
+    dedicate_process()
     logs.configure("debug" if settings.debug else settings.log_level, settings.log_format)
     try:
         asyncio.run(loop.run(settings))

@@ -181,6 +181,7 @@ def _selection(args: argparse.Namespace, default_top: int) -> Selection:
 
 
 def _open_monitor(args: argparse.Namespace) -> BatchSource:
+    from wiremeter.agent.dedicated import dedicate_process
     from wiremeter.agent.naming import name_options
     from wiremeter.metering.monitor import Monitor
     from wiremeter.settings import load_settings
@@ -189,6 +190,7 @@ def _open_monitor(args: argparse.Namespace) -> BatchSource:
     if "interfaces" in flags:
         flags["interfaces"] = ",".join(flags["interfaces"])
     settings = load_settings({"listen": "off"} | flags)
+    dedicate_process()
     monitor = Monitor(
         *settings.interfaces,
         interval=settings.interval,
@@ -198,6 +200,7 @@ def _open_monitor(args: argparse.Namespace) -> BatchSource:
         bpf_stats=settings.bpf_stats,
         max_devices=settings.max_devices,
         names=name_options(settings),
+        urgent=True,
     )
     if settings.listen is None:
         return monitor

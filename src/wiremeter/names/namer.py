@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -105,11 +103,10 @@ class Namer:
 
         devices: the device of each attachment; payloads of others are left out. None: all are of one device.
         """
-        with _garbage_left():
-            for payload in payloads:
-                device = 0 if devices is None else devices.get(payload.attachment, -1)
-                if device >= 0:
-                    self._read(device, payload)
+        for payload in payloads:
+            device = 0 if devices is None else devices.get(payload.attachment, -1)
+            if device >= 0:
+                self._read(device, payload)
 
     def _read(self, device: int, payload: Payload) -> None:
         flow = payload.flow
@@ -233,8 +230,7 @@ class Namer:
 
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
         hashes = self._hashes(flows)
-        with _garbage_left():
-            names, flow_names = self._name(flows, hashes, end_ns)
+        names, flow_names = self._name(flows, hashes, end_ns)
         ended, self._ended = self._ended, []
         transactions = _sorted(ended)
         per_device = hashes + device_of.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -364,19 +360,6 @@ class _DistinctNames:
             known = self.number(FlowName(application, dns_query=query, dns_rcode=rcode))
             self._dns_number[application, query, rcode] = known
         return known
-
-
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """No garbage collection meanwhile. Each would look through all transactions there are, at a quarter of the cost of
-    reading them, and nothing in here makes cycles."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _sorted(ended: list[Transaction]) -> Transactions:
