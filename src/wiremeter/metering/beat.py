@@ -35,7 +35,6 @@ class Beat:
         """Seconds to the end of the interval; 0 when it is over."""
         return max(0.0, self._ends_at - self._clock())
 
-    @property
     def refresh_is_due(self) -> bool:
         """Whether devices must be looked at again."""
         return self._clock() >= self._refresh_at
@@ -44,7 +43,6 @@ class Beat:
         """Devices have been looked at."""
         self._refresh_at = self._clock() + REFRESH_SECONDS
 
-    @property
     def names_have_time(self) -> bool:
         """Whether payloads may be read."""
         return self._names_left > 0

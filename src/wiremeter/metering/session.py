@@ -120,9 +120,9 @@ class Session:
             return None
         while self._beat.left and not self._wake.is_asked:
             self._wait()
-            self._payloads_wait = self._beat.names_have_time and self._read_payloads()
+            self._payloads_wait = self._beat.names_have_time() and self._read_payloads()
         self._ended = self._wake.is_asked
-        if self._beat.refresh_is_due and not self._ended:
+        if self._beat.refresh_is_due() and not self._ended:
             self._refresh()
         return self._close_interval()
 
@@ -130,7 +130,7 @@ class Session:
         seconds = self._beat.left
         if self._engine.payload_rings:
             seconds = 0 if self._payloads_wait else min(seconds, LOOK_SECONDS)
-        waiting = self._waiting if self._beat.names_have_time else self._waiting_without_rings
+        waiting = self._waiting if self._beat.names_have_time() else self._waiting_without_rings
         ready = {fd for fd, _ in waiting.poll(seconds)}
         if self._early.fileno() in ready:
             with self._early.paused():
@@ -195,7 +195,7 @@ class Session:
         with self._early.paused():
             self._add([*self._early.take(), self._engine.flip()])
         self._beat.last_look(is_last=is_last)
-        while self._beat.names_have_time and self._read_payloads():
+        while self._beat.names_have_time() and self._read_payloads():
             pass
         interval, attachments = self._interval, tuple(self._in_batch)
         merging = time.monotonic()

@@ -55,11 +55,11 @@ def test_devices_are_looked_at_again_after_a_while(clock: Clock) -> None:
     beat = Beat(0.1, clock)
     clock.now += REFRESH_SECONDS - 0.01
     beat.next()
-    assert not beat.refresh_is_due
+    assert not beat.refresh_is_due()
     clock.now += 0.02
-    assert beat.refresh_is_due
+    assert beat.refresh_is_due()
     beat.refreshed()
-    assert not beat.refresh_is_due
+    assert not beat.refresh_is_due()
 
 
 def test_names_have_a_share_of_each_interval_and_no_more(clock: Clock) -> None:
@@ -67,12 +67,12 @@ def test_names_have_a_share_of_each_interval_and_no_more(clock: Clock) -> None:
     with beat.reading_names():
         clock.now += NAMES_SHARE / 2
     clock.now += 0.2  # what is spent otherwise is not theirs
-    assert beat.names_have_time
+    assert beat.names_have_time()
     with beat.reading_names():
         clock.now += NAMES_SHARE
-    assert not beat.names_have_time
+    assert not beat.names_have_time()
     beat.next()
-    assert beat.names_have_time
+    assert beat.names_have_time()
 
 
 def test_the_last_look_is_short_and_never_longer_than_what_is_left(clock: Clock) -> None:
@@ -80,12 +80,12 @@ def test_the_last_look_is_short_and_never_longer_than_what_is_left(clock: Clock)
     beat.last_look(is_last=False)
     with beat.reading_names():
         clock.now += LAST_LOOK_SHARE
-    assert not beat.names_have_time
+    assert not beat.names_have_time()
     beat.next()
     with beat.reading_names():
         clock.now += NAMES_SHARE + 0.01
     beat.last_look(is_last=False)
-    assert not beat.names_have_time
+    assert not beat.names_have_time()
 
 
 def test_behind_the_last_interval_names_have_more_time(clock: Clock) -> None:
@@ -93,7 +93,7 @@ def test_behind_the_last_interval_names_have_more_time(clock: Clock) -> None:
     beat.last_look(is_last=True)
     with beat.reading_names():
         clock.now += CLOSING_SECONDS - 0.01
-    assert beat.names_have_time
+    assert beat.names_have_time()
     with beat.reading_names():
         clock.now += 0.02
-    assert not beat.names_have_time
+    assert not beat.names_have_time()
