@@ -281,7 +281,7 @@ def test_handshakes_are_told_by_site_and_version(town: Town, tmp_path: Path, att
             )
         ]
 
-    with listening(town.left, town.right, attach=attach) as listener:
+    with listening(town.left, town.right, attach=attach, ja4s=True) as listener:
         fetched = [one for some in at_once(lambda: fetch_all(town.alice), lambda: fetch_all(town.bob)) for one in some]
     told = listener.told
     ours = {(flow_of_key(one.flow).src, one.flow.src_port): one for one in told.all("tls")}

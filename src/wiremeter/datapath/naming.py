@@ -35,13 +35,15 @@ class NameOptions:
     """What may be read of payloads.
 
     kinds: of KINDS; none: nothing is read. payload_bytes: of one packet's payload at most; 0: nothing is read.
-    redact_paths: leave the paths of HTTP requests out. state: a directory to keep what DNS said in, or None.
+    redact_paths: leave the paths of HTTP requests out. ja4s: fingerprint TLS servers' answers; the method is under the
+    FoxIO License 1.1, patent pending, which forbids selling it. state: a directory to keep what DNS said in, or None.
     Raises InputError for a value that does not fit.
     """
 
     kinds: Collection[Kind] = DEFAULT_KINDS
     payload_bytes: int = LIMIT_DEFAULT
     redact_paths: bool = True
+    ja4s: bool = False
     state: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +115,13 @@ class Naming:
         """Takes up what DNS said before, if there is a state; one that cannot be read is logged and left."""
         self.options = options
         self._state = Path(options.state) / _STATE_FILE if options.state else None
-        self._namer = Namer(conversation_hashes, options.kinds, redact=options.redact_paths, domains=self._load())
+        self._namer = Namer(
+            conversation_hashes,
+            options.kinds,
+            redact=options.redact_paths,
+            ja4s=options.ja4s,
+            domains=self._load(),
+        )
         self._save_at = time.monotonic() + SAVE_SECONDS
         self._saving: threading.Thread | None = None
         self._payloads: dict[str, int] = {}

@@ -70,11 +70,15 @@ class TcpConversation:
     A SYN that isn't a repetition begins a new connection on the same ports, and ends the one before.
     """
 
-    def __init__(self, flow: FlowKey, on_dns: OnDns, *, redact: bool = True) -> None:
-        """flow: of either direction. on_dns: such as DnsTransactions.message. redact: leave out paths of HTTP."""
+    def __init__(self, flow: FlowKey, on_dns: OnDns, *, redact: bool = True, ja4s: bool = False) -> None:
+        """flow: of either direction. on_dns: such as DnsTransactions.message. redact: leave out paths of HTTP.
+
+        ja4s: fingerprint servers' answers.
+        """
         self._flow = flow
         self._on_dns = on_dns
         self._redact = redact
+        self._ja4s = ja4s
         self._begin()
 
     def _begin(self) -> None:
@@ -257,7 +261,7 @@ class TcpConversation:
         flow = self.client_flow
         match application:
             case "tls":
-                return _Tls(flow)
+                return _Tls(flow, self._ja4s)
             case "http" if http2.looks_like_http2(client_said):
                 return Http2Decoder(flow, self._redact)
             case "http":

@@ -77,13 +77,15 @@ class Namer:
         kinds: Collection[Kind] = DEFAULT_KINDS,
         *,
         redact: bool = True,
+        ja4s: bool = False,
         domains: DomainCache | None = None,
     ) -> None:
-        """hashes: of a batch's flows. kinds: what may be told. redact: leave out paths of HTTP. domains: what DNS said
-        before."""
+        """hashes: of a batch's flows. kinds: what may be told. redact: leave out paths of HTTP. ja4s: fingerprint
+        servers' answers. domains: what DNS said before."""
         self._hashes = hashes
         self._kinds = frozenset(kinds)
         self._redact = redact
+        self._ja4s = ja4s
         self.domains = domains if domains is not None else DomainCache()
         self._dns: dict[int, DnsTransactions] = {}
         self._fragments = Fragments()
@@ -163,6 +165,7 @@ class Namer:
                 payload.flow,
                 lambda time_ns, flow, message: self._dns_message(device, time_ns, flow, message),
                 redact=self._redact,
+                ja4s=self._ja4s,
             )
         before = conversation.name
         ended = conversation.packet(

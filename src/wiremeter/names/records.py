@@ -70,7 +70,8 @@ class TlsHandshake:
 
     sni None: none was sent, or it is hidden (ech). version: "1.3", "1.2", …, the server's choice, or the highest that
     was offered; alpn: as offered; cipher: IANA's name of the server's choice, or hexadecimal; ja4 None: the hello was
-    not there whole; ech: the hello has an encrypted_client_hello extension (its sni is the public name).
+    not there whole; ech: the hello has an encrypted_client_hello extension (its sni is the public name);
+    ja4s None: not asked for, or the server's answer was not seen.
     """
 
     time_ns: int

@@ -53,11 +53,13 @@ SERVER_HELLO = hello(2, b"\3\3" + bytes(32) + b"\0\x13\x01\0" + b"\0\6" + extens
 class Wire:
     """A client and a server whose segments a conversation sees; the clock advances 10 ns a segment."""
 
-    def __init__(self, port: int = 8080, client_port: int = 40000, *, first: str = "client") -> None:
+    def __init__(
+        self, port: int = 8080, client_port: int = 40000, *, first: str = "client", ja4s: bool = False
+    ) -> None:
         self.flow = FlowKey(bytes(15) + b"\1", client_port, bytes(15) + b"\2", port, 6, 6)
         self.messages: list[tuple[int, FlowKey, DnsMessage]] = []
         flow = self.flow if first == "client" else self.flow.reversed()
-        self.conversation = TcpConversation(flow, self._on_dns, redact=False)
+        self.conversation = TcpConversation(flow, self._on_dns, redact=False, ja4s=ja4s)
         self.seq = {True: 1000, False: 5000}
         self.now_ns = 0
         self.out: list[Transaction] = []
@@ -130,14 +132,16 @@ def test_address_as_host_is_no_domain() -> None:
         assert wire.conversation.name.domain is None
 
 
-def test_tls_conversation_gives_its_handshake_and_its_name() -> None:
-    wire = Wire(443).shake().client(client_hello()).server(SERVER_HELLO)
+@pytest.mark.parametrize("ja4s", [False, True])
+def test_tls_conversation_gives_its_handshake_and_its_name_and_ja4s_only_if_asked_to(ja4s: bool) -> None:
+    wire = Wire(443, ja4s=ja4s).shake().client(client_hello()).server(SERVER_HELLO)
     (record,) = wire.out
     assert isinstance(record, TlsHandshake)
     assert (record.sni, record.version, record.flow) == ("example.com", "1.3", wire.flow)
     name = wire.conversation.name
     assert (name.application, name.domain, name.domain_source) == ("tls", "example.com", "sni")
     assert (name.tls_version, name.ja4, name.ja4s) == ("1.3", record.ja4, record.ja4s)
+    assert (record.ja4s is not None) == ja4s
 
 
 def test_hello_in_segments_out_of_order_without_a_syn_is_read() -> None:

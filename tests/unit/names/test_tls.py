@@ -56,9 +56,9 @@ APPLICATION_DATA = bytes.fromhex("170303000400010203")
 OLD_HELLO = bytes.fromhex("802e0103010015000000100000390000380000350000160000ff0700c0010080") + b"\x42" * 16
 
 
-def decode(*chunks: tuple[bool, bytes]) -> tuple[TlsHandshake, ...]:
+def decode(*chunks: tuple[bool, bytes], ja4s: bool = True) -> tuple[TlsHandshake, ...]:
     """What one conversation tells: chunks of bytes and whether the client sent them, each a nanosecond apart."""
-    decoder = TlsDecoder(FLOW)
+    decoder = TlsDecoder(FLOW, ja4s)
     found: list[TlsHandshake] = []
     for time_ns, (from_client, chunk) in enumerate(chunks):
         found += decoder.data(from_client, chunk, time_ns)
@@ -159,6 +159,8 @@ def test_handshake_of_openssl_tells_its_name_and_what_was_chosen(
     assert found.ja4.startswith(ja4_start)
     assert found.ja4s is not None
     assert found.ja4s.startswith(ja4_start[:3])
+    (unasked,) = decode(*sent, ja4s=False)
+    assert unasked == replace(found, ja4s=None)
 
 
 def test_server_that_stays_at_tls_12_is_told_from_a_client_that_offers_13(certificate: Path) -> None:

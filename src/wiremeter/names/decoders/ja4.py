@@ -1,7 +1,8 @@
 """JA4 and JA4S: fingerprints of a TLS client and of its server's answer, from their hellos.
 
 After FoxIO's technical descriptions (github.com/FoxIO-LLC/ja4, technical_details). JA4 is under BSD-3-Clause. JA4S is a
-method under the FoxIO License 1.1, patent pending: free for one's own use, not to be sold without FoxIO's consent.
+method under the FoxIO License 1.1, patent pending: free for one's own use, not to be sold without FoxIO's consent. So
+nobody calls `ja4s` unless asked to: wiremeter itself is under MIT, and who sells it on must be able to.
 """
 
 from __future__ import annotations

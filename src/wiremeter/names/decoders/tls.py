@@ -377,13 +377,15 @@ def _renewed(hello: bytes) -> bytes:
 class TlsDecoder:
     """The handshake of one TCP conversation.
 
-    flow: from client to server. done: nothing more is to be learnt.
+    flow: from client to server. ja4s: fingerprint the server's answer, too (ja4.py says why not always).
+    done: nothing more is to be learnt.
     The two directions may be given in any order; within one, bytes from the first on, each once and in order.
     """
 
-    def __init__(self, flow: FlowKey) -> None:
+    def __init__(self, flow: FlowKey, ja4s: bool = False) -> None:
         self.done = False
         self._flow = flow
+        self._ja4s = ja4s
         self._time_ns: int | None = None
         self._client = HandshakeReader()
         self._server = HandshakeReader()
@@ -396,7 +398,7 @@ class TlsDecoder:
         """What the client asked for, while the server has not answered."""
         if self.done or self._offer is None or self._time_ns is None:
             return None
-        return _handshake(self._time_ns, self._flow, self._offer, None)
+        return _handshake(self._time_ns, self._flow, self._offer, None, False)
 
     def data(self, from_client: bool, chunk: bytes, time_ns: int) -> list[TlsHandshake]:
         """Take the next bytes of a direction. Returns the handshake once the server has answered, or cannot any more.
@@ -467,10 +469,12 @@ class TlsDecoder:
             return []
         self.done = True
         assert self._time_ns is not None  # set with the first bytes of the client
-        return [_handshake(self._time_ns, self._flow, self._offer, self._choice)]
+        return [_handshake(self._time_ns, self._flow, self._offer, self._choice, self._ja4s)]
 
 
-def _handshake(time_ns: int, flow: FlowKey, offer: ClientHello, choice: ServerHello | None) -> TlsHandshake:
+def _handshake(
+    time_ns: int, flow: FlowKey, offer: ClientHello, choice: ServerHello | None, with_ja4s: bool
+) -> TlsHandshake:
     version = offer.version if choice is None else choice.version
     # A HelloRetryRequest is no answer yet, but binds to its version and cipher suite (RFC 8446, section 4.1.4).
     is_final = choice is not None and not choice.is_retry
@@ -484,5 +488,5 @@ def _handshake(time_ns: int, flow: FlowKey, offer: ClientHello, choice: ServerHe
         ech=offer.ech,
         cipher=None if choice is None else cipher_name(choice.cipher),
         alpn_chosen=None if choice is None or choice.alpn is None else protocol_text(choice.alpn),
-        ja4s=ja4s(choice, "t") if choice is not None and is_final else None,
+        ja4s=ja4s(choice, "t") if with_ja4s and choice is not None and is_final else None,
     )
