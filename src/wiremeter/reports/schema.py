@@ -261,7 +261,7 @@ class Tls(Struct, frozen=True):
     ech: _Ech
     cipher: Annotated[str | None, Meta(description="the server's choice")]
     alpn_chosen: Annotated[str | None, Meta(description="the server's choice")]
-    ja4s: Annotated[str | None, Meta(description="fingerprint of the server")]
+    ja4s: Annotated[str | None, Meta(description="fingerprint of the server, where asked for")]
     time_ns: _Time
     flow: FlowKey
 
