@@ -1,17 +1,16 @@
-"""Capture files as arrays of frames: pcap and pcapng, plain or gzip, from a file or a pipe, in bounded memory."""
+"""Capture files as arrays of frames: pcap and pcapng, plain or compressed, from a file or a pipe, in bounded memory."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import sys
-import zlib
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.captures.compression import HEAD_BYTES, DecompressedStream, compression_of
 from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]
 from wiremeter.errors import InputError
 
@@ -65,8 +64,6 @@ _OTHER_LINKTYPES = {
     264: "ISO_14443",
     274: "ETHERNET_MPACKET",
 }
-_COMPRESSIONS = {0x28B52FFD: "zstd", 0xFD377A58: "xz", 0x425A6839: "bzip2", 0x04224D18: "lz4"}
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Frames(NamedTuple):
@@ -179,31 +176,39 @@ class CaptureFile:
                 return
             kept = there - at
             if not got:
-                self.problem = self.problem or self._explain_end(bytes(view[at:there]))
+                end = self._explain_end(bytes(view[at:there]))
+                self.problem = self.problem or end
                 return
             self._buffer[:kept] = self._buffer[at:there]
 
-    def _open_stream(self) -> tuple[gzip.GzipFile | io.FileIO, int]:
+    def _open_stream(self) -> tuple[DecompressedStream | io.FileIO, int]:
         """What the capture's bytes come from, and how many of them are in the buffer already."""
         head = b""
-        while len(head) < len(_GZIP_MAGIC) and (more := self._raw.read(len(_GZIP_MAGIC) - len(head))):
-            head += more
-        if head == _GZIP_MAGIC:
-            return gzip.GzipFile(fileobj=cast(IO[bytes], _Rejoined(head, self._raw))), 0
+        try:
+            while len(head) < HEAD_BYTES and (more := self._raw.read(HEAD_BYTES - len(head))):
+                head += more
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from error
+        if compression := compression_of(head):
+            try:
+                return DecompressedStream(self._raw, head, compression), 0
+            except InputError as error:
+                raise InputError(f"{self.name}: {error}") from error
         self._buffer[: len(head)] = np.frombuffer(head, np.uint8)
         return self._raw, len(head)
 
-    def _read(self, stream: Any, to: memoryview) -> int:
-        """Reads at least one byte, or returns 0 at the end; what is wrong with compressed data ends them."""
+    def _read(self, stream: DecompressedStream | io.FileIO, to: memoryview) -> int:
+        """Reads at least one byte, or returns 0 at the end; what cannot be read ends a capture that has begun."""
         try:
-            return int(stream.readinto(to) or 0)
-        except EOFError:
-            self.problem = "the compressed data end early; what came before is counted"
-        except (zlib.error, gzip.BadGzipFile) as error:
-            self.problem = f"the compressed data are damaged ({error}); what came before is counted"
+            got = int(stream.readinto(to) or 0)
         except OSError as error:
-            raise InputError(f"{self.name}: {error.strerror}") from error
-        return 0
+            if not self.offset:
+                raise InputError(f"{self.name}: {error.strerror}") from error
+            self.problem = f"reading ends at byte {self.offset}: {error.strerror}; what came before is counted"
+            return 0
+        if not got and isinstance(stream, DecompressedStream):
+            self.problem = stream.problem
+        return got
 
     def _explain(self, state: int) -> str:
         """What ended the reading at `offset`. Raises InputError where nothing of the file can be trusted."""
@@ -211,9 +216,9 @@ class CaptureFile:
         counted = "what came before is counted"
         match state:
             case lib.WM_CAPTURE_UNKNOWN:
-                hint = _COMPRESSIONS.get(detail)
-                hint = f"It is compressed with {hint}: decompress it first" if hint else "Give a pcap or pcapng file"
-                raise InputError(f"{self.name} is no capture file: it begins with 0x{detail:08x}. {hint}")
+                raise InputError(
+                    f"{self.name} is no capture file: it begins with 0x{detail:08x}. Give a pcap or pcapng file"
+                )
             case lib.WM_CAPTURE_VERSION:
                 raise InputError(
                     f"{self.name} has version {detail >> 16}.{detail & 0xFFFF} of its format, which is not read; "
@@ -237,24 +242,14 @@ class CaptureFile:
     def _explain_end(self, rest: bytes) -> str | None:
         """What is wrong with a file that ends with `rest` not taken, if anything is."""
         if not self._capture.is_pcap and not self._capture.is_pcapng:
+            if self.problem:
+                raise InputError(f"{self.name}: {self.problem.partition('; ')[0]}, before any frame")
             what = "is empty" if not rest else f"ends after {len(rest)} bytes, within the header of its format"
             raise InputError(f"{self.name} {what}: there is nothing to read")
         if rest or self._capture.trailer:
             end = self.offset + len(rest)
             return f"ends in the middle of a record, at byte {end}; what came before is counted"
         return None
-
-
-class _Rejoined:
-    """A stream whose first bytes were read already."""
-
-    def __init__(self, head: bytes, rest: io.FileIO) -> None:
-        self._head = head
-        self._rest = rest
-
-    def read(self, size: int = -1) -> bytes:
-        head, self._head = self._head, b""
-        return head or self._rest.read(size) or b""
 
 
 def linktype_name(number: int) -> str:

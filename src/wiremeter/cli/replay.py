@@ -22,9 +22,10 @@ _TOP = 10
 _BAR_AFTER_SECONDS = 0.5
 
 _EPILOG = """\
-Files are pcap or pcapng, plain or gzip; - is standard input. Link types: Ethernet, RAW, IPV4, IPV6, NULL, LOOP,
-LINUX_SLL and LINUX_SLL2. Packets cut by a snapshot length count with the length they had on the wire. A file that
-ends in the middle of a record is counted up to there, and says so on standard error and in the document.
+Files are pcap or pcapng, plain or compressed (gzip, bzip2, xz, zstd, lz4); - is standard input. Link types: Ethernet,
+RAW, IPV4, IPV6, NULL, LOOP, LINUX_SLL and LINUX_SLL2. Packets cut by a snapshot length count with the length they had
+on the wire. A file that ends in the middle of a record is counted up to there, and says so on standard error and in
+the document.
 
 --engine kernel runs the kernel's programs on each frame without attaching them anywhere (BPF_PROG_TEST_RUN); it
 needs root, is slower, and prints the same.

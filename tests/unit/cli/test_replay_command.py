@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
+from backports import zstd
 
 from captures.build import SECOND, Pcapng, Record, ethernet, pcap, udp, udp6
 from wiremeter.cli import replay
@@ -197,6 +202,45 @@ def test_standard_input(mixed: Path) -> None:
     piped = subprocess.run(command, input=mixed.read_bytes(), capture_output=True, check=True)
     assert done.stdout == piped.stdout
     assert json.loads(done.stdout)["source"]["files"] == ["-"]
+
+
+def gzip_flushed() -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    deflate = zlib.compressobj(wbits=31)
+    return lambda data: deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH), deflate.flush
+
+
+def zstd_flushed() -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    encoder = zstd.ZstdCompressor()
+    return lambda data: encoder.compress(data, encoder.FLUSH_BLOCK), encoder.flush
+
+
+def next_document(stream: IO[bytes]) -> dict[str, Any]:
+    """The document whose last line was printed and flushed; reading waits for no further one."""
+    text = ""
+    while True:
+        text += stream.readline().decode()
+        with contextlib.suppress(json.JSONDecodeError):
+            loaded: dict[str, Any] = json.loads(text)
+            return loaded
+
+
+@pytest.mark.parametrize("compressor", [lambda: (bytes, bytes), gzip_flushed, zstd_flushed])
+def test_intervals_come_out_of_a_live_pipe_as_they_end(
+    compressor: Callable[[], tuple[Callable[[bytes], bytes], Callable[[], bytes]]],
+) -> None:
+    packed, end = compressor()
+    content = pcap([Record(FRAME, T0 + n * SECOND) for n in range(4)])
+    command = [sys.executable, "-m", "wiremeter.cli.main", "replay", "-", "--interval", "1s", "--format", "json"]
+    with subprocess.Popen([*command, "--names", "none"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as replaying:
+        assert replaying.stdin
+        assert replaying.stdout
+        replaying.stdin.write(packed(content))
+        replaying.stdin.flush()
+        for _ in range(3):  # the fourth may go on
+            assert next_document(replaying.stdout)["seen"]["packets"] == 1
+        replaying.stdin.write(end())
+        replaying.stdin.close()
+        assert json.loads(replaying.stdout.read())["seen"]["packets"] == 1
 
 
 def test_a_progress_bar_only_on_a_terminal(
