@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.flows.batch import Attachment, FlowBatch, Health
+from wiremeter.reports.findings import Finding, findings
 
 #: What goes on for long is repeated this often.
 REPEAT_SECONDS = 60.0
-
-#: Reasons for unattributed packets that a setting can change, and what to do.
-_ADVICE = {
-    "table_full": "the flow table is too small: raise flow_table, or shorten interval",
-    "no_region": "a CPU came online that has no flow table: restart the agent",
-}
 
 
 class Notice(NamedTuple):
@@ -33,18 +29,16 @@ class Watch:
     def __init__(self, attachments: Iterable[Attachment], clock: Callable[[], float] = time.monotonic) -> None:
         """attachments: those already reported."""
         self._attachments = {attachment.id: attachment for attachment in attachments}
-        self._displaced: frozenset[str] = frozenset()
+        self._health = Health()
+        self._states: dict[tuple[str, ...], Finding] = {}
         self._clock = clock
         self._said: dict[tuple[str, ...], float] = {}
-        self._unsaid: dict[tuple[str, ...], int] = {}
+        self._unsaid: dict[tuple[str, ...], Finding] = {}
 
     def look(self, batch: FlowBatch) -> Iterator[Notice]:
         """What is new in `batch`."""
         yield from self._attachment_changes(batch)
-        yield from self._displacements(batch)
-        yield from self._imbalances(batch)
-        yield from self._avoidable_losses(batch)
-        yield from self._capture_losses(batch)
+        yield from self._findings(batch)
 
     def _attachment_changes(self, batch: FlowBatch) -> Iterator[Notice]:
         now = {attachment.id: attachment for attachment in batch.attachments}
@@ -58,60 +52,23 @@ class Watch:
             elif known.device != attachment.device:
                 yield Notice(logging.INFO, "renamed", attachment_fields(attachment) | {"before": known.device})
 
-    def _displacements(self, batch: FlowBatch) -> Iterator[Notice]:
-        now = frozenset(batch.health.displaced)
-        before, self._displaced = self._displaced, now
-        for where in sorted(now - before):
-            yield Notice(
-                logging.WARNING,
-                "displaced: another program now comes before ours and may hide packets; `wiremeter doctor` names it",
-                _where_fields(where),
-            )
-        for where in sorted(before - now):
-            yield Notice(logging.INFO, "no longer displaced", _where_fields(where))
-
-    def _imbalances(self, batch: FlowBatch) -> Iterator[Notice]:
-        for audit in batch.audit:
-            if not audit.balanced and self._is_due("imbalance", audit.device, audit.direction):
-                where = {"device": audit.device, "direction": audit.direction}
-                yield Notice(
-                    logging.ERROR,
-                    "the audit does not balance: a fault in the meter, please report it",
-                    where | {"seen_packets": audit.seen.packets} | _prefixed("missing", audit.missing._asdict()),
-                )
-
-    def _avoidable_losses(self, batch: FlowBatch) -> Iterator[Notice]:
-        for audit in batch.audit:
-            for reason, advice in _ADVICE.items():
-                lost = audit.unattributed.get(reason)
-                if not lost or not lost.packets:
-                    continue
-                about = (reason, audit.device, audit.direction)
-                self._unsaid[about] = self._unsaid.get(about, 0) + lost.packets
-                if self._is_due(*about):
-                    yield Notice(
-                        logging.WARNING,
-                        f"packets were counted but are in no flow: {advice}",
-                        {
-                            "device": audit.device,
-                            "direction": audit.direction,
-                            "reason": reason,
-                            "packets": self._unsaid.pop(about),
-                        },
-                    )
-
-    def _capture_losses(self, batch: FlowBatch) -> Iterator[Notice]:
-        for audit in batch.audit:
-            if not audit.capture_dropped:
+    def _findings(self, batch: FlowBatch) -> Iterator[Notice]:
+        """Those with advice: what goes on, when it begins and ends; what happened, now and then and summed up."""
+        found = [one for one in findings(batch, self._health) if one.severity != "note" and one.advice]
+        self._health = batch.health
+        before, self._states = self._states, {one.about: one for one in found if one.is_state}
+        for about in before.keys() - self._states.keys():
+            yield Notice(logging.INFO, f"over: {before[about].what}", _fields(before[about]))
+        for finding in found:
+            if finding.is_state:
+                if finding.about not in before:
+                    yield _notice(finding)
                 continue
-            about = ("capture_dropped", audit.device, audit.direction)
-            self._unsaid[about] = self._unsaid.get(about, 0) + audit.capture_dropped
-            if self._is_due(*about):
-                yield Notice(
-                    logging.WARNING,
-                    "packets came faster than they could be captured and are in no count: use another way to attach",
-                    {"device": audit.device, "direction": audit.direction, "skbs": self._unsaid.pop(about)},
-                )
+            unsaid = self._unsaid.get(finding.about, replace(finding, packets=0, bytes=0))
+            total = replace(finding, packets=unsaid.packets + finding.packets, bytes=unsaid.bytes + finding.bytes)
+            self._unsaid[finding.about] = total
+            if self._is_due(*finding.about):
+                yield _notice(self._unsaid.pop(finding.about))
 
     def _is_due(self, *about: str) -> bool:
         now = self._clock()
@@ -132,10 +89,19 @@ def attachment_fields(attachment: Attachment) -> dict[str, object]:
     }
 
 
-def _where_fields(where: str) -> dict[str, object]:
-    device, _, direction = where.rpartition(" ")
-    return {"device": device, "direction": direction}
+def _notice(finding: Finding) -> Notice:
+    level = logging.ERROR if finding.severity == "fault" else logging.WARNING
+    return Notice(level, f"{finding.what}: {finding.advice}", _fields(finding))
 
 
-def _prefixed(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
-    return {f"{prefix}_{name}": value for name, value in values.items()}
+def _fields(finding: Finding) -> dict[str, object]:
+    """What is not in the message; 0 packets or bytes are no number."""
+    unit = "skbs" if finding.kind == "capture_dropped" else "packets"
+    fields = {
+        "device": finding.device,
+        "direction": finding.direction,
+        "reason": finding.reason,
+        unit: finding.packets,
+        "bytes": finding.bytes,
+    }
+    return {name: value for name, value in fields.items() if value}

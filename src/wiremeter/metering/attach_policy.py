@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from wiremeter.flows.columns import AttachMode
 from wiremeter.linux.devices import ETHERNET_BYTES, Device
 from wiremeter.linux.host import KERNEL_FEATURES, MINIMUM_KERNEL, HostFacts, Version
+from wiremeter.reports.findings import sentence
 
 RequestedMode = Literal["auto", "xdp", "xdp-generic", "tcx", "capture"]
 REQUESTED_MODES: tuple[RequestedMode, ...] = get_args(RequestedMode)
@@ -302,7 +303,7 @@ def _warnings(device: Device, host: HostFacts, rx_mode: AttachMode, hurdles: tup
     if rx_mode in ("tcx", "clsact") and not device.xdp.is_free:
         warnings.append(_XDP_COMES_FIRST)
     if rx_mode == "xdp-generic":
-        warnings.append("rx packets and bytes are those of kernel buffers, not of the wire: generic XDP cannot tell")
+        warnings.append(sentence("skb_counts"))
     warnings += _seen_twice(device)
     if host.jit is False:
         warnings.append("the BPF JIT is off (sysctl net.core.bpf_jit_enable=1): each packet costs many times more")
@@ -320,7 +321,7 @@ def _seen_twice(device: Device) -> tuple[str, ...]:
     if device.is_loopback:
         return ("loopback shows each packet twice, as rx and as tx",)
     if device.kind and not device.is_physical and (device.lower or device.kind in ("bridge", "bond", "team")):
-        return ("it is stacked on or paired with another device: totals over both are more than the wire",)
+        return (f"it is stacked on or paired with another device: {sentence('stacked')}",)
     return ()
 
 

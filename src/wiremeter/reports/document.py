@@ -23,7 +23,7 @@ from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names import records
 from wiremeter.reports import schema
 from wiremeter.reports.cells import utc_time, utf8_text
-from wiremeter.reports.findings import alarms
+from wiremeter.reports.findings import findings
 from wiremeter.reports.schema import Document, Source
 from wiremeter.reports.selection import Selected, Selection, select, select_applications, select_domains
 
@@ -129,7 +129,7 @@ def _document(
         matched=tally(selected.total),
         matched_protocols=UNSET if selected.mask is None else _protocols(batch.flows[selected.mask], is_live),
         alarms=tuple(
-            msgspec.convert(finding, schema.Finding, from_attributes=True) for finding in alarms(batch, before)
+            msgspec.convert(finding, schema.Finding, from_attributes=True) for finding in findings(batch, before)
         ),
         health=msgspec.convert(batch.health, schema.Health, from_attributes=True) if is_live else UNSET,
     )

@@ -1,10 +1,10 @@
-"""What a view must say aloud: where the numbers are not what a reader would take them for."""
+"""What is wrong, or otherwise than a reader would take it for, and what to do: for views, documents, log and doctor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.reports.units import count
@@ -25,19 +25,55 @@ Kind = Literal[
 ]
 
 _RANK = {"fault": 0, "warning": 1, "note": 2}
-_HINTS = {
-    "table_full": "raise --flow-table",
-    "no_region": "a CPU without a flow table, restart",
+
+
+class _Words(NamedTuple):
+    """what: with {reason}, behind a number where there is one. advice: whose move it is; "" where there is none."""
+
+    what: str
+    advice: str = ""
+
+
+_WORDS: dict[Kind, _Words] = {
+    "unbalanced": _Words("the audit does not balance", "a fault of the meter, please report it"),
+    "displaced": _Words(
+        "displaced: another program runs before ours and may hide packets", "`wiremeter doctor` names it"
+    ),
+    "unattributed": _Words("packets unattributed, {reason}"),
+    "capture_dropped": _Words(
+        "buffers lost: packets come faster than --attach capture counts", "attach in another way, `wiremeter doctor`"
+    ),
+    "dropped": _Words("packets dropped by {reason}"),
+    "bypassed": _Words("packets bypassed the stack and are in none of these numbers"),
+    "lost_payloads": _Words("payloads lost, {reason}: names may be missing, all counts hold"),
+    "skb_counts": _Words("generic XDP counts buffers (skbs), not packets on the wire", "--attach tcx counts packets"),
+    "simulated": _Words("SIMULATED traffic: nothing of this was on a wire"),
+    "no_device": _Words("no device is metered", "those chosen are gone, down or not there yet"),
+    "stacked": _Words("a packet counts on each device it passes: totals over stacked devices are more than the wire"),
 }
+#: For packets that are unattributed for a reason that a setting can change.
+_ADVICE = {
+    "table_full": "raise --flow-table, or shorten --interval",
+    "no_region": "a CPU came online that has no flow table: restart",
+    "batch_full": "more flows than a batch may hold: shorten --interval",
+}
+#: Kinds that go on until something changes, and have no number.
+_STATES: frozenset[Kind] = frozenset(("displaced", "skb_counts", "simulated", "no_device", "stacked"))
+
+
+def sentence(kind: Kind) -> str:
+    """What is so, and what to do, where it is not about one interval."""
+    what, advice = _WORDS[kind]
+    return f"{what}: {advice}" if advice else what
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
-    """One thing to know about one interval.
+class Finding:
+    """One thing to know about one interval; views call a fault or a warning an alarm.
 
     device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of;
     where packets were dropped.
-    packets, bytes: how much it concerns, 0 where that has no number.
+    packets, bytes: how much it concerns, 0 where that has no number; of capture_dropped packets are buffers.
     """
 
     kind: Kind
@@ -49,64 +85,59 @@ class Alarm:
     bytes: int = 0
 
     @property
+    def what(self) -> str:
+        """What is so, without numbers."""
+        return _WORDS[self.kind].what.format(reason=self.reason)
+
+    @property
+    def advice(self) -> str:
+        """What to do; "" where nothing can be done, or nothing need be."""
+        return _ADVICE.get(self.reason, "") if self.kind == "unattributed" else _WORDS[self.kind].advice
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it goes on until something changes, rather than having happened some times."""
+        return self.kind in _STATES
+
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What findings of several intervals have in common."""
+        return self.kind, self.device, self.direction, self.reason
+
+    @property
     def text(self) -> str:
-        """One line."""
-        about = f"{self.device} {self.direction}: " if self.device else ""
-        return about + self._text()
-
-    def _text(self) -> str:
-        match self.kind:
-            case "unbalanced":
-                return (
-                    f"audit off by {self.packets:+,} packets, {self.bytes:+,} bytes: "
-                    "a fault of the meter, please report it"
-                )
-            case "displaced":
-                return "displaced: another program runs before ours and may hide packets"
-            case "unattributed":
-                hint = _HINTS.get(self.reason, "in no flow")
-                return f"{count(self.packets)} packets unattributed, {self.reason}: {hint}"
-            case "capture_dropped":
-                return f"{count(self.packets)} buffers lost: packets come faster than --attach capture counts"
-            case "dropped":
-                return f"{count(self.packets)} packets dropped by {self.reason}"
-            case "bypassed":
-                return f"{count(self.packets)} packets bypassed the stack and are in none of these numbers"
-            case "lost_payloads":
-                return f"{count(self.packets)} payloads lost, {self.reason}: names may be missing, all counts hold"
-            case "skb_counts":
-                return "generic XDP counts skbs (merged buffers), not wire packets"
-            case "simulated":
-                return "SIMULATED traffic: nothing of this was on a wire"
-            case "no_device":
-                return "no device is metered: those chosen are gone, down or not there yet"
-            case "stacked":
-                return "a packet counts on each device it passes: totals over stacked devices exceed the wire"
+        """One line with everything."""
+        where = f"{self.device} {self.direction}: " if self.device else ""
+        advice = f": {self.advice}" if self.advice else ""
+        if self.kind == "unbalanced":
+            return f"{where}{self.what}, {self.packets:+,} packets, {self.bytes:+,} bytes{advice}"
+        amount = "" if self.is_state else f"{count(self.packets)} "
+        return f"{where}{amount}{self.what}{advice}"
 
 
-def alarms(batch: FlowBatch, before: Health | None = None) -> tuple[Alarm, ...]:
+def findings(batch: FlowBatch, before: Health | None = None) -> tuple[Finding, ...]:
     """What must be said about this interval, the worst first.
 
     before: the meter's state at the end of the interval before; None if this is the first.
     """
-    return tuple(sorted(_find(batch, before or Health()), key=lambda alarm: _RANK[alarm.severity]))
+    return tuple(sorted(_find(batch, before or Health()), key=lambda finding: _RANK[finding.severity]))
 
 
-def _find(batch: FlowBatch, before: Health) -> Iterator[Alarm]:
+def _find(batch: FlowBatch, before: Health) -> Iterator[Finding]:
     if batch.mode == "simulated":
-        yield Alarm("simulated", "warning")
+        yield Finding("simulated", "warning")
     if not batch.attachments:
-        yield Alarm("no_device", "warning")
+        yield Finding("no_device", "warning")
     for place in batch.health.displaced:
         device, _, direction = place.rpartition(" ")
-        yield Alarm("displaced", "fault", device, direction)
+        yield Finding("displaced", "fault", device, direction)
     for attachment in batch.attachments:
         if attachment.mode == "xdp-generic":
-            yield Alarm("skb_counts", "warning", attachment.device, attachment.direction)
+            yield Finding("skb_counts", "warning", attachment.device, attachment.direction)
     for audit in batch.audit:
         if not audit.balanced:
             missing = audit.missing
-            yield Alarm(
+            yield Finding(
                 "unbalanced",
                 "fault",
                 audit.device,
@@ -116,34 +147,34 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Alarm]:
             )
         for reason, tally in audit.unattributed.items():
             if tally.packets:
-                yield Alarm(
+                yield Finding(
                     "unattributed", "warning", audit.device, audit.direction, reason, tally.packets, tally.bytes
                 )
         if audit.capture_dropped:
-            yield Alarm("capture_dropped", "fault", audit.device, audit.direction, packets=audit.capture_dropped)
+            yield Finding("capture_dropped", "fault", audit.device, audit.direction, packets=audit.capture_dropped)
         for drop in audit.drops:
             if drop.packets:
                 where = f"qdisc {drop.cause}" if drop.place == "qdisc" else f"the device ({drop.cause})"
-                yield Alarm("dropped", "warning", audit.device, audit.direction, where, drop.packets)
+                yield Finding("dropped", "warning", audit.device, audit.direction, where, drop.packets)
         bypassed = audit.remainders.get("bypassed_stack", 0)
         if bypassed > 0:
-            yield Alarm("bypassed", "warning", audit.device, audit.direction, packets=bypassed)
+            yield Finding("bypassed", "warning", audit.device, audit.direction, packets=bypassed)
     for source, lost in batch.health.lost_payloads.items():
         gained = lost - before.lost_payloads.get(source, 0)
         if gained > 0:
-            yield Alarm("lost_payloads", "warning", reason=source, packets=gained)
+            yield Finding("lost_payloads", "warning", reason=source, packets=gained)
     if len({attachment.device for attachment in batch.attachments}) > 1:
-        yield Alarm("stacked", "note")
+        yield Finding("stacked", "note")
 
 
-class AlarmLog:
-    """Alarms of all intervals so far, those alike added up: what flashed by stays to be read.
+class FindingLog:
+    """Findings of all intervals so far, those alike added up: what flashed by stays to be read.
 
     Notes are left out; they concern how to read the view, not what happened.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str, str, str], tuple[Alarm, int]] = {}
+        self._entries: dict[tuple[str, str, str, str], tuple[Finding, int]] = {}
         self._now = 0
         self._before = self._health = Health()
 
@@ -152,20 +183,19 @@ class AlarmLog:
         if batch.end_ns != self._now:  # the same interval comes again after `clear`
             self._before, self._health = self._health, batch.health
         self._now = batch.end_ns
-        for alarm in alarms(batch, self._before):
-            if alarm.severity == "note":
+        for finding in findings(batch, self._before):
+            if finding.severity == "note":
                 continue
-            key = (alarm.kind, alarm.device, alarm.direction, alarm.reason)
-            before, _ = self._entries.get(key, (replace(alarm, packets=0, bytes=0), 0))
-            total = replace(alarm, packets=before.packets + alarm.packets, bytes=before.bytes + alarm.bytes)
-            self._entries[key] = (total, self._now)
+            before, _ = self._entries.get(finding.about, (replace(finding, packets=0, bytes=0), 0))
+            total = replace(finding, packets=before.packets + finding.packets, bytes=before.bytes + finding.bytes)
+            self._entries[finding.about] = (total, self._now)
 
     def clear(self) -> None:
         """Forget what is over; what still goes on comes back with the next interval."""
         self._entries.clear()
 
-    def entries(self) -> list[tuple[Alarm, int | None]]:
-        """Each alarm with its sum; beside it None if it is of the last interval, else when it was last seen
+    def entries(self) -> list[tuple[Finding, int | None]]:
+        """Each with its sum; beside it None if it is of the last interval, else when it was last seen
         (nanoseconds since the Unix epoch). What goes on comes first, then the worst, then the latest."""
-        entries = [(alarm, None if at == self._now else at) for alarm, at in self._entries.values()]
+        entries = [(finding, None if at == self._now else at) for finding, at in self._entries.values()]
         return sorted(entries, key=lambda e: (e[1] is not None, _RANK[e[0].severity], -(e[1] or 0)))

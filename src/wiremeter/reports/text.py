@@ -35,7 +35,7 @@ from wiremeter.flows.protocols import ethertype_name, protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates, flow_order
 from wiremeter.names.records import NAMELESS, FlowKey, FlowName, Transaction
 from wiremeter.reports.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable, utc_time
-from wiremeter.reports.findings import alarms
+from wiremeter.reports.findings import findings
 from wiremeter.reports.selection import Selected, Selection, has_names, select, select_applications, select_domains
 from wiremeter.reports.units import duration_text, percent, rate_text
 
@@ -57,7 +57,7 @@ def _lines(batch: FlowBatch, selection: Selection, before: Health | None) -> Ite
     for rate in device_rates(batch):
         if selection.device in (None, rate.device):
             yield _device_line(rate, selection)
-    for alarm in alarms(batch, before):
+    for alarm in findings(batch, before):
         yield f"{'note' if alarm.severity == 'note' else 'alarm'} {alarm.text}"
     by_packets = selection.sort == "packets"
     whole = sum(total.tally.packets if by_packets else total.tally.bytes for total in selected.protocols)

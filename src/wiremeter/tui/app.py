@@ -24,7 +24,7 @@ from wiremeter.flows.by_name import TOTAL_SORTS
 from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
 from wiremeter.flows.filter import FilterError, compile_filter
 from wiremeter.flows.top import SORT_KEYS, DeviceRate, History, device_rates
-from wiremeter.reports.findings import AlarmLog, alarms
+from wiremeter.reports.findings import FindingLog, findings
 from wiremeter.reports.selection import (
     VIEWS,
     Selected,
@@ -111,7 +111,7 @@ class LiveApp(App[None]):
         self._source = source
         self._selection = selection or Selection(limit=200)
         self._history = History(60)
-        self._alarms = AlarmLog()
+        self._alarms = FindingLog()
         self._latest: FlowBatch | None = None
         self._shown: FlowBatch | None = None
         self._latest_dns = self._shown_dns = RecentDns()
@@ -188,7 +188,7 @@ class LiveApp(App[None]):
         selected = select(batch, selection)
         self._rates = device_rates(batch)
         self._has_vlans |= bool((batch.flows["vlan"] != 0xFFFF).any())
-        notes = [a for a in alarms(batch) if a.severity == "note"] if selection.device is None else []
+        notes = [a for a in findings(batch) if a.severity == "note"] if selection.device is None else []
         self._put("#top", panels.top_line(batch, width, host=self._host, paused=self._paused))
         upper = width - _SIDE_WIDTH if wide else width
         devices = panels.device_panel(self._rates, self._history, upper, max(4, height // 3), selection)

@@ -11,7 +11,7 @@ from wiremeter.flows.batch import Audit, FlowBatch, Tally
 from wiremeter.flows.dns import RecentDns
 from wiremeter.flows.top import DeviceRate, History, ProtocolTotal
 from wiremeter.reports.cells import bar, clock_time, elide, sparkline
-from wiremeter.reports.findings import Alarm
+from wiremeter.reports.findings import Finding
 from wiremeter.reports.selection import Selected, Selection
 from wiremeter.reports.units import CELL_WIDTH, cell, count, percent, rate_text
 from wiremeter.tui import palette
@@ -157,7 +157,7 @@ def remainders_text(audit: Audit) -> str:
 
 
 def alarm_lines(
-    entries: Sequence[tuple[Alarm, int | None]], notes: Sequence[Alarm], width: int, rows: int
+    entries: Sequence[tuple[Finding, int | None]], notes: Sequence[Finding], width: int, rows: int
 ) -> list[Text]:
     """What must be said aloud, in at most `rows` lines; what is over is quiet and says when it was last seen."""
     lines = []

@@ -18,6 +18,7 @@ from wiremeter.agent import loop
 from wiremeter.agent.watch import REPEAT_SECONDS, Watch
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, Tally
+from wiremeter.reports.findings import findings
 from wiremeter.settings import Listen, Settings
 
 from ..fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
@@ -135,8 +136,8 @@ async def test_displacement_is_warned_of_once_and_its_end_is_told(caplog: pytest
     displaced = fabricate_batch(health=Health(displaced=("eth0 rx",)))
     await run_until_drained(FakeMeter(displaced, displaced, fabricate_batch()))
     (record,) = logged(caplog, "displaced")
-    assert (record.levelname, record.device, record.direction) == ("WARNING", "eth0", "rx")
-    (record,) = logged(caplog, "no longer displaced")
+    assert (record.levelname, record.device, record.direction) == ("ERROR", "eth0", "rx")
+    (record,) = logged(caplog, "over: displaced")
     assert (record.device, record.direction) == ("eth0", "rx")
 
 
@@ -144,7 +145,7 @@ async def test_an_audit_that_does_not_balance_is_an_error(caplog: pytest.LogCapt
     audit = fabricate_audit(flows=Tally(10, 1000, 8), seen=Tally(12, 1100, 8))
     await run_until_drained(FakeMeter(fabricate_batch(audit=(audit,)), fabricate_batch(audit=(audit,))))
     (record,) = logged(caplog, "the audit does not balance")
-    assert (record.levelname, record.device, record.missing_packets, record.missing_bytes) == ("ERROR", "eth0", 2, 100)
+    assert (record.levelname, record.device, record.packets, record.bytes) == ("ERROR", "eth0", 2, 100)
 
 
 def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile() -> None:
@@ -221,3 +222,16 @@ async def test_without_a_device_the_agent_is_not_ready(caplog: pytest.LogCapture
     meter = FakeMeter(fabricate_batch(attachments=()), attachments=())
     await run_until_drained(meter, Settings(listen=Listen("127.0.0.1", 0)), look)
     assert pages["/readyz"] == (503, "not attached to any device at the moment\n")
+
+
+def test_every_finding_with_advice_is_logged_in_the_words_of_the_views() -> None:
+    lost = {"batch_full": Tally(5, 300, 5), "truncated_ip": Tally(1, 60, 1)}
+    batch = fabricate_batch(audit=(fabricate_audit(unattributed=lost),), attachments=())
+    watch = Watch(())
+    found = [one for one in findings(batch) if one.advice]
+    assert {one.kind for one in found} == {"unattributed", "no_device"}
+    messages = [notice.message for notice in watch.look(batch)]
+    assert sorted(messages) == sorted(f"{one.what}: {one.advice}" for one in found)
+    assert not any("truncated_ip" in message for message in messages), "every network has some"
+    assert [notice.message for notice in watch.look(fabricate_batch(attachments=()))] == []
+    assert "over: no device is metered" in [notice.message for notice in watch.look(fabricate_batch())]

@@ -147,7 +147,7 @@ def test_xdp_that_cannot_be_had_says_whose_move_it_is(device: Device, requested:
 def test_generic_xdp_is_labelled_as_counting_buffers() -> None:
     plan = plan_attach(replace(NIC, xdp_support=NO_XDP), HOST, "xdp-generic")
     assert (plan.rx_mode, plan.works) == ("xdp-generic", True)
-    assert any("kernel buffers, not of the wire" in warning for warning in plan.warnings)
+    assert any("buffers (skbs), not packets on the wire" in warning for warning in plan.warnings)
 
 
 def test_a_program_in_the_slot_is_warned_of_behind_it() -> None:

@@ -53,7 +53,7 @@ def test_every_line_says_what_it_is() -> None:
         "device eth0 rx tcx 10.0 Mbit/s 1.01 kpps packets 1009 bytes 1250780 skbs 1009 unattributed 4 "
         "dropped 0 audit ok ns/run 13",
         "device eth0 tx tcx 240 kbit/s 500 pps packets 500 bytes 30000 skbs 500 unattributed 0 dropped 0 audit ok",
-        "alarm eth0 rx: 4 packets unattributed, table_full: raise --flow-table",
+        "alarm eth0 rx: 4 packets unattributed, table_full: raise --flow-table, or shorten --interval",
         "protocol ipv4 tcp 100.0 % 10.2 Mbit/s 1.50 kpps",
         "protocol ipv6 icmpv6 <0.1 % 1.60 kbit/s 2 pps",
         "protocol non_ip arp <0.1 % 1.44 kbit/s 3 pps",

@@ -461,7 +461,7 @@ async def test_alarms_are_loud_while_they_last_then_quiet_then_cleared() -> None
         await view.press("a")
         await view.give(sample(1))
         sheet = "\n".join(view.screen)
-        assert "audit off by" in sheet
+        assert "does not balance, +1 packets" in sheet
         assert "= flows" in sheet
         await view.press("escape")
         assert "!" not in view.part("#alarms")
