@@ -11,11 +11,10 @@ from benchmarks.compare.figures import Comparison, Figures, file_name, title
 
 PROCESS, KERNEL, MISSED, RATE = "#2b6ca3", "#e08a1e", "#b3343a", "#4d4d4d"
 COLOURS = {"none": "#9a9a9a", "wiremeter": "#2b6ca3", "old way": "#b3343a", "tool": "#8c6bb1"}
-FORMATS = ("png", "svg")
 
 
 def draw(comparison: Comparison, folder: Path) -> list[str]:
-    """Writes a plot of each load, and one of memory, as PNG and SVG; returns their names without ending."""
+    """Writes a plot of each load, and one of memory, as SVG; returns their names without ending."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = [f for f in comparison.figures() if not _is_timed(comparison, f.meter)]
     names = []
@@ -78,6 +77,5 @@ def _load_plot(comparison: Comparison, heading: str, rows: Sequence[Figures]) ->
 
 
 def _save(figure: Figure, folder: Path, name: str) -> str:
-    for ending in FORMATS:
-        figure.savefig(folder / f"{name}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     return name

@@ -154,4 +154,4 @@ def test_the_document_names_what_is_missed_and_what_was_left_out(tmp_path: Path)
     text = (tmp_path / "performance.md").read_text()
     assert "**missed**" in text
     assert "CAPTURE: " in text
-    assert {path.suffix for path in (tmp_path / "performance").iterdir()} == {".png", ".svg"}
+    assert {path.suffix for path in (tmp_path / "performance").iterdir()} == {".svg"}
