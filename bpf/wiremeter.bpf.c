@@ -3,10 +3,10 @@
  * Each attachment (one device, one direction) is a load of its own with its identity as constants, so no packet
  * pays for finding out where it is, and a device keeps its counts when it is renamed or moved.
  */
-#include "lib/kernel.h"
+#include "kernel/structs.h"
 #include "lib/meter.h"
 #include "lib/payload.h"
-#include "lib/payload_ring.h"
+#include "kernel/payload_ring.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 

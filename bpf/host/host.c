@@ -1,6 +1,6 @@
 /* The host engine: frames out of plain memory, through the parser and into the table that the kernel's programs use. */
 #include "host.h"
-#include "address.h"
+#include "../lib/address.h"
 #include "../lib/meter.h"
 #include "../lib/payload.h"
 

@@ -1,6 +1,6 @@
 /* See rows.h. */
 #include "rows.h"
-#include "address.h"
+#include "../lib/address.h"
 #include "../lib/headers.h"
 #include "../records.h"
 

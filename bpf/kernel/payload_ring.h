@@ -1,8 +1,9 @@
 /* The programs' way to send a payload to user space: a record, put together in scratch memory, through a ring. */
-#ifndef WM_PAYLOAD_RING_H
-#define WM_PAYLOAD_RING_H
+#ifndef WM_KERNEL_PAYLOAD_RING_H
+#define WM_KERNEL_PAYLOAD_RING_H
 
-#include "packet.h"
+#include "../lib/address.h"
+#include "../lib/packet.h"
 
 /* Set before load. */
 const volatile __u32 wm_payload_limit; /* bytes of a packet's payload to send at most; 0: none, none is looked at */
@@ -60,13 +61,6 @@ static __always_inline void record_send(struct payload_record *record, struct wm
 		region->lost_payloads[source]++;
 	else
 		region->payloads[source]++;
-}
-
-static __always_inline void address_from_v4(__u8 *to, __u32 addr_be)
-{
-	__u32 words[4] = {0, 0, wm_be32(0xffff), addr_be};
-
-	__builtin_memcpy(to, words, sizeof(words));
 }
 
 /* All of a record's head but when and where. */

@@ -1,9 +1,9 @@
 /* What the programs read of the kernel's own structures, relocated to the running kernel (CO-RE). */
-#ifndef WM_KERNEL_H
-#define WM_KERNEL_H
+#ifndef WM_KERNEL_STRUCTS_H
+#define WM_KERNEL_STRUCTS_H
 
 #include <bpf/bpf_core_read.h>
-#include "platform.h"
+#include "../lib/platform.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
