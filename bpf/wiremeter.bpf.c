@@ -3,37 +3,18 @@
  * Each attachment (one device, one direction) is a load of its own with its identity as constants, so no packet
  * pays for finding out where it is, and a device keeps its counts when it is renamed or moved.
  */
-#include "kernel/structs.h"
+#include "kernel/settings.h"
+#include "kernel/buffer.h"
+#include "kernel/payload_ring.h"
 #include "lib/meter.h"
 #include "lib/payload.h"
-#include "kernel/payload_ring.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
-
-/* Set before load. */
-const volatile struct wm_table_shape wm_shape;
-const volatile __u32 wm_attachment;  /* WM_CONTEXT_ATTACHMENT_SHIFT bits */
-const volatile __u32 wm_regions = 1; /* CPUs with a region of their own: those numbered below this */
-const volatile __u32 wm_has_ethernet = 1;
-const volatile __u32 wm_kernel_skb; /* bpf_cast_to_kern_ctx() and bpf_rdonly_cast() exist */
-const volatile __u32 wm_xdp_frags;  /* bpf_xdp_get_buff_len() and bpf_xdp_load_bytes() exist */
-const volatile __u32 wm_test_runs;  /* no device: time and length of each packet are what wm_test_packet says */
-
-const volatile __u32 wm_payload_sources; /* bits of enum wm_source: those to send */
 
 static __always_inline int engine_times_in_any_order(void)
 {
 	return wm_test_runs;
 }
-
-/* 0 or 1: which half of the regions is being written. User space sets it. */
-volatile __u32 wm_epoch SEC(".data.control");
-
-/* What user space says of the packet of the next test run; captures know its time, and its length before it was cut. */
-struct {
-	__u64 time_ns;
-	__u32 wire_bytes; /* 0: as many as there are */
-} wm_test_packet SEC(".data.control");
 
 /* Regions: [epoch][CPU]. Sized before load. */
 struct {
@@ -199,18 +180,6 @@ static __always_inline __u32 count(const struct packet *packet, const struct hea
 	return payload_pick(packet, h, wm_payload_sources, region, flow, now);
 }
 
-static __always_inline int packet_load(const struct packet *packet, __u32 off, void *to, __u32 len)
-{
-	switch (packet->kind) {
-	case PACKET_SKB:
-		return bpf_skb_load_bytes(packet->ctx, off, to, len);
-	case PACKET_XDP:
-		return wm_xdp_frags ? bpf_xdp_load_bytes(packet->ctx, off, to, len) : -1;
-	default:
-		return -1;
-	}
-}
-
 __noinline int wm_walk_skb(struct __sk_buff *skb, struct ipv6_chain *chain)
 {
 	struct packet packet = {.kind = PACKET_SKB, .ctx = skb};
@@ -251,11 +220,6 @@ static __always_inline __u64 now(void)
 	return wm_test_runs ? wm_test_packet.time_ns : bpf_jiffies64();
 }
 
-static __always_inline struct wm_tally one_packet(__u32 len)
-{
-	return wire_packet(wm_test_runs && wm_test_packet.wire_bytes ? wm_test_packet.wire_bytes : len);
-}
-
 /* The common packet: Ethernet, IPv4 or IPv6 without extension headers, its headers linear, no super-packet. Returns
  * what to send its payload as, as count() does; NOT_COMMON leaves all of it to the general way. */
 #define NOT_COMMON (-1)
@@ -279,71 +243,6 @@ static __always_inline int meter_common(const struct packet *packet, __u32 vlan,
 		return NOT_COMMON;
 	size = one_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
 	return count(packet, &h, &size, when);
-}
-
-/* Where `data` is in the skb's head. In 64 bits: the verifier takes the difference of two kernel pointers only whole.
- */
-static __always_inline __u32 data_offset(const struct sk_buff___wm *kernel_skb)
-{
-	__u64 offset = kernel_skb->data - kernel_skb->head;
-
-	asm volatile("" : "+r"(offset));
-	return offset;
-}
-
-/* After generic XDP with frags, `data` at tc ingress may begin behind the Ethernet header. How many bytes behind. */
-static __always_inline __u32 l2_bytes_skipped(struct __sk_buff *skb)
-{
-	struct sk_buff___wm *kernel_skb;
-
-	if (!wm_kernel_skb)
-		return 0;
-	kernel_skb = bpf_cast_to_kern_ctx(skb);
-	return (__u16)(data_offset(kernel_skb) - kernel_skb->mac_header);
-}
-
-/* For super-packets whose segments repeat more headers than parse_l4() saw: tunnels, and UDP in IP fragments.
- * Returns the bytes from `data` up to and including the header that each segment repeats last. */
-static __always_inline __u32 gso_header_end(struct __sk_buff *skb, const struct headers *h)
-{
-	struct skb_shared_info___wm *info;
-	struct sk_buff___wm *kernel_skb;
-	struct wm_tcp_flags tcp;
-	__u32 type, offset;
-
-	if (wm_kernel_skb) {
-		kernel_skb = bpf_cast_to_kern_ctx(skb);
-		info = bpf_rdonly_cast(kernel_skb->head + kernel_skb->end,
-				       bpf_core_type_id_kernel(struct skb_shared_info___wm));
-		type = info->gso_type;
-		if (type & SKB_GSO_UDP)
-			return h->l4_offset + (h->family == 6 ? sizeof(__u64) : 0);
-		if (type & SKB_GSO_ENCAPSULATED) {
-			offset = kernel_skb->inner_transport_header - (__u16)(kernel_skb->data - kernel_skb->head);
-			if (!(type & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)))
-				return offset + WM_UDP_HEADER;
-			if (!bpf_skb_load_bytes(skb, offset + WM_TCP_FLAGS_OFFSET, &tcp, sizeof(tcp)))
-				return offset + (wm_be16(tcp.offset_flags_be) >> 12) * 4;
-		}
-	}
-	return h->l4_offset + h->l4_length;
-}
-
-static __always_inline struct wm_tally skb_size(struct __sk_buff *skb, const struct headers *h, __u32 l2_extra)
-{
-	__u32 gso_size = skb->gso_size;
-	__u32 len = skb->len + l2_extra;
-	struct wm_tally size;
-
-	if (wm_likely(!gso_size))
-		return one_packet(len);
-	if (gso_size == GSO_BY_FRAGS) {
-		size = wire_packet(len);
-		size.packets = skb->gso_segs ? skb->gso_segs : 1;
-		size.bytes += (size.packets - 1) * (h->l4_offset + WM_SCTP_HEADER + l2_extra);
-		return size;
-	}
-	return wire_segments(len - h->jumbo_bytes, gso_header_end(skb, h) + l2_extra - h->jumbo_bytes, gso_size);
 }
 
 /* count() for the general ways: a function that the verifier checks once, not once for each path through a parser. */
@@ -558,19 +457,6 @@ __noinline int wm_resend_xdp(struct xdp_md *xdp, __u32 len, __u32 source)
 		return -1;
 	wm_parse_xdp(xdp, len, 0, &memory->headers);
 	return wm_send_xdp(xdp, &memory->headers, source);
-}
-
-static __always_inline __u32 xdp_length(struct xdp_md *xdp)
-{
-	__u32 linear = xdp->data_end - xdp->data;
-
-	if (wm_kernel_skb) {
-		const struct xdp_buff___wm *buff = bpf_cast_to_kern_ctx(xdp);
-
-		if (!(buff->flags & XDP_FLAGS_HAS_FRAGS))
-			return linear;
-	}
-	return wm_xdp_frags ? bpf_xdp_get_buff_len(xdp) : linear;
 }
 
 static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 vlan)

@@ -4,10 +4,7 @@
 
 #include "../lib/address.h"
 #include "../lib/packet.h"
-
-/* Set before load. */
-const volatile __u32 wm_payload_limit; /* bytes of a packet's payload to send at most; 0: none, none is looked at */
-const volatile __u32 wm_payload_ring;  /* bytes of each of the rings they go to */
+#include "settings.h"
 
 /* Two rings, so that a flood of DNS leaves room for the rest. Sized before load. */
 struct {
