@@ -1,8 +1,8 @@
 /* The host engine: frames out of plain memory, through the parser and into the table that the kernel's programs use. */
 #include "host.h"
-#include "../lib/address.h"
 #include "../lib/meter.h"
 #include "../lib/payload.h"
+#include "../lib/payload_record.h"
 
 #include <string.h>
 
@@ -89,11 +89,9 @@ static inline int frame_count(struct wm_region_header *region, const struct wm_t
 	return 0;
 }
 
-#define PAYLOAD_RECORD_MAX (sizeof(struct wm_payload) + WM_PAYLOAD_BYTES_MAX)
-
 static int payloads_have_room(const struct wm_host_payloads *payloads)
 {
-	return payloads->capacity - payloads->used >= PAYLOAD_RECORD_MAX &&
+	return payloads->capacity - payloads->used >= sizeof(struct payload_record) &&
 	       payloads->count < payloads->offsets_capacity;
 }
 
@@ -103,32 +101,13 @@ static void payload_keep(struct wm_host_payloads *payloads, const struct packet 
 	__u32 captured = h->payload_bytes < payloads->limit ? h->payload_bytes : payloads->limit;
 	struct wm_payload head = {
 		.time_ns = now,
-		.src_port = wm_be16(h->ports.src_be),
-		.dst_port = wm_be16(h->ports.dst_be),
 		.bytes = h->payload_bytes,
 		.captured = captured,
 		.attachment = payloads->attachment,
-		.tcp_flags = h->tcp_flags,
-		.protocol = h->protocol,
-		.family = h->family,
-		.source = source,
 	};
 	uint8_t *to = payloads->data + payloads->used;
-	__u32 seq_be;
 
-	if (h->family == 4) {
-		address_from_v4(head.src_addr, h->addr_be.v4[0]);
-		address_from_v4(head.dst_addr, h->addr_be.v4[1]);
-	} else {
-		memcpy(head.src_addr, h->addr_be.words, sizeof(head.src_addr));
-		memcpy(head.dst_addr, &h->addr_be.words[2], sizeof(head.dst_addr));
-	}
-	if (h->protocol != WM_TCP) {
-		head.seq = h->fragment_id;
-		head.tcp_flags = h->fragment;
-	} else if (!packet_load(packet, h->l4_offset + WM_TCP_SEQ_OFFSET, &seq_be, sizeof(seq_be))) {
-		head.seq = wm_be32(seq_be);
-	}
+	record_head(&head, packet, h, source);
 	memcpy(to, &head, sizeof(head));
 	if (packet_load(packet, h->payload_offset, to + sizeof(head), captured))
 		return;

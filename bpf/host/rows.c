@@ -1,6 +1,7 @@
 /* See rows.h. */
 #include "rows.h"
 #include "../lib/address.h"
+#include "../lib/hash.h"
 #include "../lib/headers.h"
 #include "../records.h"
 
@@ -146,19 +147,12 @@ void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums,
 	}
 }
 
-static uint64_t mix(uint64_t hash)
-{
-	hash ^= hash >> 33;
-	hash *= 0xff51afd7ed558ccdULL;
-	return hash ^ hash >> 33;
-}
-
 static uint64_t endpoint_hash(uint64_t seed, const uint8_t *address, uint16_t port)
 {
 	uint64_t words[2];
 
 	memcpy(words, address, sizeof(words));
-	return mix(mix(mix(seed ^ words[0]) ^ words[1]) ^ port);
+	return hash_mix(hash_mix(hash_mix(seed ^ words[0]) ^ words[1]) ^ port);
 }
 
 void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, uint64_t seed, uint64_t *hashes)
@@ -167,7 +161,7 @@ void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, u
 		const struct wm_flow_row *row = &rows[i];
 
 		/* A sum takes both orders of its parts. */
-		hashes[i] = mix(endpoint_hash(seed, row->src_addr, row->src_port) +
-				endpoint_hash(seed, row->dst_addr, row->dst_port) + row->protocol);
+		hashes[i] = hash_mix(endpoint_hash(seed, row->src_addr, row->src_port) +
+				     endpoint_hash(seed, row->dst_addr, row->dst_port) + row->protocol);
 	}
 }

@@ -2,8 +2,7 @@
 #ifndef WM_KERNEL_PAYLOAD_RING_H
 #define WM_KERNEL_PAYLOAD_RING_H
 
-#include "../lib/address.h"
-#include "../lib/packet.h"
+#include "../lib/payload_record.h"
 #include "settings.h"
 
 /* Two rings, so that a flood of DNS leaves room for the rest. Sized before load. */
@@ -16,11 +15,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
 } wm_payloads SEC(".maps");
-
-struct payload_record {
-	struct wm_payload head;
-	__u8 bytes[WM_PAYLOAD_BYTES_MAX];
-};
 
 /* At most this many datagrams of a UDP super-packet are sent; the others count as lost. */
 #define DATAGRAMS_MAX 4
@@ -58,34 +52,6 @@ static __always_inline void record_send(struct payload_record *record, struct wm
 		region->lost_payloads[source]++;
 	else
 		region->payloads[source]++;
-}
-
-/* All of a record's head but when and where. */
-static __always_inline void record_head(struct wm_payload *head, const struct packet *packet, const struct headers *h,
-					__u32 source)
-{
-	__u32 seq_be = 0;
-
-	if (h->family == 4) {
-		address_from_v4(head->src_addr, h->addr_be.v4[0]);
-		address_from_v4(head->dst_addr, h->addr_be.v4[1]);
-	} else {
-		__builtin_memcpy(head->src_addr, h->addr_be.words, sizeof(head->src_addr));
-		__builtin_memcpy(head->dst_addr, &h->addr_be.words[2], sizeof(head->dst_addr));
-	}
-	head->src_port = wm_be16(h->ports.src_be);
-	head->dst_port = wm_be16(h->ports.dst_be);
-	head->protocol = h->protocol;
-	head->family = h->family;
-	head->source = source;
-	if (h->protocol == WM_TCP) {
-		packet_load(packet, h->l4_offset + WM_TCP_SEQ_OFFSET, &seq_be, sizeof(seq_be));
-		head->seq = wm_be32(seq_be);
-		head->tcp_flags = h->tcp_flags;
-	} else {
-		head->seq = h->fragment_id;
-		head->tcp_flags = h->fragment;
-	}
 }
 
 /* Sends the payload behind a record's head, of a UDP super-packet each datagram (gso_size above 0). */

@@ -7,19 +7,12 @@
 #define WM_FLOW_TABLE_H
 
 #include "../records.h"
+#include "hash.h"
 
 /* Lines that are looked at for a flow: the aligned block of this many around its place among the lines of
  * `spread_mask`, and if that is full, as many around a second place, by other bits of the hash, among all lines. When a
  * flip is asked for, with 3 lines in 8 in use, one block in ten thousand is full, and two in a hundred million. */
 #define WM_BLOCK_LINES 16
-
-/* Murmur3's finalizer over each word (Appleby, public domain constants): every input bit reaches every hash bit. */
-static __always_inline __u64 hash_mix(__u64 hash)
-{
-	hash ^= hash >> 33;
-	hash *= 0xff51afd7ed558ccdULL;
-	return hash ^ hash >> 33;
-}
 
 /* A flow's key as words: what its lines begin with. */
 #define WM_KEY4_WORDS 2
