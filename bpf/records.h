@@ -55,12 +55,12 @@ enum wm_source {
 	WM_SOURCES,
 };
 
-/* What of a flow's payload has been looked at. */
-struct wm_attention {
-	__u8 credit; /* how many more packets to send, whatever they hold */
+/* How far the search for names in a flow's payload is. */
+struct wm_inspection {
+	__u8 budget; /* how many more packets to send, whatever they hold */
 	__u8 state;  /* as what: 1 + enum wm_source; or that nothing has been looked at (payload.h) */
 };
-_Static_assert(sizeof(struct wm_attention) == 2, "in a flow's line");
+_Static_assert(sizeof(struct wm_inspection) == 2, "in a flow's line");
 
 /* One packet's payload on its way to user space; `captured` bytes follow. */
 struct wm_payload {
@@ -149,7 +149,7 @@ struct wm_flow_cold {
 	__u64 first;
 	__u32 hash;
 	__u16 tcp_flags; /* all flags seen, RFC 9293 section 3.1 */
-	struct wm_attention attention;
+	struct wm_inspection inspection;
 };
 
 /* An IPv4 flow, or the frames of one ethertype. */
@@ -182,11 +182,11 @@ _Static_assert(offsetof(struct wm_flow6, second_line) == WM_LINE_BYTES, "where a
 struct wm_recent_flow {
 	__u32 hash;
 	__u16 age; /* of the clock's coarsest part, when it was last new in an epoch */
-	struct wm_attention attention;
+	struct wm_inspection inspection;
 };
 struct wm_recent {
-	__u64 tick;			      /* of the grants counted here */
-	__u32 granted[2];		      /* attention that was given to new flows in this tick: TCP, UDP */
+	__u64 tick;			      /* of the starts counted here */
+	__u32 started[2];		      /* inspections of new flows in this tick: TCP, UDP */
 	__u32 fragments[WM_RECENT_FRAGMENTS]; /* hashes of packets whose first fragment was sent */
 	struct wm_recent_flow flows[WM_RECENT_FLOWS];
 };

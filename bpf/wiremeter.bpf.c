@@ -109,20 +109,17 @@ static __always_inline __u16 engine_age(__u64 now)
 	return now >> (wm_test_runs ? WM_AGE_SHIFT_NS : 16);
 }
 
-static __always_inline int engine_grants_are_limited(void)
+static __always_inline int engine_starts_are_limited(void)
 {
 	return !wm_test_runs;
 }
 
 /* A function of its own, as are others below: the verifier checks each once. */
-__noinline __u32 wm_attend(__u32 hash, __u64 start, __u32 asked, __u64 now)
+__noinline int wm_inspect(struct inspected_packet *packet, __u64 now)
 {
 	struct wm_recent *recent = recent_flows();
-	struct payload_start begin = {.whole = start};
 
-	if (!recent)
-		return WM_ANSWER(WM_ATTENTION_OF(asked), WM_SOURCES); /* cannot be */
-	return attend(recent, hash, &begin, asked, now);
+	return recent && packet ? inspect(recent, packet, now) : WM_SOURCES;
 }
 
 __noinline int wm_fragment(__u32 hash, int first)
@@ -137,9 +134,9 @@ static __always_inline int engine_fragment(__u32 hash, int first)
 	return wm_fragment(hash, first);
 }
 
-static __always_inline __u32 engine_attend(__u32 hash, __u64 start, __u32 asked, __u64 now)
+static __always_inline __u32 engine_inspect(struct inspected_packet *packet, __u64 now)
 {
-	return wm_attend(hash, start, asked, now);
+	return wm_inspect(packet, now);
 }
 
 /* Returns what to send the packet's payload as: enum wm_source, WM_SOURCES for not at all. `packet` as payload_pick()

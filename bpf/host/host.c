@@ -22,9 +22,9 @@ static inline int engine_times_in_any_order(void)
 /* Memory of flows for the call that is under way: a thread counts into one table at a time. */
 static _Thread_local struct wm_recent *recent_flows;
 
-static inline __u32 engine_attend(__u32 hash, __u64 start, __u32 asked, __u64 now)
+static inline __u32 engine_inspect(struct inspected_packet *packet, __u64 now)
 {
-	return attend(recent_flows, hash, &(struct payload_start){.whole = start}, asked, now);
+	return inspect(recent_flows, packet, now);
 }
 
 static inline int engine_fragment(__u32 hash, int first)
@@ -42,7 +42,7 @@ static inline __u16 engine_age(__u64 now)
 	return now >> WM_AGE_SHIFT_NS;
 }
 
-static inline int engine_grants_are_limited(void)
+static inline int engine_starts_are_limited(void)
 {
 	return 0;
 }

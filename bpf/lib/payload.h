@@ -1,8 +1,8 @@
 /* Which packets' payloads user space gets to see: the few that a name can be read from.
  *
- * A flow has a credit of packets that are sent whatever they hold: its first few, and those after one that begins like
- * the start of something. With no credit left only such a beginning counts, and is looked for only where the payload
- * lies at hand or the flow is one whose messages matter each, as HTTP's do.
+ * A flow has a budget of packets that are sent whatever they hold: its first few, and those after one that begins like
+ * the start of something. With that spent only such a beginning counts, and is looked for only where the payload lies
+ * at hand or the flow is one whose messages matter each, as HTTP's do.
  */
 #ifndef WM_PAYLOAD_H
 #define WM_PAYLOAD_H
@@ -10,18 +10,18 @@
 #include "flow_table.h"
 #include "packet.h"
 
-#define WM_CREDIT_TCP  6
-#define WM_CREDIT_UDP  2
-#define WM_CREDIT_TLS  6  /* a ClientHello over several segments, the ServerHello */
-#define WM_CREDIT_QUIC 3  /* a ClientHello over several datagrams */
-#define WM_CREDIT_HTTP 16 /* the rest of a head, and as much of the body as tells when it ended */
+#define WM_BUDGET_TCP  6
+#define WM_BUDGET_UDP  2
+#define WM_BUDGET_TLS  6  /* a ClientHello over several segments, the ServerHello */
+#define WM_BUDGET_QUIC 3  /* a ClientHello over several datagrams */
+#define WM_BUDGET_HTTP 16 /* the rest of a head, and as much of the body as tells when it ended */
 
-/* New flows that get attention in one tick, on all CPUs together. Behind a flood of new flows names may be missing, and
- * are counted as lost; what it costs, here and in user space, stays bounded. */
-#define WM_GRANTS_TCP 64
-#define WM_GRANTS_UDP 8
+/* New flows whose inspection starts in one tick, on all CPUs together. Behind a flood of new flows names may be
+ * missing, and are counted as lost; what it costs, here and in user space, stays bounded. */
+#define WM_STARTS_TCP 64
+#define WM_STARTS_UDP 8
 
-/* wm_attention.state: 1 + enum wm_source, or one of these. */
+/* wm_inspection.state: 1 + enum wm_source, or one of these. */
 #define WM_UNOPENED   0x00	       /* no payload of the flow has been looked at in this epoch */
 #define WM_FROM_START 0x80	       /* nor before: the flow's first packet was there */
 #define WM_REFUSED    (1 + WM_SOURCES) /* too many flows began at once */
@@ -34,12 +34,21 @@
 		 ? (__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24 \
 		 : (__u32)(a) << 24 | (__u32)(b) << 16 | (__u32)(c) << 8 | (__u32)(d))
 
-/* What an engine has for this: attend() and fragment_known() on its memory of flows, and its clock's parts. */
-static __always_inline __u32 engine_attend(__u32 hash, __u64 start, __u32 asked, __u64 now);
+/* One packet of a flow, as inspect() takes it. */
+struct inspected_packet {
+	struct payload_start start;
+	__u32 hash; /* the flow's */
+	__u8 start_is_there;
+	__u8 is_udp;
+	struct wm_inspection inspection; /* the flow's; inspect() changes it */
+};
+
+/* What an engine has for this: inspect() and fragment_known() on its memory of flows, and its clock's parts. */
+static __always_inline __u32 engine_inspect(struct inspected_packet *packet, __u64 now);
 static __always_inline int engine_fragment(__u32 hash, int first);
 static __always_inline __u64 engine_tick(__u64 now);
 static __always_inline __u16 engine_age(__u64 now);
-static __always_inline int engine_grants_are_limited(void);
+static __always_inline int engine_starts_are_limited(void);
 
 /* By port alone: every message is a transaction of its own. */
 static __always_inline int is_dns(const struct headers *h)
@@ -119,102 +128,95 @@ static __always_inline __u32 source_of(int udp, const struct payload_start *star
 	return begins_http(start->words[0]) ? WM_SOURCE_HTTP : WM_SOURCES;
 }
 
-static __always_inline __u8 credit_of(__u32 source)
+static __always_inline __u8 budget_of(__u32 source)
 {
 	switch (source) {
 	case WM_SOURCE_TLS:
-		return WM_CREDIT_TLS;
+		return WM_BUDGET_TLS;
 	case WM_SOURCE_QUIC:
-		return WM_CREDIT_QUIC;
+		return WM_BUDGET_QUIC;
 	default:
-		return WM_CREDIT_HTTP;
+		return WM_BUDGET_HTTP;
 	}
 }
 
-/* The attention that a flow new in this epoch has left from the last one, or else gets. Refusals are not remembered:
- * the next epoch may have room. */
-static __always_inline struct wm_attention attention_open(struct wm_recent *recent, __u32 hash, int udp, int from_start,
-							  __u64 now)
+/* The inspection of a flow new in this epoch: as the last epoch left it, or else from the start. Refusals are not
+ * remembered: the next epoch may have room. */
+static __always_inline struct wm_inspection inspection_start(struct wm_recent *recent, __u32 hash, int is_udp,
+							     int from_start, __u64 now)
 {
 	struct wm_recent_flow *flow = &recent->flows[hash % WM_RECENT_FLOWS];
-	__u32 *granted = &recent->granted[!!udp];
+	__u32 *started = &recent->started[!!is_udp];
 	__u16 age = engine_age(now);
 
 	if (!from_start && flow->hash == hash && (__u16)(age - flow->age) <= 1) {
 		flow->age = age;
-		return flow->attention;
+		return flow->inspection;
 	}
-	if (engine_grants_are_limited()) {
+	if (engine_starts_are_limited()) {
 		if (recent->tick != engine_tick(now)) {
 			recent->tick = engine_tick(now);
-			recent->granted[0] = recent->granted[1] = 0;
+			recent->started[0] = recent->started[1] = 0;
 		}
-		if (*granted >= (udp ? WM_GRANTS_UDP : WM_GRANTS_TCP))
-			return (struct wm_attention){0, WM_REFUSED};
-		*granted += 1;
+		if (*started >= (is_udp ? WM_STARTS_UDP : WM_STARTS_TCP))
+			return (struct wm_inspection){0, WM_REFUSED};
+		*started += 1;
 	}
 	*flow = (struct wm_recent_flow){
 		.hash = hash,
 		.age = age,
-		.attention = {udp ? WM_CREDIT_UDP : WM_CREDIT_TCP, 1 + WM_SOURCE_FIRST},
+		.inspection = {is_udp ? WM_BUDGET_UDP : WM_BUDGET_TCP, 1 + WM_SOURCE_FIRST},
 	};
-	return flow->attention;
+	return flow->inspection;
+}
+
+static __always_inline int is_started(struct wm_inspection inspection)
+{
+	return inspection.state & ~WM_FROM_START;
 }
 
 /* Whether the flow's payloads have to be read even where that takes a copy. */
-static __always_inline int attention_is_open(struct wm_attention attention)
+static __always_inline int is_worth_a_copy(struct wm_inspection inspection)
 {
-	return attention.credit || attention.state == 1 + WM_SOURCE_HTTP;
+	return inspection.budget || inspection.state == 1 + WM_SOURCE_HTTP;
 }
 
-/* What to send a packet as, by the attention its flow has and what it begins with (NULL: not known); WM_SOURCES: not at
- * all. Changes the attention. */
-static __always_inline __u32 attention_pay(struct wm_attention *attention, int udp, const struct payload_start *start)
+/* What to send a packet as, by what it begins with (NULL: not known) and what the budget of its flow allows;
+ * WM_SOURCES: not at all. Changes the budget. */
+static __always_inline __u32 inspection_spend(struct wm_inspection *inspection, int is_udp,
+					      const struct payload_start *start)
 {
-	__u32 source = start ? source_of(udp, start) : WM_SOURCES;
+	__u32 source = start ? source_of(is_udp, start) : WM_SOURCES;
 
 	if (source != WM_SOURCES) {
-		*attention = (struct wm_attention){credit_of(source), 1 + source};
+		*inspection = (struct wm_inspection){budget_of(source), 1 + source};
 		return source;
 	}
-	if (!attention->credit)
+	if (!inspection->budget)
 		return WM_SOURCES;
-	source = attention->state - 1;
+	source = inspection->state - 1;
 	if (start && source != WM_SOURCE_HTTP && goes_on_encrypted(start)) {
-		attention->credit = 0;
+		inspection->budget = 0;
 		return WM_SOURCES;
 	}
-	attention->credit--;
+	inspection->budget--;
 	return source < WM_SOURCES ? source : WM_SOURCE_FIRST;
 }
 
-/* What attend() is asked about a packet and what it answers, as numbers: an engine may have it verified by itself. */
-#define WM_ASKED(attention, udp, there) \
-	((attention).credit | (__u32)(attention).state << 8 | (__u32)(udp) << 16 | (__u32)(there) << 17)
-#define WM_ANSWER(attention, source) ((attention).credit | (__u32)(attention).state << 8 | (__u32)(source) << 16)
-#define WM_ATTENTION_OF(number)	     ((struct wm_attention){(number) & 0xff, (number) >> 8 & 0xff})
-
-static __always_inline int is_opened(struct wm_attention attention)
+/* What to send a packet as, or WM_SOURCES. Its flow is remembered for the next epoch. */
+static __always_inline __u32 inspect(struct wm_recent *recent, struct inspected_packet *packet, __u64 now)
 {
-	return attention.state & ~WM_FROM_START;
-}
-
-/* What becomes of a packet that may have to be sent, and of the attention of its flow: WM_ANSWER() to WM_ASKED(). The
- * flow is remembered for the next epoch. */
-static __always_inline __u32 attend(struct wm_recent *recent, __u32 hash, const struct payload_start *start,
-				    __u32 asked, __u64 now)
-{
-	struct wm_recent_flow *flow = &recent->flows[hash % WM_RECENT_FLOWS];
-	struct wm_attention attention = WM_ATTENTION_OF(asked);
-	int udp = asked >> 16 & 1, there = asked >> 17 & 1;
+	struct wm_recent_flow *flow = &recent->flows[packet->hash % WM_RECENT_FLOWS];
+	struct wm_inspection inspection = packet->inspection;
 	__u32 source;
 
-	if (!is_opened(attention))
-		attention = attention_open(recent, hash, udp, attention.state, now);
-	source = attention_pay(&attention, udp, there ? start : NULL);
-	if (flow->hash == hash)
-		flow->attention = attention;
-	return WM_ANSWER(attention, source);
+	if (!is_started(inspection))
+		inspection = inspection_start(recent, packet->hash, packet->is_udp, inspection.state, now);
+	source = inspection_spend(&inspection, packet->is_udp, packet->start_is_there ? &packet->start : NULL);
+	if (flow->hash == packet->hash)
+		flow->inspection = inspection;
+	packet->inspection = inspection;
+	return source;
 }
 
 /* One number for the fragments of a packet. */
@@ -269,34 +271,36 @@ static __always_inline int payload_begin(const struct packet *packet, const stru
 static __always_inline __u32 payload_pick(const struct packet *packet, const struct headers *h, __u32 sources,
 					  struct wm_region_header *region, struct wm_flow_cold *flow, __u64 now)
 {
-	struct wm_attention attention = flow->attention;
-	int udp = h->protocol == WM_UDP, there, opened;
+	struct wm_inspection inspection = flow->inspection;
+	int udp = h->protocol == WM_UDP, there, started;
 	struct payload_start start = {0};
-	__u32 answer, source;
+	__u32 source;
 
 	if (wm_unlikely(h->fragment))
 		return fragment_pick(h, sources);
 	if (wm_unlikely(h->tcp_flags & WM_TCP_SYN))
-		flow->attention = attention = (struct wm_attention){0, WM_FROM_START};
+		flow->inspection = inspection = (struct wm_inspection){0, WM_FROM_START};
 	if (!h->payload_bytes)
 		return WM_SOURCES;
-	opened = is_opened(attention);
-	if (wm_unlikely(!opened && is_dns(h))) /* ports are looked at once */
-		flow->attention = attention = (struct wm_attention){0, 1 + WM_SOURCE_DNS};
-	if (wm_unlikely(attention.state == 1 + WM_SOURCE_DNS))
+	started = is_started(inspection);
+	if (wm_unlikely(!started && is_dns(h))) /* ports are looked at once */
+		flow->inspection = inspection = (struct wm_inspection){0, 1 + WM_SOURCE_DNS};
+	if (wm_unlikely(inspection.state == 1 + WM_SOURCE_DNS))
 		return sources & 1 << WM_SOURCE_DNS ? WM_SOURCE_DNS : WM_SOURCES;
 	if (packet) {
-		there = payload_begin(packet, h, &start, !opened || attention_is_open(attention));
+		there = payload_begin(packet, h, &start, !started || is_worth_a_copy(inspection));
 	} else {
 		start = h->start;
 		there = h->start_is_there;
 	}
-	if (wm_likely(opened && !attention.credit && !(there && may_begin(udp, start.bytes[0]))))
+	if (wm_likely(started && !inspection.budget && !(there && may_begin(udp, start.bytes[0]))))
 		return WM_SOURCES;
-	answer = engine_attend(flow->hash, start.whole, WM_ASKED(attention, udp, there), now);
-	source = answer >> 16;
-	flow->attention = WM_ATTENTION_OF(answer);
-	if (!opened && flow->attention.state == WM_REFUSED)
+
+	struct inspected_packet inspected = {start, flow->hash, there, udp, inspection};
+
+	source = engine_inspect(&inspected, now);
+	flow->inspection = inspected.inspection;
+	if (!started && flow->inspection.state == WM_REFUSED)
 		region->lost_payloads[WM_SOURCE_FIRST]++;
 	return source < WM_SOURCES && sources >> source & 1 ? source : WM_SOURCES;
 }

@@ -56,8 +56,8 @@ LINES_MAX = 1 << 24
 
 _HEAD = np.dtype([("context", "u4"), ("src_port_be", "u2"), ("dst_port_be", "u2")])
 _HOT = np.dtype([("packets", "u8"), ("bytes", "u8"), ("last", "u8")])
-ATTENTION = np.dtype([("credit", "u1"), ("state", "u1")])
-_COLD = np.dtype([("merged", "u8"), ("first", "u8"), ("hash", "u4"), ("tcp_flags", "u2"), ("attention", ATTENTION)])
+INSPECTION = np.dtype([("budget", "u1"), ("state", "u1")])
+_COLD = np.dtype([("merged", "u8"), ("first", "u8"), ("hash", "u4"), ("tcp_flags", "u2"), ("inspection", INSPECTION)])
 FLOW4 = np.dtype([("head", _HEAD), ("src_addr_be", "u4"), ("dst_addr_be", "u4"), ("hot", _HOT), ("cold", _COLD)])
 FLOW6 = np.dtype(
     [
@@ -103,9 +103,9 @@ def source_bits(sources: Collection[str]) -> int:
 
 
 RECENT_FLOWS = 1 << 16
-_RECENT_FLOW = np.dtype([("hash", "u4"), ("age", "u2"), ("attention", ATTENTION)])
+_RECENT_FLOW = np.dtype([("hash", "u4"), ("age", "u2"), ("inspection", INSPECTION)])
 RECENT = np.dtype(
-    [("tick", "u8"), ("granted", "u4", (2,)), ("fragments", "u4", (64,)), ("flows", _RECENT_FLOW, (RECENT_FLOWS,))]
+    [("tick", "u8"), ("started", "u4", (2,)), ("fragments", "u4", (64,)), ("flows", _RECENT_FLOW, (RECENT_FLOWS,))]
 )
 FLIP_REQUEST = np.dtype([("cpu", "u4"), ("epoch", "u4")])
 
