@@ -103,14 +103,15 @@ _Static_assert(sizeof(struct wm_region_header) == 64, "mirrored in records.py");
 
 /* Where the parts of a region are. The same for all regions; constants in the programs, set before load, and read
  * through a volatile pointer so that the compiler takes no value for granted. */
+#define WM_HASH_KEYS 10 /* lib/hash.h: two for each word of an IPv6 flow's key */
 struct wm_table_shape {
 	__u32 touched_offset;
 	__u32 lines_offset;
 	__u32 lines_mask; /* lines − 1, lines a power of two */
 	__u32 pad;
-	__u64 seed; /* random: who sends packets must not be able to choose their places */
+	__u64 hash_keys[WM_HASH_KEYS]; /* random: who sends packets must not be able to choose their places */
 };
-_Static_assert(sizeof(struct wm_table_shape) == 24, "mirrored in records.py");
+_Static_assert(sizeof(struct wm_table_shape) == 16 + 8 * WM_HASH_KEYS, "mirrored in records.py");
 
 #define WM_LINE_BYTES 64
 #define WM_LINES_MAX  (1U << 24)

@@ -147,21 +147,27 @@ void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums,
 	}
 }
 
-static uint64_t endpoint_hash(uint64_t seed, const uint8_t *address, uint16_t port)
-{
-	uint64_t words[2];
+/* Keys of an endpoint's address, its port, and their protocol. */
+#define ENDPOINT_WORDS 3
+_Static_assert(2 * (ENDPOINT_WORDS + 1) == WM_ROWS_HASH_KEYS, "two a word");
 
-	memcpy(words, address, sizeof(words));
-	return hash_mix(hash_mix(hash_mix(seed ^ words[0]) ^ words[1]) ^ port);
+static uint64_t endpoint_hash(const uint64_t *keys, const uint8_t *address, uint16_t port)
+{
+	uint64_t words[ENDPOINT_WORDS] = {[2] = port};
+
+	memcpy(words, address, 16);
+	return hash_mix(hash_sum(keys, words, ENDPOINT_WORDS));
 }
 
-void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, uint64_t seed, uint64_t *hashes)
+void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, const uint64_t *keys, uint64_t *hashes)
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct wm_flow_row *row = &rows[i];
+		uint64_t protocol = row->protocol;
 
 		/* A sum takes both orders of its parts. */
-		hashes[i] = hash_mix(endpoint_hash(seed, row->src_addr, row->src_port) +
-				     endpoint_hash(seed, row->dst_addr, row->dst_port) + row->protocol);
+		hashes[i] = hash_mix(endpoint_hash(keys, row->src_addr, row->src_port) +
+				     endpoint_hash(keys, row->dst_addr, row->dst_port) +
+				     hash_sum(&keys[2 * ENDPOINT_WORDS], &protocol, 1));
 	}
 }

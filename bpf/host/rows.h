@@ -65,7 +65,8 @@ void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t
 void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments);
 
 /* For each row a number that both flows of a conversation share: by addresses, ports and protocol, whatever the device.
- */
-void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, uint64_t seed, uint64_t *hashes);
+ * `keys` are random (lib/hash.h). */
+#define WM_ROWS_HASH_KEYS 8
+void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, const uint64_t *keys, uint64_t *hashes);
 
 #endif

@@ -20,13 +20,11 @@
 _Static_assert(offsetof(struct wm_flow4, hot) == WM_KEY4_WORDS * sizeof(__u64), "the key is compared by words");
 _Static_assert(offsetof(struct wm_flow6, hot) == WM_KEY6_WORDS * sizeof(__u64), "the key is compared by words");
 
-static __always_inline __u32 key_hash(__u64 seed, const __u64 *key, int words)
-{
-	__u64 hash = seed ^ key[0];
+_Static_assert(WM_HASH_KEYS == 2 * WM_KEY6_WORDS, "two a word");
 
-	for (int i = 1; i < words; i++)
-		hash = hash_mix(hash) ^ key[i];
-	return (hash * 0xc4ceb9fe1a85ec53ULL) >> 32;
+static __always_inline __u32 key_hash(const volatile struct wm_table_shape *shape, const __u64 *key, int words)
+{
+	return hash_mix(hash_sum(shape->hash_keys, key, words)) >> 32;
 }
 
 /* One branch for all words: less to predict, and less to verify. */
@@ -55,44 +53,63 @@ enum flow_added {
 	FLOW_NEW
 };
 
-/* Adds a packet to the flow of `key`, which becomes one if it is none yet. `words` is WM_KEY4_WORDS or WM_KEY6_WORDS,
- * a constant where this is inlined. `found`: what few packets of the flow change; untouched where there is no room. */
-static __always_inline enum flow_added flow_add(struct wm_region_header *region,
-						const volatile struct wm_table_shape *shape, const __u64 *key,
-						int words, const struct wm_tally *size, __u16 tcp_flags, __u64 now,
-						struct wm_flow_cold **found)
+/* What flow_find() found: the lines of a flow, or free ones for it. */
+struct flow_place {
+	enum flow_added is; /* FLOW_NEW: free */
+	__u32 line;
+	__u64 *key; /* where the line begins */
+};
+
+static __always_inline struct wm_flow_hot *place_hot(const struct flow_place *place, int words)
+{
+	return (void *)&place->key[words];
+}
+
+static __always_inline struct wm_flow_cold *place_cold(const struct flow_place *place, int words)
+{
+	return words == WM_KEY4_WORDS ? (void *)(place_hot(place, words) + 1)
+				      : (void *)&place->key[WM_HEAD_OF_SECOND_LINE + 1];
+}
+
+/* Finds the flow of `key`, or where it would be. `words` is WM_KEY4_WORDS or WM_KEY6_WORDS, a constant where this is
+ * inlined. */
+static __always_inline struct flow_place flow_find(struct wm_region_header *region,
+						   const volatile struct wm_table_shape *shape, const __u64 *key,
+						   int words, __u32 hash)
 {
 	int lines = words == WM_KEY4_WORDS ? 1 : 2;
 	__u32 mask = shape->lines_mask & ~(lines - 1U);
-	__u32 hash = key_hash(shape->seed, key, words);
-	__u32 spread = region->spread_mask, place = hash;
+	__u32 spread = region->spread_mask, start = hash;
 	char *table = (char *)region + shape->lines_offset;
-	__u32 *touched = (void *)((char *)region + shape->touched_offset);
-	struct wm_flow_cold *cold;
-	struct wm_flow_hot *hot;
-	__u32 line, entries;
-	__u64 *flow;
+	struct flow_place place;
 
 	wm_loop for (__u32 probe = 0; probe < 2 * WM_BLOCK_LINES; probe += lines)
 	{
 		if (probe == WM_BLOCK_LINES) {
 			/* Outside the lines that are being filled. */
-			place = (hash >> 16 | hash << 16) | ((spread + 1) & shape->lines_mask);
+			start = (hash >> 16 | hash << 16) | ((spread + 1) & shape->lines_mask);
 			spread = mask;
 		}
-		line = (place ^ (probe % WM_BLOCK_LINES)) & spread & mask;
-		flow = (void *)(table + (__u64)line * WM_LINE_BYTES);
-		hot = (void *)&flow[words];
-		cold = lines == 1 ? (void *)(hot + 1) : (void *)&flow[WM_HEAD_OF_SECOND_LINE + 1];
-		if (wm_likely(key_equals(flow, key, words)))
-			goto known;
-		if (!flow[0] && (lines == 1 || !flow[WM_HEAD_OF_SECOND_LINE]))
-			goto fresh;
+		place.line = (start ^ (probe % WM_BLOCK_LINES)) & spread & mask;
+		place.key = (void *)(table + (__u64)place.line * WM_LINE_BYTES);
+		place.is = FLOW_KNOWN;
+		if (wm_likely(key_equals(place.key, key, words)))
+			return place;
+		place.is = FLOW_NEW;
+		if (!place.key[0] && (lines == 1 || !place.key[WM_HEAD_OF_SECOND_LINE]))
+			return place;
 	}
-	return FLOW_NO_ROOM;
+	place.is = FLOW_NO_ROOM;
+	return place;
+}
 
-known:
-	*found = cold;
+/* Adds a packet to a flow that is known. */
+static __always_inline void flow_count(const struct flow_place *place, int words, const struct wm_tally *size,
+				       __u16 tcp_flags, __u64 now)
+{
+	struct wm_flow_hot *hot = place_hot(place, words);
+	struct wm_flow_cold *cold = place_cold(place, words);
+
 	hot->packets += size->packets;
 	hot->bytes += size->bytes;
 	if (engine_times_in_any_order()) {
@@ -107,26 +124,51 @@ known:
 		cold->merged += size->packets - size->skbs;
 	if (tcp_flags)
 		cold->tcp_flags |= tcp_flags;
-	return FLOW_KNOWN;
+}
 
-fresh:
-	entries = region->entries;
-	touched[entries & shape->lines_mask] = line;
+/* Makes free lines those of a flow, with its first packet. */
+static __always_inline void flow_claim(struct wm_region_header *region, const volatile struct wm_table_shape *shape,
+				       const struct flow_place *place, const __u64 *key, int words, __u32 hash,
+				       const struct wm_tally *size, __u16 tcp_flags, __u64 now)
+{
+	__u32 *touched = (void *)((char *)region + shape->touched_offset);
+	int lines = words == WM_KEY4_WORDS ? 1 : 2;
+	__u32 entries = region->entries;
+
+	touched[entries & shape->lines_mask] = place->line;
 	region->entries = entries + 1;
 	region->lines_used += lines;
 	for (int i = 0; i < words; i++)
-		flow[i] = key[i];
+		place->key[i] = key[i];
 	if (lines == 2)
-		flow[WM_HEAD_OF_SECOND_LINE] = WM_SECOND_LINE;
-	*hot = (struct wm_flow_hot){size->packets, size->bytes, now};
-	*cold = (struct wm_flow_cold){
+		place->key[WM_HEAD_OF_SECOND_LINE] = WM_SECOND_LINE;
+	*place_hot(place, words) = (struct wm_flow_hot){size->packets, size->bytes, now};
+	*place_cold(place, words) = (struct wm_flow_cold){
 		.merged = size->packets - size->skbs,
 		.first = now,
 		.hash = hash,
 		.tcp_flags = tcp_flags,
 	};
-	*found = cold;
-	return FLOW_NEW;
+}
+
+/* Adds a packet to the flow of `key`, which becomes one if it is none yet. `found`: what few packets of the flow
+ * change; untouched where there is no room. */
+static __always_inline enum flow_added flow_add(struct wm_region_header *region,
+						const volatile struct wm_table_shape *shape, const __u64 *key,
+						int words, const struct wm_tally *size, __u16 tcp_flags, __u64 now,
+						struct wm_flow_cold **found)
+{
+	__u32 hash = key_hash(shape, key, words);
+	struct flow_place place = flow_find(region, shape, key, words, hash);
+
+	if (place.is == FLOW_NO_ROOM)
+		return FLOW_NO_ROOM;
+	if (wm_likely(place.is == FLOW_KNOWN))
+		flow_count(&place, words, size, tcp_flags, now);
+	else
+		flow_claim(region, shape, &place, key, words, hash, size, tcp_flags, now);
+	*found = place_cold(&place, words);
+	return place.is;
 }
 
 #endif

@@ -85,7 +85,7 @@ def udp(source: str, payload: bytes = OPAQUE, *, over: int = 4, sport: int = p.S
 
 
 def spent(over: int = 4) -> list[Packet]:
-    """As many opaque segments as there is credit for at first, and one more."""
+    """As many opaque segments as there is budget for at first, and one more."""
     return [tcp("first", over=over)] * 6 + [tcp("", over=over)]
 
 
@@ -122,7 +122,7 @@ CREDIT_CASES = [
     Case("a SYN and ACK begin anew", [*spent(), tcp("", b"", flags=SYN | ACK), *spent()]),
     Case("a SYN with payload is the first of six", [*spent(), tcp("first", flags=SYN), *[tcp("first")] * 5, tcp("")]),
     Case("what was seen is known after a flip", [*spent(), FLIP, tcp(""), tcp(""), FLIP, tcp(""), udp("first"), FLIP, udp("first"), udp(""), FLIP, udp("")]),
-    Case("credit goes on where it stood at a flip", [*[tcp("first")] * 4, FLIP, tcp("first"), FLIP, tcp("first"), tcp(""), FLIP, tcp("")]),
+    Case("budget goes on where it stood at a flip", [*[tcp("first")] * 4, FLIP, tcp("first"), FLIP, tcp("first"), tcp(""), FLIP, tcp("")]),
     Case("a SYN begins anew after a flip", [*spent(), FLIP, tcp("", b"", flags=SYN), *spent(), FLIP, tcp("")]),
     Case("a SYN before a flip, its first packets behind it", [tcp("", b"", flags=SYN), FLIP, *spent()]),
     Case("flows without payload for an epoch are known still", [*spent(), FLIP, tcp("", b""), FLIP, tcp("")]),
@@ -135,18 +135,18 @@ TLS_CASES = [
         for sport, dport in ((40000, 443), (443, 40000), (1, 2), (25, 50000)) for over in (4, 6)
     ),
     *(Case(f"a hello whose record is of version 3.{minor}", [tcp("tls", CLIENT_HELLO[:2] + bytes([minor]) + CLIENT_HELLO[3:])]) for minor in range(5)),
-    Case("a hello though there is no credit left", [*spent(), tcp("tls", CLIENT_HELLO)]),
-    Case("a hello after a flip though there is no credit left", [*spent(), FLIP, tcp("tls", CLIENT_HELLO)]),
+    Case("a hello though there is no budget left", [*spent(), tcp("tls", CLIENT_HELLO)]),
+    Case("a hello after a flip though there is no budget left", [*spent(), FLIP, tcp("tls", CLIENT_HELLO)]),
     Case("six segments behind a hello, as TLS", [tcp("tls", CLIENT_HELLO), *[tcp("tls")] * 6, *[tcp("")] * 3]),
     Case("each hello renews that", [tcp("tls", CLIENT_HELLO), *[tcp("tls")] * 5, tcp("tls", SERVER_HELLO), *[tcp("tls")] * 6, tcp("")]),
     Case("segments behind a hello are sent across a flip", [tcp("tls", CLIENT_HELLO), tcp("tls"), FLIP, *[tcp("tls")] * 5, tcp("")]),
     Case("a certificate is no hello, but a segment behind one", [tcp("tls", SERVER_HELLO), tcp("tls", CERTIFICATE)]),
     Case("a certificate by itself is nothing", [*spent(), tcp("", CERTIFICATE)]),
-    Case("encrypted records end the credit", [tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp(""), tcp("", ENCRYPTED)]),
+    Case("encrypted records end the budget", [tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp(""), tcp("", ENCRYPTED)]),
     Case("so does the change to encryption", [tcp("tls", SERVER_HELLO), tcp("", CIPHER_CHANGE), tcp("")]),
-    Case("encrypted records end the credit of first packets", [tcp("first"), tcp("", ENCRYPTED), tcp(""), tcp("")]),
+    Case("encrypted records end the budget of first packets", [tcp("first"), tcp("", ENCRYPTED), tcp(""), tcp("")]),
     Case("a flow that begins encrypted is left alone", [tcp("", ENCRYPTED), tcp(""), FLIP, tcp("")]),
-    Case("the end of a credit is known after a flip", [tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), FLIP, tcp("")]),
+    Case("the end of a budget is known after a flip", [tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), FLIP, tcp("")]),
     Case("a hello behind encrypted records", [tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp("tls", CLIENT_HELLO)]),
     Case("a hello of a version that is not TLS", [*spent(), tcp("", b"\x16\x03\x05" + CLIENT_HELLO[3:]), tcp("", b"\x16\x02\x01" + CLIENT_HELLO[3:])]),
     Case("a hello cut before its type is a beginning of nothing", [*spent(), tcp("", CLIENT_HELLO[:5]), tcp("", CLIENT_HELLO[:7])]),
@@ -162,9 +162,9 @@ HTTP_CASES = [
     Case("HTTP on any port", [tcp("http", REQUEST, dport=1), tcp("http", RESPONSE, sport=50000, dport=50001)]),
     Case("sixteen segments behind a head, as HTTP", [tcp("http", REQUEST), *[tcp("http")] * 16, *[tcp("")] * 3]),
     Case("the next head renews that", [tcp("http", RESPONSE), *[tcp("http")] * 16, tcp(""), tcp("http", RESPONSE), *[tcp("http")] * 16, tcp("")]),
-    Case("a head within the credit renews it", [tcp("http", REQUEST), *[tcp("http")] * 10, tcp("http", REQUEST), *[tcp("http")] * 16, tcp("")]),
+    Case("a head within the budget renews it", [tcp("http", REQUEST), *[tcp("http")] * 10, tcp("http", REQUEST), *[tcp("http")] * 16, tcp("")]),
     Case("a head after a flip", [tcp("http", REQUEST), *[tcp("http")] * 16, FLIP, tcp(""), tcp("http", REQUEST)]),
-    Case("what looks encrypted does not end the credit of HTTP", [tcp("http", RESPONSE), tcp("http", ENCRYPTED), tcp("http")]),
+    Case("what looks encrypted does not end the budget of HTTP", [tcp("http", RESPONSE), tcp("http", ENCRYPTED), tcp("http")]),
     Case("TLS behind HTTP, as with CONNECT", [tcp("http", b"CONNECT a:443 HTTP/1.1\r\n\r\n"), tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp("")]),
     Case("what begins nearly like HTTP", [*spent(), *(tcp("", begin + b" and more") for begin in (b"GETX", b"get ", b"HTTQ", b"PUTS", b"POS", b"PRIX", b" GET"))]),
     Case("a head of under eight bytes is a beginning of nothing", [*spent(), tcp("", b"GET / H")]),
@@ -195,7 +195,7 @@ HEADER_CASES = [
     Case("a TCP header longer than the packet has no payload", [Packet(over4(TCP, p.tcp(b"", words=15)[:40]), "")]),
     *(Case(f"an Initial behind IPv6 extension header {kind}", [Packet(over6(*chain(kind, last=UDP, behind=p.udp(INITIAL))), "quic", INITIAL)]) for kind in WALK),
     Case("an Initial behind many IPv6 extension headers", [Packet(over6(*chain(*WALK, last=UDP, behind=p.udp(INITIAL))), "quic", INITIAL)]),
-    Case("opaque payload behind extension headers has credit too", [*[Packet(over6(*chain(*WALK, last=UDP, behind=p.udp(OPAQUE))), "first", OPAQUE)] * 2, Packet(over6(*chain(*WALK, last=UDP, behind=p.udp(OPAQUE))), "")]),
+    Case("opaque payload behind extension headers has budget too", [*[Packet(over6(*chain(*WALK, last=UDP, behind=p.udp(OPAQUE))), "first", OPAQUE)] * 2, Packet(over6(*chain(*WALK, last=UDP, behind=p.udp(OPAQUE))), "")]),
     Case("padding behind a short IPv4 packet is not its payload", [Packet(over4(TCP, p.tcp(b"abc")) + b"\xa5" * 30, "first", b"abc"), Packet(over4(TCP, p.tcp()) + b"\xa5" * 6, "")]),
     Case("padding is not looked into either", [*spent(), Packet(over4(TCP, p.tcp(b"GET ")) + b"/ HTTP/1.1", "")]),
     Case("padding behind a short IPv6 packet is not its payload", [Packet(over6(UDP, p.udp(b"abc")) + b"\xa5" * 30, "first", b"abc"), Packet(over6(UDP, p.udp()) + b"\xa5" * 6, "")]),

@@ -55,9 +55,9 @@ LIMIT = 2048
 HOST = "host engine"
 #: Between two times so far apart an engine forgets the flows that it remembers beyond an epoch.
 AGE_NS = 1 << 40
-_GRANTS = re.findall(r"#define WM_GRANTS_(\w+) +(\d+)", (SOURCES / "lib" / "payload.h").read_text())
-#: New flows of a protocol that get attention in one tick.
-GRANTS = {TCP: int(dict(_GRANTS)["TCP"]), UDP: int(dict(_GRANTS)["UDP"])}
+_STARTS = re.findall(r"#define WM_STARTS_(\w+) +(\d+)", (SOURCES / "lib" / "payload.h").read_text())
+#: New flows of a protocol whose inspection starts in one tick.
+STARTS = {TCP: int(dict(_STARTS)["TCP"]), UDP: int(dict(_STARTS)["UDP"])}
 
 
 @dataclass
@@ -316,7 +316,7 @@ def many(protocol: int, flows: int, over: Callable[..., bytes] = over4, first: i
 @pytest.mark.kernel
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_of_a_flood_of_new_flows_few_get_attention_in_a_tick_and_the_others_count_as_lost(
+def test_of_a_flood_of_new_flows_few_are_inspected_in_a_tick_and_the_others_count_as_lost(
     protocol: int, entry: str
 ) -> None:
     with pinned(USABLE[0]), KernelEngine(plan_tables(CPUS, 4096), payload_limit=LIMIT) as engine:
@@ -330,7 +330,7 @@ def test_of_a_flood_of_new_flows_few_get_attention_in_a_tick_and_the_others_coun
         found, drain = take(engine), engine.flip()
         first = records.SOURCES.index("first")
         assert {payload.source for payload in found} == {first}
-        assert GRANTS[protocol] <= len(found) <= GRANTS[protocol] * ticks
+        assert STARTS[protocol] <= len(found) <= STARTS[protocol] * ticks
         assert (int(drain.payloads[first]), int(drain.lost_payloads[first])) == (len(found), 1000 - len(found))
         assert int(drain.lost_payloads.sum()) == 1000 - len(found)
 
@@ -348,7 +348,7 @@ def test_a_refused_flow_is_silent_but_for_what_begins_like_something_until_there
             program.run(frame)
         asked = {payload.flow.src_port for payload in take(engine)}
         refused = max(set(range(1024, 1424)) - asked)
-        assert refused, "all got attention: this machine is too slow to flood"
+        assert refused, "all were inspected: this machine is too slow to flood"
         opaque = over4(TCP, p.tcp(OPAQUE, sport=refused))
         assert sources(opaque) == []
         assert sources(over4(TCP, p.tcp(REQUEST, sport=refused))) == ["http"]
@@ -469,14 +469,14 @@ def test_payload_that_is_not_linear_is_read_all_the_same(wire: tuple[Port, Port]
         with sender:
             sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sender.sendall(head + body)
-            for _ in range(30):  # beyond any credit
+            for _ in range(30):  # beyond any budget
                 sender.sendall(OPAQUE)
                 time.sleep(0.001)
             sender.sendall(head)
         assert server.result() == 2 * len(head) + len(body) + 30 * len(OPAQUE)
         found, drain = take(engine), engine.flip()
     heads = [payload.data for payload in found if payload.data.startswith(b"POST")]
-    assert heads[-1] == head, "a head is found though the credit was spent"
+    assert heads[-1] == head, "a head is found though the budget was spent"
     joined = b"".join(payload.data for payload in found)
     assert joined.startswith((head + body)[:4096])
     assert {records.SOURCES[payload.source] for payload in found} == {"http"}

@@ -166,7 +166,7 @@ def test_an_object_with_other_records_is_refused_before_anything_is_misread(
 
 def test_an_object_without_one_of_our_constants_is_refused(tmp_path: Path) -> None:
     changed = changed_meter(
-        tmp_path, "wiremeter.bpf.c", "const volatile __u32 wm_test_runs;", "#define wm_test_runs 0\n"
+        tmp_path, "kernel/settings.h", "const volatile __u32 wm_test_runs;", "#define wm_test_runs 0\n"
     )
     with pytest.raises(InputError, match="'wm_test_runs'"):
         make_engine(changed)

@@ -53,7 +53,9 @@ ffi.cdef(
                                       struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
     void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count);
     void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments);
-    void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, uint64_t seed, uint64_t *hashes);
+    #define WM_ROWS_HASH_KEYS ...
+    void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, const uint64_t *keys,
+                                     uint64_t *hashes);
     size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, uint64_t index_mask);
 
     #define WM_CAPTURE_KEEP_BYTES ...

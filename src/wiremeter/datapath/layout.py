@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +61,13 @@ class TablePlan:
         return 2 * (self.regions * self.region_bytes + self.overflow_bytes)
 
     def shape(self, seed: int) -> np.void:
-        """The constants that programs need, as scalar of records.TABLE_SHAPE."""
+        """The constants that programs need, as scalar of records.TABLE_SHAPE. seed: of the hash's keys, 64 bits."""
         shape: np.void = np.zeros(1, records.TABLE_SHAPE)[0]
         shape["touched_offset"] = self.touched_offset
         shape["lines_offset"] = self.lines_offset
         shape["lines_mask"] = self.lines - 1
-        shape["seed"] = seed
+        keys = hashlib.shake_256(seed.to_bytes(8, "little")).digest(8 * records.HASH_KEYS)
+        shape["hash_keys"] = np.frombuffer(keys, "<u8")
         return shape
 
 

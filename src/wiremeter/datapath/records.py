@@ -70,8 +70,15 @@ FLOW6 = np.dtype(
         ("pad", "u8", (4,)),
     ]
 )
+HASH_KEYS = 10
 TABLE_SHAPE = np.dtype(
-    [("touched_offset", "u4"), ("lines_offset", "u4"), ("lines_mask", "u4"), ("pad", "u4"), ("seed", "u8")]
+    [
+        ("touched_offset", "u4"),
+        ("lines_offset", "u4"),
+        ("lines_mask", "u4"),
+        ("pad", "u4"),
+        ("hash_keys", "u8", (HASH_KEYS,)),
+    ]
 )
 CLOCK_READING = np.dtype([("ticks", "u8"), ("monotonic_ns", "u8")])
 TEST_PACKET = np.dtype([("time_ns", "u8"), ("wire_bytes", "u4")])

@@ -18,7 +18,7 @@ except ImportError as error:  # pragma: no cover - only without a build
     raise InputError(f"the host library is not built ({error}): run `make build`, or `pip install .`") from error
 
 #: Who sends packets must not be able to make two conversations look alike.
-_SEED = secrets.randbits(64)
+_HASH_KEYS = ffi.new("uint64_t[]", [secrets.randbits(64) for _ in range(lib.WM_ROWS_HASH_KEYS)])
 
 
 def conversation_hashes(rows: NDArray[np.void]) -> NDArray[np.uint64]:
@@ -31,7 +31,7 @@ def conversation_hashes(rows: NDArray[np.void]) -> NDArray[np.uint64]:
     lib.wm_rows_conversation_hashes(
         ffi.cast("struct wm_flow_row *", contiguous.ctypes.data),
         len(rows),
-        _SEED,
+        _HASH_KEYS,
         ffi.cast("uint64_t *", hashes.ctypes.data),
     )
     return hashes

@@ -58,7 +58,9 @@ def test_the_shape_says_the_same_to_the_programs(plan: TablePlan, seed: int) -> 
     assert shape.dtype == records.TABLE_SHAPE
     assert (shape["touched_offset"], shape["lines_offset"]) == (plan.touched_offset, plan.lines_offset)
     assert shape["lines_mask"] + 1 == plan.lines
-    assert shape["seed"] == seed
+    assert len(set(shape["hash_keys"].tolist())) == records.HASH_KEYS
+    assert shape == plan.shape(seed)
+    assert shape != plan.shape(seed ^ 1)
     assert plan.lines <= records.LINES_MAX
 
 
