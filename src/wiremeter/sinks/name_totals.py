@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import attrgetter
 from typing import TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.by_name import DIRECTIONS, Measure, sums_by_label, sums_by_name
 from wiremeter.names.records import Transactions
 from wiremeter.sinks.domains import TopDomains
 from wiremeter.sinks.histograms import Histogram, HistogramState
@@ -25,16 +25,12 @@ from wiremeter.sinks.label_values import (
 )
 
 #: What is counted of each name, in each direction.
-MEASURES = ("packets", "bytes", "connections")
-DIRECTIONS = ("rx", "tx")
+MEASURES: tuple[Measure, ...] = ("packets", "bytes", "connections")
 
 #: Upper bounds of the classic buckets, in seconds: of DNS from a cache on this host to a resolver's last retry, of
 #: HTTP from a file in memory to a gateway's timeout.
 DNS_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 HTTP_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-
-#: Flows in a step: so few that they stay in the CPU's cache while their columns are read one after the other.
-_ROWS_AT_A_TIME = 8192
 
 _DOMAIN, _APPLICATION = attrgetter("domain"), attrgetter("application")
 
@@ -57,11 +53,11 @@ class NameTotals:
         if batch.flow_names is None:
             return
         self._is_on = True
-        gains = _gains_by_name(batch, batch.flow_names)
-        domains, domain_gains = _sum_by(map(_DOMAIN, batch.names), gains)
+        gains = sums_by_name(batch, MEASURES)
+        domains, domain_gains = sums_by_label(map(_DOMAIN, batch.names), gains)
         domain_bytes = domain_gains[:, MEASURES.index("bytes")].sum(axis=1)
         self._domains.add(domains, domain_gains, domain_bytes, max(0.0, batch.seconds))
-        for application, gain in zip(*_sum_by(map(_APPLICATION, batch.names), gains), strict=True):
+        for application, gain in zip(*sums_by_label(map(_APPLICATION, batch.names), gains), strict=True):
             for metric, labels, value in _measured("network_application", application, gain[:2]):  # packets and bytes
                 self._counts[metric, labels] += value
         self._add_transactions(batch.transactions)
@@ -94,38 +90,6 @@ class NameTotals:
         # Counted as they are, so that there are labels to find for each kind of value only.
         for value, count in Counter(values).items():
             self._counts[metric, labels_of(value)] += count
-
-
-def _gains_by_name(batch: FlowBatch, flow_names: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """What each name gained: shape (names, measures, directions)."""
-    gains = np.zeros((len(MEASURES), len(batch.names) * len(DIRECTIONS)), np.uint64)
-    packets, bytes, connections = gains
-    directions = np.array([DIRECTIONS.index(attachment.direction) for attachment in batch.attachments], np.intp)
-
-    def cells(names: NDArray[np.uint32], attachments: NDArray[np.uint16]) -> NDArray[np.intp]:
-        return names.astype(np.intp) * len(DIRECTIONS) + directions[attachments]
-
-    for start in range(0, len(batch.flows), _ROWS_AT_A_TIME):
-        rows = slice(start, start + _ROWS_AT_A_TIME)
-        flows = batch.flows[rows]
-        where = cells(flow_names[rows], flows["attachment"])
-        # Not bincount, which adds in floating point.
-        np.add.at(packets, where, flows["packets"])
-        np.add.at(bytes, where, flows["bytes"])
-    began = batch.connections
-    np.add.at(connections, cells(began["name"], began["attachment"]), began["count"])
-    return gains.reshape(len(MEASURES), -1, len(DIRECTIONS)).transpose(1, 0, 2)
-
-
-def _sum_by(labels: Iterable[Value], gains: NDArray[np.uint64]) -> tuple[list[Value], NDArray[np.uint64]]:
-    """Each label once, and the sum of its gains. labels: as many as gains has rows."""
-    places: defaultdict[Value, int] = defaultdict(itertools.count().__next__)
-    index = np.fromiter(map(places.__getitem__, labels), np.intp, len(gains))
-    width = gains[0].size
-    sums = np.zeros(len(places) * width, np.uint64)
-    # By single cells: NumPy adds whole rows an order of magnitude slower.
-    np.add.at(sums, (index[:, None] * width + np.arange(width)).ravel(), gains.ravel())
-    return list(places), sums.reshape(len(places), *gains.shape[1:])
 
 
 def _measured(subject: str, name: str, values: NDArray[np.uint64]) -> Iterator[tuple[str, Labels, int]]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from wiremeter.errors import InputError
+from wiremeter.flows import by_name
 from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.columns import CONNECTIONS, FLOW
 from wiremeter.names.records import (
@@ -133,11 +134,10 @@ def test_the_families_sums_are_all_traffic_after_each_batch(domains: int, batche
 
 
 def test_many_flows_are_added_step_by_step_and_exactly(sink: PrometheusSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(name_totals, "_ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(by_name, "_ROWS_AT_A_TIME", 7)
     flows = [(n % 2, n % 4, n, 2**53 + n) for n in range(100)]
     batch = named_batch(flows)
-    assert batch.flow_names is not None
-    gains = name_totals._gains_by_name(batch, batch.flow_names)
+    gains = by_name.sums_by_name(batch, name_totals.MEASURES)
     for name in range(4):
         for direction in range(2):
             mine = [flow for flow in flows if flow[:2] == (direction, name)]
