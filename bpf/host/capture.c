@@ -1,4 +1,5 @@
-/* Capture files, record by record. Formats: pcap (draft-ietf-opsawg-pcap), pcapng (draft-ietf-opsawg-pcapng). */
+/* Capture files, record by record. Formats: pcap (draft-ietf-opsawg-pcap), pcapng (draft-ietf-opsawg-pcapng); old and
+ * odd kinds of pcap as libpcap's sf-pcap.c reads them, IXIA's as Wireshark's wiretap/libpcap.c. */
 #include "capture.h"
 #include "host.h"
 #include "../records.h"
@@ -6,10 +7,9 @@
 
 #include <string.h>
 
-#define PCAP_MICROSECONDS  0xa1b2c3d4U
-#define PCAP_NANOSECONDS   0xa1b23c4dU
 #define PCAP_HEADER	   24
 #define PCAP_RECORD_HEADER 16
+#define PCAP_DG_UX	   543	       /* its major version number, for what is 2.2 elsewhere */
 #define PCAP_LINKTYPE_MASK 0x03ffffffU /* above: the length of the frame check sequence, if frames have it */
 #define RESOLUTION_MICRO   6
 #define RESOLUTION_NANO	   9
@@ -36,6 +36,21 @@
 #define SLL_HEADER	  16
 #define SLL2_HEADER	  20
 #define ARPHRD_NETLINK	  824
+
+static const struct pcap_kind {
+	uint32_t magic;
+	uint8_t header;	       /* bytes before the first record */
+	uint8_t record_header; /* bytes before a frame */
+	uint8_t resolution;
+} pcap_kinds[] = {
+	{0xa1b2c3d4U, PCAP_HEADER, PCAP_RECORD_HEADER, RESOLUTION_MICRO},
+	{0xa1b23c4dU, PCAP_HEADER, PCAP_RECORD_HEADER, RESOLUTION_NANO},
+	/* Kuznetzov's modified pcap: a record has the device's number, the ethertype and the kind of packet besides. */
+	{0xa1b2cd34U, PCAP_HEADER, PCAP_RECORD_HEADER + 8, RESOLUTION_MICRO},
+	/* IXIA's lcap, by hardware and by software: the header ends with the length of all records. */
+	{0x1c0001acU, PCAP_HEADER + 4, PCAP_RECORD_HEADER, RESOLUTION_NANO},
+	{0x1c0001abU, PCAP_HEADER + 4, PCAP_RECORD_HEADER, RESOLUTION_MICRO},
+};
 
 static uint16_t be16(const uint8_t *at)
 {
@@ -251,44 +266,57 @@ static int linktype_take(struct wm_capture *capture, uint32_t linktype)
  * whole, and `*at` stays; WM_CAPTURE_FULL, their usual answer, means: go on. */
 #define GO_ON WM_CAPTURE_FULL
 
-static enum wm_capture_state pcap_header(struct wm_capture *capture, const uint8_t *data, size_t bytes, size_t *at)
+static const struct pcap_kind *pcap_kind_of(uint32_t magic)
+{
+	for (size_t i = 0; i < sizeof(pcap_kinds) / sizeof(pcap_kinds[0]); i++)
+		if (pcap_kinds[i].magic == magic)
+			return &pcap_kinds[i];
+	return NULL;
+}
+
+static enum wm_capture_state pcap_header(struct wm_capture *capture, const struct pcap_kind *kind, const uint8_t *data,
+					 size_t bytes, size_t *at)
 {
 	struct wm_capture_interface *interface = &capture->interfaces[0];
-	uint32_t magic;
-	uint16_t major;
+	uint16_t major, minor;
 
-	if (bytes < PCAP_HEADER)
+	if (bytes < kind->header)
 		return WM_CAPTURE_WANTS_MORE;
-	memcpy(&magic, data, sizeof(magic));
-	capture->swapped = magic != PCAP_MICROSECONDS && magic != PCAP_NANOSECONDS;
-	magic = file_u32(capture, data);
 	major = file_u16(capture, data + 4);
-	if (major != 2)
-		return fail(capture, WM_CAPTURE_VERSION, (uint32_t)major << 16 | file_u16(capture, data + 6));
+	minor = file_u16(capture, data + 6);
+	if (major != 2 && !(major == PCAP_DG_UX && !minor))
+		return fail(capture, WM_CAPTURE_VERSION, (uint32_t)major << 16 | minor);
+	if (major == PCAP_DG_UX || minor < 3)
+		capture->lengths_swapped = WM_CAPTURE_LENGTHS_SWAPPED;
+	else if (minor == 3)
+		capture->lengths_swapped = WM_CAPTURE_LENGTHS_EITHER;
+	capture->record_header = kind->record_header;
 	interface->linktype = file_u32(capture, data + 20) & PCAP_LINKTYPE_MASK;
-	interface->resolution = magic == PCAP_NANOSECONDS ? RESOLUTION_NANO : RESOLUTION_MICRO;
+	interface->resolution = kind->resolution;
 	if (!linktype_take(capture, interface->linktype))
 		return fail(capture, WM_CAPTURE_LINKTYPE, interface->linktype);
 	capture->is_pcap = 1;
-	*at = PCAP_HEADER;
+	*at = kind->header;
 	return GO_ON;
 }
 
 static enum wm_capture_state file_header(struct wm_capture *capture, const uint8_t *data, size_t bytes, size_t *at)
 {
+	const struct pcap_kind *kind;
 	uint32_t magic;
 
 	if (bytes < sizeof(magic))
 		return WM_CAPTURE_WANTS_MORE;
-	magic = be32(data);
-	if (magic == NG_SECTION) {
+	if (be32(data) == NG_SECTION) {
 		capture->is_pcapng = 1;
 		return GO_ON;
 	}
-	if (magic == PCAP_MICROSECONDS || magic == PCAP_NANOSECONDS || __builtin_bswap32(magic) == PCAP_MICROSECONDS ||
-	    __builtin_bswap32(magic) == PCAP_NANOSECONDS)
-		return pcap_header(capture, data, bytes, at);
-	return fail(capture, WM_CAPTURE_UNKNOWN, magic);
+	memcpy(&magic, data, sizeof(magic));
+	kind = pcap_kind_of(magic);
+	capture->swapped = !kind;
+	if (!kind)
+		kind = pcap_kind_of(__builtin_bswap32(magic));
+	return kind ? pcap_header(capture, kind, data, bytes, at) : fail(capture, WM_CAPTURE_UNKNOWN, be32(data));
 }
 
 static enum wm_capture_state pcap_records(struct wm_capture *capture, const uint8_t *data, size_t bytes, size_t *at,
@@ -296,20 +324,28 @@ static enum wm_capture_state pcap_records(struct wm_capture *capture, const uint
 {
 	const uint32_t linktype = capture->interfaces[0].linktype;
 	const uint64_t tick_ns = capture->interfaces[0].resolution == RESOLUTION_NANO ? 1 : 1000;
+	const size_t header = capture->record_header;
 
-	while (bytes - *at >= PCAP_RECORD_HEADER) {
+	while (bytes - *at >= header) {
 		const uint8_t *record = data + *at;
-		uint32_t captured = file_u32(capture, record + 8);
+		uint32_t captured = file_u32(capture, record + 8), wire = file_u32(capture, record + 12);
 
+		if (capture->lengths_swapped == WM_CAPTURE_LENGTHS_SWAPPED ||
+		    (capture->lengths_swapped == WM_CAPTURE_LENGTHS_EITHER && captured > wire)) {
+			uint32_t other = captured;
+
+			captured = wire;
+			wire = other;
+		}
 		if (captured > WM_CAPTURE_FRAME_MAX)
 			return fail(capture, WM_CAPTURE_LENGTH, captured);
-		if (bytes - *at - PCAP_RECORD_HEADER < captured)
+		if (bytes - *at - header < captured)
 			break;
 		if (records->count == records->capacity)
 			return WM_CAPTURE_FULL;
-		record_add(records, data, *at + PCAP_RECORD_HEADER, linktype, captured, file_u32(capture, record + 12),
+		record_add(records, data, *at + header, linktype, captured, wire,
 			   file_u32(capture, record) * 1000000000ULL + file_u32(capture, record + 4) * tick_ns);
-		*at += PCAP_RECORD_HEADER + captured;
+		*at += header + captured;
 	}
 	return WM_CAPTURE_WANTS_MORE;
 }
@@ -336,7 +372,7 @@ static enum wm_capture_state ng_section(struct wm_capture *capture, const uint8_
 		return WM_CAPTURE_WANTS_MORE;
 	memcpy(&magic, block + 8, sizeof(magic));
 	if (magic != NG_BYTE_ORDER_MAGIC && magic != __builtin_bswap32(NG_BYTE_ORDER_MAGIC))
-		return fail(capture, WM_CAPTURE_LENGTH, be32(block + 8));
+		return fail(capture, WM_CAPTURE_BYTE_ORDER, be32(block + 8));
 	capture->swapped = magic != NG_BYTE_ORDER_MAGIC;
 	length = file_u32(capture, block + 4);
 	major = file_u16(capture, block + 12);

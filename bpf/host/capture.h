@@ -1,5 +1,5 @@
-/* A reader of capture files that takes bytes as they come: pcap in both byte orders, micro- and nanoseconds, and
- * pcapng.
+/* A reader of capture files that takes bytes as they come: pcap in both byte orders, micro- and nanoseconds, with its
+ * variants that are told by their magic number, and pcapng.
  *
  * It allocates nothing and holds no bytes: the caller keeps those that it has not taken yet, at most
  * WM_CAPTURE_KEEP_BYTES, and gives them again with more behind them.
@@ -39,6 +39,14 @@ enum wm_capture_state {
 	WM_CAPTURE_LENGTH,     /* a record's lengths contradict each other or the format; detail: the length */
 	WM_CAPTURE_INTERFACE,  /* a frame of an interface that was not described; detail: its number */
 	WM_CAPTURE_INTERFACES, /* more interfaces than WM_CAPTURE_INTERFACES_MAX */
+	WM_CAPTURE_BYTE_ORDER, /* a pcapng section in neither byte order; detail: what stands there, big-endian */
+};
+
+/* In which order a pcap record has the bytes that are there and the bytes on the wire. */
+enum wm_capture_lengths {
+	WM_CAPTURE_LENGTHS_USUAL,
+	WM_CAPTURE_LENGTHS_SWAPPED,
+	WM_CAPTURE_LENGTHS_EITHER, /* version 2.3: the smaller one is that of the bytes there */
 };
 
 struct wm_capture_interface {
@@ -58,8 +66,10 @@ struct wm_capture {
 	uint32_t linktypes_seen; /* of frames, one bit each: see wm_capture_linktype_bit() */
 	uint8_t is_pcap;
 	uint8_t is_pcapng;
-	uint8_t swapped; /* the file's byte order is not this machine's */
-	uint8_t pad[5];
+	uint8_t swapped;	 /* the file's byte order is not this machine's */
+	uint8_t record_header;	 /* bytes of one of pcap */
+	uint8_t lengths_swapped; /* enum wm_capture_lengths */
+	uint8_t pad[3];
 	struct wm_capture_interface interfaces[WM_CAPTURE_INTERFACES_MAX];
 };
 

@@ -66,6 +66,38 @@ _OTHER_LINKTYPES = {
 }
 
 
+#: What other files begin with, and what they are. ERF, EtherPeek before version 9 and others begin with nothing of
+#: their own.
+_OTHER_FILES = {
+    b"snoo": "a snoop capture (RFC 1761)",
+    b"btsn": "a btsnoop capture of Bluetooth",
+    b"RTSS": "a Network Monitor 1 capture",
+    b"GMBU": "a Network Monitor 2 capture",
+    b"TRSN": "a Sniffer (DOS) capture",
+    b"XCP\0": "a NetXRay or Sniffer for Windows capture",
+    b"\x7fver": "an EtherPeek or OmniPeek capture",
+    b"iptr": "an AIX iptrace capture",
+    b"\x05VNF": "a Visual Networks capture",
+    b"\0\0\x02\0": "a K12 capture",
+    b"\xa1\xb2\x34\xcd": "a capture of a pcap variant (Mesquita's) that libpcap does not read either",
+    b"\xcd\x34\xb2\xa1": "a capture of a pcap variant (Mesquita's) that libpcap does not read either",
+    b"\xa1\x2b\x3c\x4d": "a capture of a pcap variant (Navtel's) that libpcap does not read either",
+    b"\x4d\x3c\x2b\xa1": "a capture of a pcap variant (Navtel's) that libpcap does not read either",
+    b"\xa1\xb2\xc3\xcb": "a saved BPF filter",
+    b"\xcb\xc3\xb2\xa1": "a saved BPF filter",
+}
+#: Those that hold a capture, perhaps.
+_PACKINGS = {
+    b"PK\x03\x04": "a zip archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a rar archive",
+    b"\x1f\x9d": "compressed with compress (.Z)",
+    b"\x02\x21\x4c\x18": "compressed in lz4's old format",
+    b"LZIP": "compressed with lzip",
+}
+_BOTH_FORMATS = "give a pcap or pcapng file"
+
+
 class Frames(NamedTuple):
     """Frames that lie in `data`; arrays of shape (n,) as HostEngine.count takes them. Valid until the next are read."""
 
@@ -216,9 +248,14 @@ class CaptureFile:
         counted = "what came before is counted"
         match state:
             case lib.WM_CAPTURE_UNKNOWN:
+                raise InputError(f"{self.name} {_what_else(detail.to_bytes(4))}")
+            case lib.WM_CAPTURE_BYTE_ORDER if not self.offset:
                 raise InputError(
-                    f"{self.name} is no capture file: it begins with 0x{detail:08x}. Give a pcap or pcapng file"
+                    f"{self.name} begins as pcapng does, but its byte-order magic is 0x{detail:08x}, which is neither "
+                    "byte order: it is damaged"
                 )
+            case lib.WM_CAPTURE_BYTE_ORDER:
+                return f"damaged at byte {self.offset}: a section of byte order 0x{detail:08x}; {counted}"
             case lib.WM_CAPTURE_VERSION:
                 raise InputError(
                     f"{self.name} has version {detail >> 16}.{detail & 0xFFFF} of its format, which is not read; "
@@ -250,6 +287,22 @@ class CaptureFile:
             end = self.offset + len(rest)
             return f"ends in the middle of a record, at byte {end}; what came before is counted"
         return None
+
+
+def _what_else(head: bytes) -> str:
+    """What a file is that begins with these four bytes and is no capture that is read, and what to do about it."""
+    begins = f"it begins with 0x{head.hex()}"
+    for start, what in _OTHER_FILES.items():
+        if head.startswith(start):
+            return f"is {what}, which is not read: convert it, for example with `editcap -F pcap IN OUT` ({begins})"
+    for start, what in _PACKINGS.items():
+        if head.startswith(start):
+            return f"is {what}: unpack it first ({begins})"
+    if head.startswith((b"\n\r\n", b"\r\n\r\r", b"\n\n\n\n")):
+        return f"looks like pcapng whose line ends a transfer as text has changed: transfer it as binary ({begins})"
+    if head.isascii() and (head.decode().isprintable() or head.isspace()):
+        return f"is no capture file but text ({begins}): {_BOTH_FORMATS}; `tcpdump -w -` writes one into a pipe"
+    return f"is no capture file: {begins}; {_BOTH_FORMATS}"
 
 
 def linktype_name(number: int) -> str:

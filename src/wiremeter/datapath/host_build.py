@@ -82,7 +82,7 @@ ffi.cdef(
     };
     enum wm_capture_state {
         WM_CAPTURE_WANTS_MORE, WM_CAPTURE_FULL, WM_CAPTURE_UNKNOWN, WM_CAPTURE_VERSION, WM_CAPTURE_LINKTYPE,
-        WM_CAPTURE_LENGTH, WM_CAPTURE_INTERFACE, WM_CAPTURE_INTERFACES
+        WM_CAPTURE_LENGTH, WM_CAPTURE_INTERFACE, WM_CAPTURE_INTERFACES, WM_CAPTURE_BYTE_ORDER
     };
     size_t wm_capture_read(struct wm_capture *capture, const uint8_t *data, size_t bytes,
                            struct wm_capture_records *records, enum wm_capture_state *state);

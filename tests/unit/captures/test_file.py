@@ -68,6 +68,46 @@ def test_pcap_in_both_byte_orders_and_resolutions(read_bytes: Reader, order: str
     assert (found.problem, found.linktypes) == (None, (1,))
 
 
+def test_the_modified_pcap_has_more_before_each_frame(read_bytes: Reader) -> None:
+    for order in "<>":
+        content = struct.pack(f"{order}IHHiIII", 0xA1B2CD34, 2, 4, 0, 0, 262144, 1)
+        for r in RECORDS:
+            seconds, us = r.time_ns // SECOND, r.time_ns % SECOND // 1000
+            content += struct.pack(f"{order}IIIIIHBx", seconds, us, len(r.data), r.wire_bytes, 3, 0x0800, 4) + r.data
+        found = read_bytes(content)
+        assert found.frames == [(FRAME, r.wire_bytes, r.time_ns // 1000 * 1000, LINK_ETHERNET) for r in RECORDS]
+        assert (
+            read_bytes(content[: 24 + 20]).problem
+            == "ends in the middle of a record, at byte 44; what came before is counted"
+        )
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("magic", "nanoseconds"), [(0x1C0001AC, True), (0x1C0001AB, False)])
+def test_the_pcap_of_ixia_has_a_longer_header(read_bytes: Reader, order: str, magic: int, nanoseconds: bool) -> None:
+    usual = pcap(RECORDS, order=order, nanoseconds=nanoseconds)
+    lcap = struct.pack(f"{order}I", magic) + usual[4:24] + struct.pack(f"{order}I", len(usual) - 24) + usual[24:]
+    assert read_bytes(lcap) == read_bytes(usual)
+
+
+@pytest.mark.parametrize(("major", "minor"), [(2, 0), (2, 2), (543, 0)])
+def test_old_versions_have_the_lengths_the_other_way_round(read_bytes: Reader, major: int, minor: int) -> None:
+    usual = pcap(RECORDS)
+    old = usual[:4] + struct.pack("<HH", major, minor) + usual[8:24]
+    for n in range(len(RECORDS)):
+        record = usual[24 + n * (16 + len(FRAME)) :][: 16 + len(FRAME)]
+        old += record[:8] + record[12:16] + record[8:12] + record[16:]
+    assert read_bytes(old) == read_bytes(usual)
+
+
+def test_version_2_3_has_them_in_either_order(read_bytes: Reader) -> None:
+    usual = pcap(RECORDS)
+    old = bytearray(usual[:4] + struct.pack("<HH", 2, 3) + usual[8:])
+    at = 24 + 16 + len(FRAME)
+    old[at + 8 : at + 16] = old[at + 12 : at + 16] + old[at + 8 : at + 12]
+    assert read_bytes(bytes(old)) == read_bytes(usual)
+
+
 def test_a_pcap_without_frames_has_its_link_type(read_bytes: Reader) -> None:
     assert read_bytes(pcap([])) == Read([], None, (1,))
 
@@ -314,8 +354,13 @@ NG_SECOND = len(Pcapng().interface().packet(FRAME).bytes)
         (corrupt(NG, len(NG) - 4, 100), 1, "cannot be"),
         (corrupt(NG, NG_SECOND + 8, 1), 1, "a frame of interface 1, which has no description"),
         (corrupt(NG, NG_SECOND + 20, 10_000), 1, "a length of 10000 cannot be"),
-        (NG + Pcapng().bytes[:8] + bytes(20), 2, "cannot be"),
+        (NG + Pcapng().bytes[:8] + bytes(20), 2, "a section of byte order 0x00000000"),
         (corrupt(NG + Pcapng().block(99, b"").bytes[28:], len(NG) + 8, 3), 2, "cannot be"),
+        (
+            corrupt(NG + Pcapng().bytes, len(NG) + 8, 0x1A2B),
+            2,
+            f"at byte {len(NG)}: a section of byte order 0x2b1a0000",
+        ),
     ],
 )
 def test_damage_ends_a_file_and_what_came_before_counts(
@@ -336,7 +381,21 @@ def test_more_interfaces_than_are_kept(read_bytes: Reader) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello, this is no capture", "is no capture file: it begins with 0x68656c6c. Give a pcap or pcapng file"),
+        (b"\x01\x02\x03\x04\x05", "is no capture file: it begins with 0x01020304; give a pcap or pcapng file"),
+        (b"hello, this is no capture", "is no capture file but text .*; `tcpdump -w -` writes one into a pipe"),
+        (b"snoop\0\0\0" + bytes(20), "is a snoop capture .RFC 1761., which is not read: convert it"),
+        (b"\x7fver" + bytes(20), "is an EtherPeek or OmniPeek capture"),
+        (b"RTSS" + bytes(20), "is a Network Monitor 1 capture"),
+        (b"GMBU" + bytes(20), "is a Network Monitor 2 capture"),
+        (b"iptrace 2.0", "is an AIX iptrace capture"),
+        (b"TRSNIFF data", "is a Sniffer"),
+        (b"PK\x03\x04" + bytes(20), "is a zip archive: unpack it first"),
+        (b"\x1f\x9d\x90" + bytes(20), "is compressed with compress"),
+        (struct.pack("<I", 0xA1B234CD) + bytes(20), "a pcap variant .Mesquita's. that libpcap does not read either"),
+        (struct.pack(">I", 0xA12B3C4D) + bytes(20), "a pcap variant .Navtel's."),
+        (Pcapng().bytes.replace(b"\r\n", b"\n"), "pcapng whose line ends a transfer as text has changed"),
+        (Pcapng().bytes.replace(b"\n", b"\r\n"), "pcapng whose line ends a transfer as text has changed"),
+        (corrupt(Pcapng().bytes, 8, 0x3C4D1A2B), "its byte-order magic is 0x2b1a4d3c, which is neither byte order"),
         (bytes.fromhex("28b52ffd") + bytes(20), "the compressed data end early, before any frame"),
         (gzip.compress(b"")[:-3], "the compressed data end early, before any frame"),
         (gzip.compress(pcap([]))[:12] + bytes(30), "the compressed data are damaged .*, before any frame"),
