@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from wiremeter import Monitor
+
 from . import devices, senders
 from .measure import Attach, metering, metering_ends
 from .scenarios import broadcast_of, tcp_frame
@@ -47,6 +49,18 @@ def test_what_bypasses_the_qdisc_is_not_seen_at_egress_and_reported_as_the_gap(a
     ours["eth0", "tx"].assert_is(plain)
     assert ours["eth0", "tx"].remainders == {"bypassed_stack": 5000}
     theirs["eth0", "rx"].assert_is(plain.plus(hidden))
+
+
+def test_the_first_batch_has_the_devices_counters_too() -> None:
+    with devices.pair() as (client, server), senders.sinks(server):
+        devices.settle(client, server)
+        with client.host.entered(), Monitor("eth0", interval=0.5) as monitor:
+            senders.udp_packets(client, server.ipv4, 500)
+            batch = next(iter(monitor))
+    of_tx = next(audit for audit in batch.audit if audit.direction == "tx")
+    assert of_tx.kernel
+    assert of_tx.kernel.packets == of_tx.seen.packets == 500
+    assert not any(of_tx.remainders.values())
 
 
 @pytest.mark.parametrize("group", ["broadcast", "224.0.0.1", "ff02::1"])

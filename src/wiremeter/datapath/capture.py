@@ -13,7 +13,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 import numpy as np
@@ -208,12 +208,16 @@ class CaptureEngine:
                 return True
         return False
 
-    def flip(self) -> Drain:
+    def flip(self, turned: Callable[[], None] | None = None) -> Drain:
         """All that came before now, each frame by its time; what comes later belongs to the next flip.
+
+        turned: called now.
 
         Frames that the kernel still holds back in a block that is not full are waited for, some 20 ms.
         """
         started, until_ns = time.monotonic(), time.time_ns()
+        if turned:
+            turned()
         early: list[Drain] = []
         dropped: dict[int, int] = {}
         for attachment in self._attachments.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,5 +107,6 @@ class LiveEngine(Protocol):
     def holds(self, attachment: Any) -> bool:
         """Whether counts of `attachment` may still come."""
 
-    def flip(self) -> Drain:
-        """All that was counted since the last flip."""
+    def flip(self, turned: Callable[[], None] | None = None) -> Drain:
+        """All that was counted since the last flip. turned: called at the moment from which on packets belong to the
+        next one, before anything that takes time."""

@@ -6,7 +6,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -305,13 +305,18 @@ class KernelEngine:
         attachment.detach()
         self._closing[attachment.id] = 2
 
-    def flip(self) -> Drain:
-        """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it."""
+    def flip(self, turned: Callable[[], None] | None = None) -> Drain:
+        """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it.
+
+        turned: called as soon as they write the other half.
+        """
         started = time.monotonic()
         epoch = int(self._epoch[0]) & 1
         for region in self._regions[epoch ^ 1]:
             region.spread(spread_for(self._recent_lines, self.plan.lines))
         self._epoch[0] = epoch ^ 1
+        if turned:
+            turned()
         self._grace.wait()
         read_from = time.monotonic()
         drain = self._read(epoch)

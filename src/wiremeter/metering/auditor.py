@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from wiremeter.datapath.interval import Interval
+from wiremeter.errors import KernelError
 from wiremeter.flows.batch import Attachment, Audit, Drop, KernelCounters, Tally
-from wiremeter.linux.netlink import RouteSocket
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
 from wiremeter.metering.conventions import NO_GAIN, QdiscGain, convention_of, drops_of, explain_difference
 from wiremeter.metering.tracker import Metered
 
-#: From a reading to the flip that follows it; what crosses a device meanwhile is counted on one side only.
-FLIP_SECONDS = 0.0005
+
+class Counters(Protocol):
+    """What RouteSocket is to an auditor."""
+
+    def counters(self) -> Mapping[int, LinkCounters]: ...
+
+    def qdiscs(self) -> Mapping[int, Qdisc]: ...
+
+
+#: What crosses a device between our turn and the reading of its counters comes in bursts: so many times the mean.
+BURST = 2
 
 
 class Reading(NamedTuple):
-    """Device counters and qdiscs by ifindex, and when they were read."""
+    """Device counters, read between two times, and qdiscs, by ifindex, while these attachments (by id) counted."""
 
-    monotonic: float
+    began: float
+    ended: float
     counters: Mapping[int, LinkCounters]
     qdiscs: Mapping[int, Qdisc]
+    attached: frozenset[int]
 
 
 class Auditor:
     """Reads device counters and qdiscs once an interval and compares their gains with what the programs counted."""
 
-    def __init__(self) -> None:
-        self._resources = ExitStack()
-        self._route = self._resources.enter_context(RouteSocket())
-        self._before = self._now = Reading(time.monotonic(), {}, {})
-        self._skew_seconds = 0.0
-        self._known_since: dict[int, bool] = {}
-        self._unexplained: defaultdict[int, int] = defaultdict(int)
-
-    def __enter__(self) -> Self:
-        self.read()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._resources.close()
+    def __init__(self, source: Counters, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._clock = clock
+        self._before = self._now = Reading(0.0, 0.0, {}, {}, frozenset())
+        self._unexplained: dict[int, int] = {}  # all intervals together, by attachment id
 
     def audits(
         self,
@@ -72,12 +73,25 @@ class Auditor:
                 capture_dropped=dropped,
             )
 
-    def read(self) -> None:
-        """Reads the device counters. Best right before the flip that ends the interval: they move on meanwhile."""
-        started = time.monotonic()
-        self._before = self._now
-        self._now = Reading(started, self._route.counters(), self._route.qdiscs())
-        self._skew_seconds = time.monotonic() - started + FLIP_SECONDS
+    def read(self, attached: Iterable[int]) -> None:
+        """Reads the device counters. attached: ids of the attachments that count now.
+
+        To be called as the flip turns the tables, not before: what a device counts between that and the reading, our
+        next interval counts. The other way round the first reading lacks packets that we have counted before it, and
+        the devices' counters are ahead by so many ever after, as if these had bypassed the stack.
+        """
+        began = ended = self._clock()
+        counters: Mapping[int, LinkCounters] = {}
+        qdiscs: Mapping[int, Qdisc] = {}
+        try:
+            counters = self._source.counters()
+            ended = self._clock()
+            qdiscs = self._source.qdiscs()
+        except KernelError as error:
+            if error.errno != errno.EINTR:  # devices come and go faster than they can be read: nothing to compare with
+                raise
+        self._before, self._now = self._now, Reading(began, ended, counters, qdiscs, frozenset(attached))
+        self._unexplained = {id: self._unexplained.get(id, 0) for id in self._now.attached}
 
     def _compare(
         self,
@@ -88,8 +102,7 @@ class Auditor:
     ) -> tuple[KernelCounters | None, Mapping[str, int], tuple[Drop, ...]]:
         """None for a device that came or went in this interval: its counters do not span it."""
         before, after = self._before.counters.get(attachment.ifindex), self._now.counters.get(attachment.ifindex)
-        was_here = self._known_since.get(attachment.id, False)
-        self._known_since[attachment.id] = True
+        was_here = attachment.id in self._before.attached and attachment.id in self._now.attached
         if before is None or after is None or metered is None or not was_here:
             return None, {}, ()
         qdisc = QdiscGain.between(self._before.qdiscs.get(attachment.ifindex), self._now.qdiscs.get(attachment.ifindex))
@@ -104,8 +117,13 @@ class Auditor:
             convention_of(metered.device, attachment.direction, attachment.mode),
             qdisc=qdisc,
             capture_dropped=capture_dropped,
-            uncertain=min(1.0, self._skew_seconds / (self._now.monotonic - self._before.monotonic)),
+            uncertain=self._uncertain(),
             unexplained_before=self._unexplained[attachment.id],
         )
         self._unexplained[attachment.id] += remainders.get("unexplained", 0)
         return kernel, remainders, drops
+
+    def _uncertain(self) -> float:
+        """The share of the interval whose packets may be on the wrong side of one of its two ends."""
+        gap = max(reading.ended - reading.began for reading in (self._before, self._now))
+        return min(1.0, BURST * gap / (self._now.began - self._before.began))

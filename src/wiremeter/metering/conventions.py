@@ -103,8 +103,8 @@ def explain_difference(
     qdisc: what the egress qdisc gained, for tx. other_xdp: another XDP program sees rx packets before us.
     capture_dropped: buffers that the capture lost between the device and us.
     uncertain: the share of the interval by which the two readings may lie apart in time, 0 when traffic stood still.
-    unexplained_before: the sum of `unexplained` of all intervals before. A difference that comes and goes (a packet
-    on its way, readings a little apart) cancels there; one that stays adds up until it has a name.
+    unexplained_before: the sum of `unexplained` of all intervals before. What comes and goes (a packet on its way,
+    readings a little apart) cancels there; what stays gets a name.
 
     Returns the counters, and packets by cause, with the sign of `device − ours`, so that they add up to it:
     - qdisc_drops (tx, ≤ 0): we saw them, the qdisc dropped them before the device
@@ -112,9 +112,15 @@ def explain_difference(
     - queued (tx): we saw them, they wait in the qdisc; positive where ones that waited before have gone
     - capture_dropped (≥ 0; only where it lost any): they came past and the capture had no room for them
     - bypassed_stack (≥ 0): the device counted them and they never came past us: at tx AF_XDP, PACKET_QDISC_BYPASS,
-      XDP redirect; at rx what another XDP program took
-    - unexplained: what is left; on a busy device also packets between the two readings, in either sign
-    `ours` is seen.packets or seen.skbs by the convention's unit; for mixed units the nearest number between them.
+      XDP redirect; at rx what another XDP program took. Told once the difference has stood for two readings
+    - unexplained: what is left; on a busy device also packets between the two readings, in either sign, and later the
+      same with the other sign
+    `ours` is seen.packets or seen.skbs by the convention's unit; for mixed units the number between them that leaves
+    least unexplained, all intervals together.
+
+    For mixed units the distance is taken of what was open before and what is new together. Taken of each interval
+    alone, packets that were late by one would count as missing in the first, and in the second vanish between the
+    bounds: the missing ones would add up for ever.
 
     >>> wire, tbf = Convention("packets", 0, ""), QdiscGain("tbf", 1993)
     >>> explain_difference("tx", Tally(2000, 0, 2000), LinkCounters(tx_packets=7), wire, qdisc=tbf)[1]
@@ -131,13 +137,12 @@ def explain_difference(
         remainders["capture_dropped"] = capture_dropped
     known = sum(remainders.values())
     low, high = _bounds(convention.unit, seen, any_lost=known != 0)
-    rest = _distance(counters.packets - known, low, high)
+    left = _distance(counters.packets - known + unexplained_before, low, high)
     bypassed = 0
     if direction == "tx" or other_xdp:
         allowance = math.ceil(max(counters.packets, high or 0) * uncertain)
-        # Also what earlier intervals left unexplained, once it can be no matter of timing any more.
-        bypassed = max(0, unexplained_before + rest - allowance)
-    return counters, remainders | {"bypassed_stack": bypassed, "unexplained": rest - bypassed}
+        bypassed = max(0, min(unexplained_before, left) - allowance)
+    return counters, remainders | {"bypassed_stack": bypassed, "unexplained": left - bypassed - unexplained_before}
 
 
 def expected_bytes(seen: Tally, convention: Convention) -> int | None:

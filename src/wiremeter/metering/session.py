@@ -21,7 +21,7 @@ from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.host import HostFacts, read_host
-from wiremeter.linux.netlink import LinkWatch
+from wiremeter.linux.netlink import LinkWatch, RouteSocket
 from wiremeter.metering.attach_policy import RequestedMode, capture_problems, host_problems
 from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.beat import LOOK_SECONDS, Beat
@@ -96,8 +96,9 @@ class Session:
         self._let_go: list[Metered] = []
         self._ended = False
         self._payloads_wait = False
+        self._end_ns = 0
+        self._start()
         self._beat = Beat(options.interval)
-        self._begin(time.time_ns())
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
@@ -165,8 +166,20 @@ class Session:
 
     # -- an interval
 
-    def _begin(self, start_ns: int) -> None:
-        self._start_ns = start_ns
+    def _start(self) -> None:
+        """The first interval begins with a flip, as all do: so the device counters compare from the first batch on."""
+        with self._early.paused():
+            self._early.take()
+            self._engine.flip(self._turned)
+        self._begin()
+
+    def _turned(self) -> None:
+        """The interval ends, and the next begins: right now, in the middle of a flip."""
+        self._end_ns = time.time_ns()
+        self._auditor.read(metered.attachment.id for metered in self._tracker.metered)
+
+    def _begin(self) -> None:
+        self._start_ns = self._end_ns
         self._interval = Interval()
         self._positions: dict[int, int] = {}  # attachment id → place in the batch
         self._in_batch: list[Attachment] = []
@@ -190,10 +203,8 @@ class Session:
 
     def _close_interval(self) -> FlowBatch:
         is_last = self._ended  # stop() may be called from now on: then one more batch follows
-        self._auditor.read()
-        end_ns = time.time_ns()
         with self._early.paused():
-            self._add([*self._early.take(), self._engine.flip()])
+            self._add([*self._early.take(), self._engine.flip(self._turned)])
         self._beat.last_look(is_last=is_last)
         while self._beat.names_have_time() and self._read_payloads():
             pass
@@ -205,7 +216,7 @@ class Session:
         metered = {m.attachment.id: m for m in self._tracker.metered}
         batch = FlowBatch(
             start_ns=self._start_ns,
-            end_ns=end_ns,
+            end_ns=self._end_ns,
             attachments=attachments,
             flows=flows,
             counters=interval.counters(),
@@ -214,7 +225,7 @@ class Session:
             health=self._health(interval, drain_seconds),
         )
         batch = self._names.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=is_last)
-        self._begin(end_ns)
+        self._begin()
         self._beat.next()
         return batch
 
@@ -254,7 +265,7 @@ def opened(options: Options) -> Iterator[Session]:
         names.know_own(own_addresses())
         engine: LiveEngine = enter(_engine_for(options, host))
         watch = enter(LinkWatch())
-        auditor = enter(Auditor())
+        auditor = Auditor(enter(RouteSocket()))
         tracker = Tracker(engine, host, options.patterns, options.attach)
         tracker.start()
         early = enter(EarlyFlips(engine, urgent=options.urgent))

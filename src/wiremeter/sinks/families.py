@@ -54,7 +54,7 @@ OF_DEVICES = (
     Family(
         "network_kernel_difference_packets",
         "gauge",
-        "The device's counter less ours since the start and less what was dropped, in packets by cause.",
+        "Packets that the device counted less those that we counted and it did not drop, since the start, by cause.",
         (*_DEVICE, "cause"),
     ),
     Family(
