@@ -30,6 +30,16 @@ class _Datagram:
     first_ns: int = 0
     length: int | None = None
     parts: dict[int, bytes] = field(default_factory=dict)
+    data: bytearray = field(
+        default_factory=bytearray
+    )  # the parts from the beginning on, up to the first that is missing
+
+    def take(self, offset: int, part: bytes) -> None:
+        """Keep a part, unless there is one for its place."""
+        self.parts.setdefault(offset, part)
+        while following := self.parts.get(at := len(self.data)):
+            self.data += following
+            self.parts[at] = b""  # a place that is taken, and bytes that are kept once
 
 
 class Fragments:
@@ -52,12 +62,12 @@ class Fragments:
         else:
             # Offsets are from the UDP header on, which a payload does not have.
             offset -= _UDP_HEADER
-        datagram.parts.setdefault(offset, payload.data if len(payload.data) == payload.length else b"")
+        datagram.take(offset, payload.data if len(payload.data) == payload.length else b"")
         if not payload.tcp_flags & MORE_FRAGMENTS:
             datagram.length = offset + payload.length
-        data = _joined(datagram)
-        if datagram.first and len(data) == datagram.length:
+        if datagram.first and len(datagram.data) == datagram.length:
             del self._waiting[key]
+            data = bytes(datagram.data)
             yield datagram.first._replace(time_ns=payload.time_ns, length=len(data), tcp_flags=0, data=data)
         yield from self.expire(payload.time_ns)
 
@@ -69,14 +79,6 @@ class Fragments:
                 return
             del self._waiting[key]
             if datagram.first:
-                data = _joined(datagram) or datagram.first.data
+                data = bytes(datagram.data) or datagram.first.data
                 # At least one byte is missing, however long it was.
                 yield datagram.first._replace(length=max(datagram.length or 0, len(data) + 1), tcp_flags=0, data=data)
-
-
-def _joined(datagram: _Datagram) -> bytes:
-    """The parts from the beginning on, up to the first that is missing."""
-    data = b""
-    while part := datagram.parts.get(len(data)):
-        data += part
-    return data
