@@ -13,7 +13,11 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: help run test build lint format bench compare accuracy fuzz docs setup setup-test setup-compare clean
+# Tests that share nothing run in so many processes; one more than CPUs, since some of them wait.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
+PARALLEL := -n $(JOBS) --dist worksteal
+
+.PHONY: help run test check build lint format bench compare accuracy fuzz docs setup setup-test setup-compare clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,9 +26,13 @@ run: build  ## meter the devices of the default route: live table here, /metrics
 	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }
 	$(BIN)/wiremeter live --listen 127.0.0.1:10464
 
-test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, kernel, hosts (root for the last two)
+test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, captures, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz
+	$(BIN)/pytest -q tests/kernel tests/hosts
+
+check: build $(VENV)/.dev  ## the unit tests and doctests alone, without root
+	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks
 
 build: setup $(PROGRAMS)/wiremeter.bpf.o $(VENV)/.installed  ## compile the programs and the binding; leaves $(BIN)/wiremeter
 
