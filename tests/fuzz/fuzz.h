@@ -54,8 +54,9 @@ static void engine_begin(struct engine *engine, uint32_t spread_mask, int never_
 		.touched_offset = offsetof(struct region, touched),
 		.lines_offset = offsetof(struct region, lines),
 		.lines_mask = LINES - 1,
-		.seed = seed,
 	};
+	for (int i = 0; i < WM_HASH_KEYS; i++)
+		engine->shape.hash_keys[i] = seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
 	engine_open(engine, spread_mask);
 }
 
