@@ -28,8 +28,9 @@ from wiremeter.flows.columns import FLOW
 from wiremeter.libbpf.testrun import run_program
 from wiremeter.metering.monitor import Monitor
 from wiremeter.names.namer import Namer
-from wiremeter.names.payloads import LIMIT_DEFAULT, Payload
+from wiremeter.names.payloads import Payload
 from wiremeter.names.records import FlowKey
+from wiremeter.settings.words import PAYLOAD_BYTES_DEFAULT
 
 UNINTERESTING = "test run (warm), packets of no interest, ns that names add"
 SENT = "test run (warm), packets whose payload is sent, ns that names add"
@@ -106,7 +107,10 @@ def _measure_case(case: Case) -> Figure:
         "wm_has_ethernet": 1,
     }
     repeat = REPEAT if case.group == UNINTERESTING else REPEAT_SENT
-    with KernelEngine(plan, OBJECT) as without, KernelEngine(plan, OBJECT, payload_limit=LIMIT_DEFAULT) as names:
+    with (
+        KernelEngine(plan, OBJECT) as without,
+        KernelEngine(plan, OBJECT, payload_limit=PAYLOAD_BYTES_DEFAULT) as names,
+    ):
 
         def run(engine: KernelEngine, program: int, count: int) -> float:
             while any(len(engine.take_payloads(ring)) for ring in engine.payload_rings):

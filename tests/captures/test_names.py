@@ -17,7 +17,7 @@ TOLD = [name for name in COUNTED if any(expectation(name)[kind] for kind in KIND
 
 
 def names_of(name: str, *options: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(replay(name, "--no-redact", *options))
+    loaded: dict[str, Any] = json.loads(replay(name, "--no-redact-paths", *options))
     return loaded
 
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from wiremeter import __version__
 from wiremeter.agent.http import make_app
+from wiremeter.agent.meter import open_monitor
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Watch, attachment_fields
 from wiremeter.agent.wsgi_server import serve
@@ -42,24 +43,6 @@ class Meter(Protocol):
     ) -> None: ...
 
     def __aiter__(self) -> AsyncIterator[FlowBatch]: ...
-
-
-def open_monitor(settings: Settings) -> Meter:
-    """The live meter that the settings ask for. Raises what wiremeter.Monitor raises."""
-    from wiremeter.agent.naming import name_options
-    from wiremeter.metering.monitor import Monitor
-
-    return Monitor(
-        *settings.interfaces,
-        interval=settings.interval,
-        attach=settings.attach,
-        flow_table=settings.flow_table,
-        program=settings.program,
-        bpf_stats=settings.bpf_stats,
-        max_devices=settings.max_devices,
-        names=name_options(settings),
-        urgent=True,
-    )
 
 
 async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open_monitor) -> None:

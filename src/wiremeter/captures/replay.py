@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachme
 from wiremeter.datapath.naming import NameOptions, Naming
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
-
-EngineName = Literal["host", "kernel"]
+from wiremeter.settings.words import ENGINES, EngineName
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,8 @@ class CaptureReplay:
         """
         if interval is not None and not interval > 0:
             raise InputError(f"an interval of {interval} s: it must be above 0")
-        if engine not in ("host", "kernel"):
-            raise InputError(f"engine {engine!r}: it must be host or kernel")
+        if engine not in ENGINES:
+            raise InputError(f"engine {engine!r}: it must be {' or '.join(ENGINES)}")
         self.files = tuple(os.fspath(file) for file in files)
         self.problems: list[CaptureProblem] = []
         #: Names of the link types of the frames, as libpcap has them, by number.

@@ -9,23 +9,26 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from wiremeter.cli.flags import add_command
 from wiremeter.datapath.hooks import AttachedProgram, ProgramQuery, program_query
-from wiremeter.datapath.layout import CAPTURE_RING_BYTES, TablePlan, names_bytes, plan_tables
+from wiremeter.datapath.layout import CAPTURE_RING_BYTES, DEFAULT_ATTACHMENTS, TablePlan, names_bytes, plan_tables
 from wiremeter.errors import InputError
 from wiremeter.linux.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import KERNEL_FEATURES, HostFacts, read_host
 from wiremeter.metering.attach_policy import (
-    REQUESTED_MODES,
     AttachPlan,
-    RequestedMode,
     capture_instead,
     capture_problems,
     host_problems,
     plan_attach,
 )
 from wiremeter.metering.conventions import convention_of
+from wiremeter.settings.words import RequestedMode
+
+if TYPE_CHECKING:
+    from wiremeter.settings.catalogue import Doctor
 
 #: Offloads that decide what XDP sees and how device counters count.
 OFFLOADS = (
@@ -82,39 +85,30 @@ class Diagnosis:
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the subcommand and its flags."""
-    parser = subparsers.add_parser(
+    add_command(
+        subparsers,
         "doctor",
+        run,
         help="say what this host can do, what would be attached, and why",
-        description="Look at this host and its devices, attach nothing, and say whether metering will work, at which"
-        " hooks and why, what other choices would cost, and what memory the flow tables would take."
-        " Needs no privilege. Ends with 0 if metering will work, else with 1.",
-        allow_abbrev=False,
+        description="Look at this host and its devices, attach nothing, and say whether metering will work, at which\n"
+        "hooks and why, what other choices would cost, and what memory the flow tables would take. Takes the\n"
+        "agent's settings, from the same places. Needs no privilege. Ends with 0 if metering will work, else with 1.",
     )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "--interface",
-        dest="interfaces",
-        action="append",
-        metavar="NAME",
-        help="device, glob such as 'veth*', or auto: what carries the default routes (default). Repeatable",
-    )
-    parser.add_argument("--attach", choices=REQUESTED_MODES, default="auto", help="as for `wiremeter agent`")
-    parser.add_argument("--flow-table", type=int, metavar="LINES", help="lines in each CPU's flow table")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
 
 
-def run(args: argparse.Namespace, programs: ProgramQuery | None = None) -> int:
+def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
     """Prints the diagnosis; returns 0 if metering will work, else 1."""
     diagnosis = diagnose(
         read_host(),
         read_devices(),
         read_default_route(),
-        patterns=args.interfaces or [AUTO],
-        requested=args.attach,
-        lines=args.flow_table,
+        patterns=settings.interfaces,
+        requested=settings.attach,
+        lines=settings.flow_table,
+        max_devices=settings.max_devices,
         programs=programs or program_query(),
     )
-    if args.format == "json":
+    if settings.format == "json":
         json.dump(as_json(diagnosis), sys.stdout, indent=2)
         print()
     else:
@@ -130,14 +124,16 @@ def diagnose(
     patterns: Sequence[str] = (AUTO,),
     requested: RequestedMode = "auto",
     lines: int | None = None,
+    max_devices: int = DEFAULT_ATTACHMENTS // 2,
     programs: ProgramQuery | None = None,
 ) -> Diagnosis:
     """What the facts mean for metering the devices that `patterns` mean, attached as `requested`."""
     capturing = requested == "capture"
     problems = list(capture_problems(host) if capturing else host_problems(host))
     tables = None
+    cpus = 1 if capturing else host.cpu_numbers
     try:
-        tables = plan_tables(1 if capturing else host.cpu_numbers, lines, host.memory_limit_bytes or None)
+        tables = plan_tables(cpus, lines, host.memory_limit_bytes or None, 2 * max_devices)
     except InputError as error:
         problems.append(str(error))
     required: set[int] = set()

@@ -11,20 +11,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from wiremeter.cli.flags import add_command
+from wiremeter.settings.catalogue import INTERACTIVE_TOP, PLAIN_TOP
+
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
     from wiremeter.reports.selection import Selection
-
-#: Flows that the interactive view keeps ready to be scrolled through, and the other formats show.
-INTERACTIVE_TOP = 200
-PLAIN_TOP = 10
-
-_METERING = (
-    *("interfaces", "interval", "attach", "program", "flow_table", "max_devices", "bpf_stats", "listen"),
-    *("names", "payload_bytes"),
-)
-_SORTS = ("bytes", "packets", "source", "destination", "protocol", "domain")
-_VIEWS = ("flows", "domains", "applications", "dns")
+    from wiremeter.settings.catalogue import Live
 
 _EPILOG = """\
 In a terminal it is interactive: ? shows the keys, q quits. Without a terminal, or with --once, --count or --format,
@@ -62,151 +55,68 @@ class BatchSource(Protocol):
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand and its flags; those of metering leave no trace if not given, as in `agent`."""
-    parser = subparsers.add_parser(
+    """Adds the subcommand and its flags."""
+    add_command(
+        subparsers,
         "live",
+        run,
         help="show live what crosses the wire: devices, flows, names",
-        description="Show live what crosses the wire: device rates, top flows, protocols, domains and DNS, and what "
+        description="Show live what crosses the wire: device rates, top flows, protocols, domains and DNS, and what\n"
         "was not counted.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run)
-    shown = parser.add_argument_group("what is shown")
-    add = shown.add_argument
-    add("--filter", default="", metavar="EXPRESSION", help="only flows that match, such as 'tcp and port 443'")
-    add("--sort", choices=_SORTS, default="bytes", help="order of flows (default bytes)")
-    add(
-        "--top", type=_positive, metavar="N", help=f"flows to show (default {PLAIN_TOP}; interactive {INTERACTIVE_TOP})"
-    )
-    add("--conversations", action="store_true", help="a flow and its reverse in one line")
-    add("--bytes", action="store_true", help="byte/s instead of bit/s")
-    add("--services", action="store_true", help="services by name instead of port numbers")
-    add("--view", choices=_VIEWS, default="flows", help="what the interactive table begins with (default flows)")
-    add("--format", choices=("text", "json"), help="print this instead of the interactive view")
-    add("--once", action="store_true", help="print one interval and end")
-    add("--count", type=_positive, metavar="N", help="print N intervals and end")
-    add("--screenshot", metavar="FILE", help=argparse.SUPPRESS)  # an SVG of the view after --count intervals
-    add("--screenshot-size", type=_size, default=(120, 36), metavar="COLSxLINES", help=argparse.SUPPRESS)
-
-    metering = parser.add_argument_group("what is metered")
-    add = metering.add_argument
-    add(
-        "--interface",
-        dest="interfaces",
-        action="append",
-        metavar="NAME",
-        default=argparse.SUPPRESS,
-        help="device, glob such as 'veth*', or auto: what carries the default routes (default). Repeatable",
-    )
-    add("--interval", metavar="TIME", default=argparse.SUPPRESS, help="such as 1, 5s, 500ms (default 1s)")
-    add(
-        "--attach",
-        metavar="HOW",
-        default=argparse.SUPPRESS,
-        help="auto (default), xdp, xdp-generic, tcx or capture; `wiremeter doctor` explains",
-    )
-    add("--program", metavar="FILE", default=argparse.SUPPRESS, help="another compiled object than our own")
-    add(
-        "--flow-table",
-        metavar="LINES",
-        default=argparse.SUPPRESS,
-        help="lines in each CPU's flow table, a power of two (default: by memory)",
-    )
-    add(
-        "--names",
-        metavar="KINDS",
-        default=argparse.SUPPRESS,
-        help="read names from payloads: some of dns,tls,http,quic (default: all), ptr; or none",
-    )
-    add(
-        "--payload-bytes",
-        metavar="N",
-        default=argparse.SUPPRESS,
-        help="of one packet's payload that are looked at, at most (default 2048; 0: none)",
-    )
-    add("--max-devices", metavar="N", default=argparse.SUPPRESS, help="most devices at a time (default 32)")
-    add(
-        "--bpf-stats",
-        action=argparse.BooleanOptionalAction,
-        default=argparse.SUPPRESS,
-        help="have the kernel time the programs; costs some ns a packet (default: off)",
-    )
-    add(
-        "--listen",
-        metavar="HOST:PORT",
-        default=argparse.SUPPRESS,
-        help="also serve /metrics, /healthz and /readyz there (default: off)",
     )
 
 
-def run(args: argparse.Namespace, open_source: Callable[[argparse.Namespace], BatchSource] | None = None) -> int:
+def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None) -> int:
     """Runs the command; returns its exit status.
 
-    open_source: makes the source of batches, by default a Monitor.
+    open_source: makes the source of batches, by default what the settings ask for.
     Raises WiremeterError, InputError for a filter or a flag that is wrong.
     """
-    is_view = _is_interactive(args)
-    selection = _selection(args, INTERACTIVE_TOP if is_view or args.screenshot else PLAIN_TOP)
-    with (open_source or _open_monitor)(args) as source:
-        if args.screenshot:
-            return _screenshot(source, args, selection)
+    is_view = _is_interactive(settings)
+    selection = _selection(settings, INTERACTIVE_TOP if is_view or settings.screenshot else PLAIN_TOP)
+    with (open_source or _open_source)(settings) as source:
+        if settings.screenshot:
+            return _screenshot(source, settings.screenshot, settings, selection)
         if is_view:
             return _view(source, selection)
-        return _print(source, args, selection)
+        return _print(source, settings, selection)
 
 
-def _is_interactive(args: argparse.Namespace) -> bool:
-    if args.once or args.count or args.format or args.screenshot:
+def _is_interactive(settings: Live) -> bool:
+    if settings.once or settings.count or settings.format or settings.screenshot:
         return False
     # The view is drawn on standard error, keys come from standard input.
     return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) and os.environ.get("TERM") != "dumb"
 
 
-def _selection(args: argparse.Namespace, default_top: int) -> Selection:
+def _selection(settings: Live, default_top: int) -> Selection:
     from wiremeter.flows.filter import compile_filter
     from wiremeter.reports.selection import Selection
 
     return Selection(
-        sort=args.sort,
-        limit=args.top or default_top,
-        filter=compile_filter(args.filter.strip()),
-        pairs=args.conversations,
-        in_bytes=args.bytes,
-        services=args.services,
-        view=args.view,
-        total_sort="packets" if args.sort == "packets" else "bytes",
+        sort=settings.sort,
+        limit=settings.top or default_top,
+        filter=compile_filter(settings.filter.strip()),
+        pairs=settings.conversations,
+        in_bytes=settings.bytes,
+        services=settings.services,
+        view=settings.view,
+        total_sort="packets" if settings.sort == "packets" else "bytes",
     )
 
 
-def _open_monitor(args: argparse.Namespace) -> BatchSource:
+def _open_source(settings: Live) -> BatchSource:
     from wiremeter.agent.dedicated import dedicate_process
-    from wiremeter.agent.naming import name_options
-    from wiremeter.metering.monitor import Monitor
-    from wiremeter.settings import load_settings
+    from wiremeter.agent.meter import open_monitor
 
-    flags = {name: value for name, value in vars(args).items() if name in _METERING}
-    if "interfaces" in flags:
-        flags["interfaces"] = ",".join(flags["interfaces"])
-    settings = load_settings({"listen": "off"} | flags)
     dedicate_process()
-    monitor = Monitor(
-        *settings.interfaces,
-        interval=settings.interval,
-        attach=settings.attach,
-        flow_table=settings.flow_table,
-        program=settings.program,
-        bpf_stats=settings.bpf_stats,
-        max_devices=settings.max_devices,
-        names=name_options(settings),
-        urgent=True,
-    )
+    monitor = open_monitor(settings)
     if settings.listen is None:
         return monitor
     from wiremeter.agent.exposed import Exposed
 
-    return Exposed(monitor, settings.listen, settings.interval)
+    return Exposed(monitor, settings.listen, settings.interval, settings.domains)
 
 
 def _view(source: BatchSource, selection: Selection) -> int:
@@ -219,18 +129,18 @@ def _view(source: BatchSource, selection: Selection) -> int:
     return app.return_code or 0
 
 
-def _screenshot(source: BatchSource, args: argparse.Namespace, selection: Selection) -> int:
+def _screenshot(source: BatchSource, path: str, settings: Live, selection: Selection) -> int:
     from wiremeter.tui.app import save_screenshot
 
-    intervals = args.count or 1
-    save_screenshot(source, args.screenshot, intervals=intervals, size=args.screenshot_size, selection=selection)
+    intervals = settings.count or 1
+    save_screenshot(source, path, intervals=intervals, size=settings.screenshot_size, selection=selection)
     return 0
 
 
-def _print(source: BatchSource, args: argparse.Namespace, selection: Selection) -> int:
+def _print(source: BatchSource, settings: Live, selection: Selection) -> int:
     """A block each interval until the source ends, enough were printed, or a signal comes."""
-    write = _json_writer(selection, is_single=args.once) if args.format == "json" else _text_writer(selection)
-    left = 1 if args.once else args.count
+    write = _json_writer(selection, is_single=settings.once) if settings.format == "json" else _text_writer(selection)
+    left = 1 if settings.once else settings.count
     with _closing_on_signals(source):
         for batch in source:
             sys.stdout.write(write(batch))
@@ -286,17 +196,3 @@ def _closing_on_signals(source: BatchSource) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    columns, _, lines = text.partition("x")
-    try:
-        return _positive(columns), _positive(lines)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected such as 120x36") from None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from wiremeter import __version__
 from wiremeter.cli import agent, detach, doctor, live, replay, simulate, verify
 from wiremeter.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, exit_status, message_for
+from wiremeter.cli.flags import settings_given
 from wiremeter.errors import WiremeterError
 
 #: In the order of the help text. None of them imports much before it runs.
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     try:
-        status = int(args.run(args))
+        status = int(args.run(settings_given(args)))
         sys.stdout.flush()
         return status
     except WiremeterError as error:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from wiremeter.cli.names_flags import add_name_flags, name_options
+from wiremeter.cli.flags import add_command
+from wiremeter.errors import InputError
 
 if TYPE_CHECKING:
     from wiremeter.captures.file import CaptureFile
     from wiremeter.captures.replay import CaptureReplay
     from wiremeter.flows.batch import FlowBatch
+    from wiremeter.settings.catalogue import Replay
 
-_TOP = 10
 _BAR_AFTER_SECONDS = 0.5
 
 _EPILOG = """\
@@ -35,56 +35,48 @@ examples:
   wiremeter replay --format json traffic.pcap.gz | jq .protocols
   tcpdump -i eth0 -w - | wiremeter replay --interval 1s -
 """
-_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Adds the subcommand and its flags."""
-    parser = subparsers.add_parser(
+    add_command(
+        subparsers,
         "replay",
+        run,
         help="meter capture files, without privileges",
         description="Meter capture files through the datapath that meters live traffic.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
-    add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="capture file, or - for standard input")
-    add("--engine", choices=("host", "kernel"), default="host", help="what counts (default %(default)s)")
-    add("--format", choices=("text", "json"), default="text", help="output (default %(default)s)")
-    add("--interval", type=_interval, metavar="TIME", help="a block or a document for each such time of the capture")
-    add("--top", type=_top, default=_TOP, metavar="N", help="flows that the text shows (default %(default)s)")
-    add("--flow-table", type=int, metavar="LINES", help="lines of the flow table, a power of two (default: as needed)")
-    add_name_flags(parser)
-    add("--no-progress", action="store_true", help="no progress bar, even on a terminal")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(settings: Replay) -> int:
     """Replays the files and prints what they held.
 
     Raises InputError for a file that is no capture or has a link type that is not read.
     """
+    if not settings.files:
+        raise InputError("no capture file is given: name one, or - for standard input")
+    from wiremeter.agent.meter import name_options
     from wiremeter.captures.replay import CaptureReplay
     from wiremeter.reports.cells import utf8_text
 
-    write = _write_json if args.format == "json" else _write_text
-    with _progress(args) as on_progress:
+    write = _write_json if settings.format == "json" else _write_text
+    with _progress(settings) as on_progress:
         replay = CaptureReplay(
-            args.files,
-            interval=args.interval,
-            engine=args.engine,
-            table_lines=args.flow_table,
-            names=name_options(args),
+            settings.files,
+            interval=settings.interval,
+            engine=settings.engine,
+            table_lines=settings.flow_table,
+            names=name_options(settings),
             on_progress=on_progress,
         )
         batches = iter(replay)
         # Without an interval the only batch comes when all is read: the bar goes before it is printed.
-        waiting = None if args.interval else next(batches)
+        waiting = None if settings.interval else next(batches)
         for batch in batches:
-            write(batch, replay, args)
+            write(batch, replay, settings)
     if waiting is not None:
-        write(waiting, replay, args)
+        write(waiting, replay, settings)
     for problem in replay.problems:
         print(f"wiremeter: {utf8_text(problem.file)}: {problem.problem}", file=sys.stderr)
     for why, frames in replay.counted_by_host.items():
@@ -92,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_json(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
+def _write_json(batch: FlowBatch, replay: CaptureReplay, settings: Replay) -> None:
     from msgspec import UNSET
 
     from wiremeter.reports.cells import utf8_text
@@ -104,34 +96,34 @@ def _write_json(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespac
         kind="capture",
         files=tuple(map(utf8_text, replay.files)),
         linktype=",".join(replay.linktypes) or None,
-        start_ns=UNSET if args.interval is None else batch.start_ns,
-        end_ns=UNSET if args.interval is None else batch.end_ns,
+        start_ns=UNSET if settings.interval is None else batch.start_ns,
+        end_ns=UNSET if settings.interval is None else batch.end_ns,
         problems=tuple(Problem(utf8_text(found.file), found.problem) for found in replay.problems) or UNSET,
     )
     sys.stdout.writelines(document_lines(batch, EVERYTHING, source))
     sys.stdout.flush()
 
 
-def _write_text(batch: FlowBatch, replay: CaptureReplay, args: argparse.Namespace) -> None:
+def _write_text(batch: FlowBatch, replay: CaptureReplay, settings: Replay) -> None:
     from wiremeter.reports.cells import utf8_text
     from wiremeter.reports.text import summary
 
     title = ", ".join("standard input" if file == "-" else utf8_text(file) for file in replay.files)
     linktype = ", ".join(replay.linktypes)
-    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, linktype, top=args.top))
+    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, linktype, top=settings.top))
     sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _progress(args: argparse.Namespace) -> Iterator[Callable[[CaptureFile], None] | None]:
+def _progress(settings: Replay) -> Iterator[Callable[[CaptureFile], None] | None]:
     """What draws a progress bar on standard error, if that is a terminal and the files have sizes; else None.
 
     The bar appears when reading has taken a while. It is gone before results are printed, and there is none where
     results come in between on the same terminal.
     """
-    sizes = {file: os.stat(file).st_size for file in args.files if os.path.isfile(file)}
-    mixed = args.interval is not None and sys.stdout.isatty()
-    if args.no_progress or mixed or not sys.stderr.isatty() or sizes.keys() != set(args.files):
+    sizes = {file: os.stat(file).st_size for file in settings.files if os.path.isfile(file)}
+    mixed = settings.interval is not None and sys.stdout.isatty()
+    if settings.no_progress or mixed or not sys.stderr.isatty() or sizes.keys() != set(settings.files):
         yield None
         return
     from rich.console import Console
@@ -151,17 +143,3 @@ def _progress(args: argparse.Namespace) -> Iterator[Callable[[CaptureFile], None
         yield draw
     finally:
         bars.stop()
-
-
-def _interval(text: str) -> float:
-    """Seconds of "1", "1s", "500ms", "5m", "1h"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
-    if not match or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0: expected such as 1s, 500ms or 5m")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def _top(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of flows")
-    return int(text)

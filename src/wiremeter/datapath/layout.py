@@ -9,12 +9,12 @@ import numpy as np
 
 from wiremeter.datapath import records
 from wiremeter.errors import InputError
+from wiremeter.settings.words import FLOW_TABLE_LINES_MAX, FLOW_TABLE_LINES_MIN
 
 #: Lines of one CPU's region unless memory is short. An early flip is asked for when 3 in 8 are in use; a good half
 #: can be used before flows find no room, and the difference must hold the new flows of some 30 ms (wake-up, grace
 #: period, drain): 131,072 lines are 1 million new flows a second and CPU.
 DEFAULT_LINES = 1 << 17
-MIN_LINES = 1 << 8
 #: Places are spread over no fewer lines than this: 256 KiB, 64 pages.
 MIN_SPREAD = 1 << 12
 #: The tables take at most this part of the memory that the process may use, unless a size is asked for.
@@ -101,10 +101,11 @@ def plan_tables(
         raise InputError(f"{attachments // 2} devices asked for; from 1 to {most} can be metered")
     if lines is None:
         plan = TablePlan(DEFAULT_LINES, cpus, attachments)
-        while memory_limit_bytes and plan.bytes > memory_limit_bytes * MEMORY_SHARE and plan.lines > MIN_LINES:
+        most_bytes = (memory_limit_bytes or float("inf")) * MEMORY_SHARE
+        while plan.bytes > most_bytes and plan.lines > FLOW_TABLE_LINES_MIN:
             plan = TablePlan(plan.lines // 2, cpus, attachments)
         return plan
-    if lines & (lines - 1) or not MIN_LINES <= lines <= 1 << 22:
+    if lines & (lines - 1) or not FLOW_TABLE_LINES_MIN <= lines <= FLOW_TABLE_LINES_MAX:
         near = 1 << max(8, min(22, round(np.log2(max(lines, 1)))))
         raise InputError(f"flow table of {lines} lines: it must be a power of two from 256 to 4194304; nearest: {near}")
     plan = TablePlan(lines, cpus, attachments)

@@ -20,8 +20,15 @@ from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import CONNECTIONS
 from wiremeter.names.domains import DomainCache
-from wiremeter.names.namer import DEFAULT_KINDS, KINDS, Kind, Namer
-from wiremeter.names.payloads import LIMIT_DEFAULT, LIMIT_MAX, PayloadBlock
+from wiremeter.names.namer import Namer
+from wiremeter.names.payloads import PayloadBlock
+from wiremeter.settings.words import (
+    DEFAULT_NAME_KINDS,
+    NAME_KINDS,
+    PAYLOAD_BYTES_DEFAULT,
+    PAYLOAD_BYTES_MAX,
+    NameKind,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +41,24 @@ _STATE_FILE = "domains.jsonl"
 class NameOptions:
     """What may be read of payloads.
 
-    kinds: of KINDS; none: nothing is read. payload_bytes: of one packet's payload at most; 0: nothing is read.
+    kinds: of NAME_KINDS; none: nothing is read. payload_bytes: of one packet's payload at most; 0: nothing is read.
     redact_paths: leave the paths of HTTP requests out. ja4s: fingerprint TLS servers' answers; the method is under the
     FoxIO License 1.1, patent pending, which forbids selling it. state: a directory to keep what DNS said in, or None.
     Raises InputError for a value that does not fit.
     """
 
-    kinds: Collection[Kind] = DEFAULT_KINDS
-    payload_bytes: int = LIMIT_DEFAULT
+    kinds: Collection[NameKind] = DEFAULT_NAME_KINDS
+    payload_bytes: int = PAYLOAD_BYTES_DEFAULT
     redact_paths: bool = True
     ja4s: bool = False
     state: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if unknown := set(self.kinds) - set(KINDS):
-            raise InputError(f"names of {', '.join(sorted(unknown))}: expected some of {', '.join(KINDS)}, or none")
-        if not 0 <= self.payload_bytes <= LIMIT_MAX:
-            raise InputError(f"{self.payload_bytes} payload bytes: expected from 0 to {LIMIT_MAX}")
+        if unknown := set(self.kinds) - set(NAME_KINDS):
+            kinds = ", ".join(NAME_KINDS)
+            raise InputError(f"names of {', '.join(sorted(unknown))}: expected some of {kinds}, or none")
+        if not 0 <= self.payload_bytes <= PAYLOAD_BYTES_MAX:
+            raise InputError(f"{self.payload_bytes} payload bytes: expected from 0 to {PAYLOAD_BYTES_MAX}")
 
     @property
     def limit(self) -> int:

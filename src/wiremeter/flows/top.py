@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,8 @@ from wiremeter.errors import InputError
 from wiremeter.flows.batch import Audit, FlowBatch, Tally
 from wiremeter.flows.columns import FAMILY_NAMES, AttachMode, Direction, empty_rows
 from wiremeter.flows.protocols import ethertype_name, protocol_name
+from wiremeter.settings.words import SORT_KEYS, SortKey
 
-#: What flows and conversations can be sorted by; numbers begin with the largest, addresses with the smallest, domains
-#: with the first of the alphabet, and those without one come last.
-SortKey = Literal["bytes", "packets", "source", "destination", "protocol", "domain"]
-SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
 #: What protocols can be sorted by.
 Amount = Literal["bytes", "packets"]
 

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from wiremeter.flows.columns import AttachMode
 from wiremeter.linux.devices import ETHERNET_BYTES, Device
 from wiremeter.linux.host import KERNEL_FEATURES, MINIMUM_KERNEL, HostFacts, Version
 from wiremeter.reports.findings import sentence
-
-RequestedMode = Literal["auto", "xdp", "xdp-generic", "tcx", "capture"]
-REQUESTED_MODES: tuple[RequestedMode, ...] = get_args(RequestedMode)
+from wiremeter.settings.words import RequestedMode
 
 #: The largest MTU that every driver takes for a program without frags: 3 KiB buffers, as ixgbe and i40e use, less
 #: the Ethernet header and two VLAN tags.

@@ -14,12 +14,10 @@ from typing import Self
 from wiremeter.datapath.naming import NameOptions
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, FlowBatch
-from wiremeter.metering.attach_policy import REQUESTED_MODES, RequestedMode
 from wiremeter.metering.session import Options, Session, opened
+from wiremeter.settings.words import REQUESTED_MODES, SHORTEST_INTERVAL, RequestedMode
 
 log = logging.getLogger(__name__)
-
-MIN_INTERVAL = 0.05
 
 
 class Monitor:
@@ -54,8 +52,8 @@ class Monitor:
         that does so; for a process whose business is metering.
         Raises InputError for a value out of range.
         """
-        if not interval >= MIN_INTERVAL:
-            raise InputError(f"an interval of {interval} s: it must be at least {MIN_INTERVAL} s")
+        if not interval >= SHORTEST_INTERVAL:
+            raise InputError(f"an interval of {interval} s: it must be at least {SHORTEST_INTERVAL} s")
         if attach not in REQUESTED_MODES:
             raise InputError(f"attach mode {attach!r}: it must be one of {', '.join(REQUESTED_MODES)}")
         if attach == "capture" and (program or bpf_stats):

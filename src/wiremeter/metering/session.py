@@ -22,11 +22,12 @@ from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.host import HostFacts, read_host
 from wiremeter.linux.netlink import LinkWatch, RouteSocket
-from wiremeter.metering.attach_policy import RequestedMode, capture_problems, host_problems
+from wiremeter.metering.attach_policy import capture_problems, host_problems
 from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.beat import LOOK_SECONDS, Beat
 from wiremeter.metering.early_flips import EarlyFlips
 from wiremeter.metering.tracker import Metered, Tracker
+from wiremeter.settings.words import RequestedMode
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from wiremeter.flows.batch import Attachment
 from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import Device, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import HostFacts
-from wiremeter.metering.attach_policy import AttachPlan, RequestedMode, plan_attach
+from wiremeter.metering.attach_policy import AttachPlan, plan_attach
+from wiremeter.settings.words import RequestedMode
 
 log = logging.getLogger(__name__)
 

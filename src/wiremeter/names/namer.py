@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,7 @@ from wiremeter.names.records import (
     Transaction,
     Transactions,
 )
-
-Kind = Literal["dns", "tls", "http", "quic", "ptr"]
-#: What is read unless something else is asked for. "ptr" names flows by reverse DNS that was seen, too.
-DEFAULT_KINDS: tuple[Kind, ...] = ("dns", "tls", "http", "quic")
-KINDS: tuple[Kind, ...] = (*DEFAULT_KINDS, "ptr")
+from wiremeter.settings.words import DEFAULT_NAME_KINDS, NameKind
 
 CONVERSATIONS_MAX = 4096
 NAMES_MAX = 1 << 16
@@ -49,7 +45,7 @@ CLOCK_SLACK_NS = 50 * 10**6
 _BLOCK_FLOWS = 1 << 16
 _LAST_NS = (1 << 62) - 1  # times further on, which captures can hold, are as good as this
 
-_KIND_OF: dict[type[Transaction], Kind] = {
+_KIND_OF: dict[type[Transaction], NameKind] = {
     DnsTransaction: "dns",
     TlsHandshake: "tls",
     QuicHandshake: "quic",
@@ -74,7 +70,7 @@ class Namer:
     def __init__(
         self,
         hashes: ConversationHashes,
-        kinds: Collection[Kind] = DEFAULT_KINDS,
+        kinds: Collection[NameKind] = DEFAULT_NAME_KINDS,
         *,
         redact: bool = True,
         ja4s: bool = False,

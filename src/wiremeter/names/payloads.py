@@ -12,11 +12,6 @@ from numpy.typing import NDArray
 
 from wiremeter.names.records import FlowKey
 
-#: Most bytes of one packet's payload that an engine sends (WM_PAYLOAD_BYTES_MAX).
-LIMIT_MAX = 4096
-#: A segment's worth, so that a ClientHello or a head is there whole, and of a super-packet its beginning.
-LIMIT_DEFAULT = 2048
-
 # struct wm_payload in bpf/records.h; datapath/records.py holds the same against the compiled object's BTF.
 _HEAD = struct.Struct("=Q16s16sHHIIHHHBBB3x")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from wiremeter.flows.filter import Filter, compile_filter
 from wiremeter.flows.top import (
     Amount,
     ProtocolTotal,
-    SortKey,
     flow_order,
     name_indexes,
     protocols_of_flows,
@@ -24,10 +23,7 @@ from wiremeter.flows.top import (
     top_flow_indexes,
     top_protocols,
 )
-
-#: What the interactive view's table can be of.
-View = Literal["flows", "domains", "applications", "dns"]
-VIEWS: tuple[View, ...] = get_args(View)
+from wiremeter.settings.words import SortKey, View
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from wiremeter.errors import InputError
+from wiremeter.settings.words import SimulatedProtocol
 
 Sender = Literal["client", "server"]
-ProtocolName = Literal["tcp", "udp", "icmp", "arp"]
 Sources = Literal["hosts", "anywhere"]
-
-PROTOCOLS: tuple[ProtocolName, ...] = ("tcp", "udp", "icmp", "arp")
 
 #: As much payload as the MTU has room for.
 FULL = 0xFFFF
@@ -40,7 +38,7 @@ class Exchange:
     Within a profile no two exchanges share protocol, port and sources, so that they never share a flow.
     """
 
-    protocol: ProtocolName
+    protocol: SimulatedProtocol
     port: int
     share: float
     opening: tuple[Step, ...] = ()

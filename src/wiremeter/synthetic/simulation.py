@@ -17,9 +17,10 @@ from wiremeter.captures.replay import CaptureReplay
 from wiremeter.datapath.interval import MAX_FLOWS
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.settings.words import SIMULATED_HOSTS_MAX, SIMULATED_MTUS, SIMULATED_PROTOCOLS
 from wiremeter.synthetic.expected import Expected
 from wiremeter.synthetic.frames import NO_VLAN, FrameBuilder, Packets, pcap_header
-from wiremeter.synthetic.profiles import PROTOCOLS, Exchange, find_profile
+from wiremeter.synthetic.profiles import Exchange, find_profile
 from wiremeter.synthetic.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 START_NS = 1_700_000_000 * 10**9
 DEFAULT_HOSTS = 100
 DEFAULT_MTU = 1500
-HOSTS_MAX = 1 << 16
-MTUS = (576, 9216)
 _MOST_PACKETS = (1 << 32) - 1
 
 
@@ -73,8 +72,8 @@ class Simulation(CaptureReplay):
         self.seed = _within("seed", seed, 0, (1 << 64) - 1)
         self.packets = _packet_count(seconds, packets_per_second)
         self._rate = packets_per_second
-        self._hosts = _within("hosts", hosts, 1, HOSTS_MAX)
-        self._mtu = _within("mtu", mtu, *MTUS)
+        self._hosts = _within("hosts", hosts, 1, SIMULATED_HOSTS_MAX)
+        self._mtu = _within("mtu", mtu, *SIMULATED_MTUS)
         self._vlan = NO_VLAN if vlan is None else _within("vlan", vlan, 0, 4094)
         self._ipv6 = self.profile.ipv6 if ipv6 is None else ipv6
         if not 0 <= self._ipv6 <= 1:
@@ -207,9 +206,11 @@ def _within(name: str, value: int, least: int, most: int) -> int:
 
 def _chosen(profile: str, exchanges: tuple[Exchange, ...], protocols: Sequence[str]) -> tuple[Exchange, ...]:
     """Those exchanges that use one of `protocols`; without any, all."""
-    unknown = [name for name in protocols if name not in PROTOCOLS]
+    unknown = [name for name in protocols if name not in SIMULATED_PROTOCOLS]
     if unknown:
-        raise InputError(f"protocol {unknown[0]!r} cannot be simulated: those that can are {', '.join(PROTOCOLS)}")
+        raise InputError(
+            f"protocol {unknown[0]!r} cannot be simulated: those that can are {', '.join(SIMULATED_PROTOCOLS)}"
+        )
     chosen = tuple(exchange for exchange in exchanges if not protocols or exchange.protocol in protocols)
     if not chosen:
         there = ", ".join(dict.fromkeys(exchange.protocol for exchange in exchanges))

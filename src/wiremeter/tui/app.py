@@ -23,18 +23,17 @@ from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import TOTAL_SORTS
 from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
 from wiremeter.flows.filter import FilterError, compile_filter
-from wiremeter.flows.top import SORT_KEYS, DeviceRate, History, device_rates
+from wiremeter.flows.top import DeviceRate, History, device_rates
 from wiremeter.reports.findings import FindingLog, findings
 from wiremeter.reports.selection import (
-    VIEWS,
     Selected,
     Selection,
-    View,
     has_names,
     select,
     select_applications,
     select_domains,
 )
+from wiremeter.settings.words import SORT_KEYS, VIEWS, View
 from wiremeter.tui import palette, panels
 from wiremeter.tui.dns_rows import dns_rows
 from wiremeter.tui.flow_rows import flow_rows

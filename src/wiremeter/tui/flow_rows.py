@@ -12,11 +12,11 @@ from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import protocol_name
-from wiremeter.flows.top import SortKey
 from wiremeter.names.records import NAMELESS, FlowName
 from wiremeter.reports.cells import clock_time, endpoint, flags_text
 from wiremeter.reports.selection import Selected, Selection
 from wiremeter.reports.units import cell, percent
+from wiremeter.settings.words import SortKey
 from wiremeter.tui import palette
 from wiremeter.tui.panels import rate_units
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of

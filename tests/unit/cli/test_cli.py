@@ -15,8 +15,11 @@ import pytest
 from wiremeter import __version__
 from wiremeter.agent import loop
 from wiremeter.cli import agent, main
+from wiremeter.cli.flags import settings_given
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
-from wiremeter.settings import NAMES, Listen, Settings
+from wiremeter.settings import Listen, Settings
+from wiremeter.settings.catalogue import Command
+from wiremeter.settings.sources import configurable
 
 #: What a subcommand does.
 Run = Callable[[argparse.Namespace], int]
@@ -34,7 +37,7 @@ def command(name: str, run: Run) -> SimpleNamespace:
     def add_parser(subparsers: Any) -> None:
         parser = subparsers.add_parser(name)
         parser.add_argument("--debug", action="store_true")
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, kind=Command)
 
     return SimpleNamespace(add_parser=add_parser)
 
@@ -134,10 +137,11 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         "import argparse, sys\n"
         "from types import SimpleNamespace\n"
         "from wiremeter.cli import main\n"
+        "from wiremeter.settings.catalogue import Command\n"
         "def run(args):\n"
         "    for n in range(100_000): print('x' * 100)\n"
         "    return 0\n"
-        "add = lambda subparsers: subparsers.add_parser('try').set_defaults(run=run)\n"
+        "add = lambda subparsers: subparsers.add_parser('try').set_defaults(run=run, kind=Command)\n"
         "main.COMMANDS = (SimpleNamespace(add_parser=add),)\n"
         "sys.exit(main.main(['try']))\n"
     )
@@ -172,7 +176,7 @@ def test_every_setting_has_a_flag_with_help() -> None:
     commands = argparse.ArgumentParser().add_subparsers()
     agent.add_parser(commands)
     documented = {action.dest for action in commands.choices["agent"]._actions if action.help}
-    assert set(NAMES) <= documented
+    assert set(configurable()) <= documented
 
 
 def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +186,7 @@ def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         " --max-devices 4 --listen [::1]:80 --debug --log-format json --no-bpf-stats"
     )
     args = agent_parser().parse_args(line.split())
-    assert agent.settings_from(args) == Settings(
+    assert settings_given(args) == Settings(
         interfaces=("eth0", "veth*", "wg0"),
         interval=0.5,
         program="x.o",
@@ -198,8 +202,8 @@ def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_switch_can_be_turned_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIREMETER_DEBUG", "yes")
-    assert agent.settings_from(agent_parser().parse_args(["agent"])).debug is True
-    assert agent.settings_from(agent_parser().parse_args(["agent", "--no-debug"])).debug is False
+    assert settings_given(agent_parser().parse_args(["agent"])).debug is True
+    assert settings_given(agent_parser().parse_args(["agent", "--no-debug"])).debug is False
 
 
 def test_flags_are_not_abbreviated() -> None:
@@ -210,7 +214,9 @@ def test_flags_are_not_abbreviated() -> None:
 def test_a_wrong_setting_is_told_with_its_flag() -> None:
     done = wiremeter("agent", "--interval", "soon")
     assert done.returncode == 2
-    assert done.stderr == "wiremeter: --interval is 'soon', expected seconds from 0.1 to 3600, such as 5, 5s or 500ms\n"
+    assert (
+        done.stderr == "wiremeter: --interval is 'soon', expected seconds from 0.05 to 3600, such as 5, 5s or 500ms\n"
+    )
 
 
 @pytest.fixture

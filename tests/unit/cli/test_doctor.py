@@ -13,10 +13,12 @@ import pytest
 from hosts import netns
 from wiremeter.cli import doctor
 from wiremeter.cli.doctor import Diagnosis, as_json, as_text, diagnose
+from wiremeter.cli.flags import settings_given
 from wiremeter.datapath.hooks import AttachedProgram
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device
 from wiremeter.linux.host import HostFacts
 from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport
+from wiremeter.settings.catalogue import Doctor
 
 GIB = 1 << 30
 HOST = HostFacts(
@@ -190,10 +192,12 @@ def test_json_holds_the_same_and_survives_the_trip() -> None:
     assert data["host"]["kernel_features"]["tcx"] is True
 
 
-def arguments(*argv: str) -> argparse.Namespace:
+def arguments(*argv: str) -> Doctor:
     parser = argparse.ArgumentParser()
     doctor.add_parser(parser.add_subparsers())
-    return parser.parse_args(["doctor", *argv])
+    settings = settings_given(parser.parse_args(["doctor", *argv]))
+    assert isinstance(settings, Doctor)
+    return settings
 
 
 @pytest.fixture
@@ -212,14 +216,13 @@ def fabricated_host(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--interface", "eth7"), 1),
         (("--interface", "can0"), 1),
         (("--interface", "lo", "--attach", "xdp-generic"), 0),
-        (("--flow-table", "1000"), 1),
+        (("--interface", "eth0", "--max-devices", "5000"), 1),
     ],
 )
 def test_the_exit_status_says_whether_metering_will_work(
     argv: tuple[str, ...], status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = arguments(*argv)
-    assert args.run(args) == status
+    assert doctor.run(arguments(*argv)) == status
     assert ("Metering will work" in capsys.readouterr().out) == (status == 0)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import struct
@@ -20,6 +20,8 @@ from backports import zstd
 from captures.build import SECOND, Pcapng, Record, ethernet, pcap, udp, udp6
 from wiremeter.cli import replay
 from wiremeter.cli.main import main
+from wiremeter.settings import load_settings
+from wiremeter.settings.catalogue import Replay
 
 T0 = 1_700_000_000 * SECOND
 FRAME = ethernet(udp())
@@ -184,15 +186,16 @@ def test_a_file_that_ends_early_is_told_on_standard_error_and_in_the_document(
 def test_what_is_wrong_with_the_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(tmp_path / "nothing")]) == 2
     assert "nothing: No such file or directory" in capsys.readouterr().err
-    for option in (["--interval", "0"], ["--interval", "1d"], ["--top", "-1"], ["--engine", "other"]):
-        with pytest.raises(SystemExit, match="2"):
-            main(["replay", *option, "file"])
-    assert "'1d' is no time above 0" in capsys.readouterr().err
+    for flag, value in (("--interval", "0"), ("--interval", "1d"), ("--top", "-1"), ("--engine", "other")):
+        assert main(["replay", flag, value, "file"]) == 2
+        assert f"{flag} is '{value}', expected" in capsys.readouterr().err
+    assert main(["replay"]) == 2
+    assert capsys.readouterr().err == "wiremeter: no capture file is given: name one, or - for standard input\n"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("5s", 5), ("250ms", 0.25), ("2m", 120), ("1.5h", 5400)])
 def test_times(text: str, seconds: float) -> None:
-    assert replay._interval(text) == seconds
+    assert load_settings({"interval": text}, Replay).interval == seconds
 
 
 def test_standard_input(mixed: Path) -> None:
@@ -246,14 +249,14 @@ def test_intervals_come_out_of_a_live_pipe_as_they_end(
 def test_a_progress_bar_only_on_a_terminal(
     mixed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = argparse.Namespace(files=[str(mixed)], interval=None, no_progress=False)
-    with replay._progress(args) as draw:
+    settings = Replay(files=(str(mixed),))
+    with replay._progress(settings) as draw:
         assert draw is None
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with replay._progress(args) as draw:
+    with replay._progress(settings) as draw:
         assert draw is not None
-    for changed in ({"no_progress": True}, {"files": ["-"]}, {"files": [str(mixed), str(mixed.parent)]}):
-        with replay._progress(argparse.Namespace(**(vars(args) | changed))) as draw:
+    for changed in ({"no_progress": True}, {"files": ("-",)}, {"files": (str(mixed), str(mixed.parent))}):
+        with replay._progress(dataclasses.replace(settings, **changed)) as draw:
             assert draw is None
 
 

@@ -59,7 +59,7 @@ def test_a_mismatch_ends_with_status_1_and_both_numbers(
 
 def test_a_value_out_of_range_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", *SMALL, "--hosts", "0"]) == 2
-    assert "hosts is 0" in capsys.readouterr().err
+    assert "--hosts is '0', expected a whole number from 1 to 65536" in capsys.readouterr().err
 
 
 def test_help_names_every_profile(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,11 @@ from wiremeter.datapath.layout import (
     DEFAULT_ATTACHMENTS,
     DEFAULT_LINES,
     MEMORY_SHARE,
-    MIN_LINES,
     TablePlan,
     plan_tables,
 )
 from wiremeter.errors import InputError
+from wiremeter.settings.words import FLOW_TABLE_LINES_MIN
 
 #: A busy machine may stand still for longer than an example usually takes.
 steady = settings(deadline=None)
@@ -73,7 +73,7 @@ def test_the_default_is_the_largest_where_memory_is_plenty() -> None:
 @given(st.integers(1, 512), st.integers(1 << 20, 1 << 44))
 def test_the_default_is_the_largest_that_fits_its_share_of_memory(cpus: int, memory: int) -> None:
     plan = plan_tables(cpus, memory_limit_bytes=memory)
-    assert plan.bytes <= memory * MEMORY_SHARE or plan.lines == MIN_LINES
+    assert plan.bytes <= memory * MEMORY_SHARE or plan.lines == FLOW_TABLE_LINES_MIN
     larger = TablePlan(plan.lines * 2, cpus, plan.attachments)
     assert larger.bytes > memory * MEMORY_SHARE or plan.lines == DEFAULT_LINES
 

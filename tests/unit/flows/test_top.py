@@ -15,9 +15,7 @@ from wiremeter.flows import top
 from wiremeter.flows.batch import FlowBatch, Health, ProgramStats, Tally
 from wiremeter.flows.columns import address_text
 from wiremeter.flows.top import (
-    SORT_KEYS,
     History,
-    SortKey,
     conversations,
     device_rates,
     protocols_of_flows,
@@ -27,6 +25,7 @@ from wiremeter.flows.top import (
     top_protocols,
 )
 from wiremeter.names.records import FlowName
+from wiremeter.settings.words import SORT_KEYS, SortKey
 
 from ..live_batches import flow, make_batch
 

@@ -12,7 +12,6 @@ from wiremeter.linux.devices import ARPHRD_LOOPBACK, ARPHRD_NONE, Device
 from wiremeter.linux.host import HostFacts
 from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport
 from wiremeter.metering.attach_policy import (
-    REQUESTED_MODES,
     SINGLE_BUFFER_MTU,
     AttachPlan,
     capture_instead,
@@ -20,6 +19,7 @@ from wiremeter.metering.attach_policy import (
     native_xdp_hurdles,
     plan_attach,
 )
+from wiremeter.settings.words import REQUESTED_MODES
 
 CAPABLE = frozenset({"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"})
 HOST = HostFacts("6.8.0", (6, 8, 0), capabilities=CAPABLE)

@@ -15,12 +15,12 @@ from wiremeter.names.namer import (
     CONVERSATIONS_MAX,
     NAMES_MAX,
     SILENCE_NS,
-    Kind,
     Named,
     Namer,
 )
 from wiremeter.names.payloads import Payload
 from wiremeter.names.records import NAMELESS, DnsAnswer, DnsTransaction, FlowKey, FlowName
+from wiremeter.settings.words import NameKind
 
 from .payload_records import (
     ACK,
@@ -44,7 +44,7 @@ from .tls_hellos import client_hello, records, server_hello, server_name
 WEB, RESOLVER = key(), key(server=53, server_port=53, protocol=UDP)
 
 
-def namer(*kinds: Kind) -> Namer:
+def namer(*kinds: NameKind) -> Namer:
     return Namer(conversation_hashes, kinds or ("dns", "tls", "http", "quic"))
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiremeter.datapath import records
-from wiremeter.names.payloads import LIMIT_DEFAULT, LIMIT_MAX, Payload, PayloadBlock
+from wiremeter.names.payloads import Payload, PayloadBlock
 from wiremeter.names.records import FlowKey
+from wiremeter.settings.words import PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX
 
 ADDRESSES, U16, U32, U8 = st.binary(min_size=16, max_size=16), *(st.integers(0, (1 << n) - 1) for n in (16, 32, 8))
 FLOWS = st.builds(FlowKey, ADDRESSES, U16, ADDRESSES, U16, U8, U8)
@@ -54,4 +55,4 @@ def test_an_empty_block_has_nothing() -> None:
 
 
 def test_the_limits_are_those_of_the_programs() -> None:
-    assert LIMIT_DEFAULT <= LIMIT_MAX == records.PAYLOAD_BYTES_MAX
+    assert PAYLOAD_BYTES_DEFAULT <= PAYLOAD_BYTES_MAX == records.PAYLOAD_BYTES_MAX

@@ -1,0 +1,40 @@
+"""The live meter that settings ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wiremeter.datapath.naming import NameOptions
+    from wiremeter.metering.monitor import Monitor
+    from wiremeter.settings.catalogue import Live, Naming, Settings
+
+
+def open_monitor(settings: Settings | Live) -> Monitor:
+    """The monitor, not opened yet. Raises InputError for settings that do not go together."""
+    from wiremeter.metering.monitor import Monitor
+
+    return Monitor(
+        *settings.interfaces,
+        interval=settings.interval,
+        attach=settings.attach,
+        flow_table=settings.flow_table,
+        program=settings.program,
+        bpf_stats=settings.bpf_stats,
+        max_devices=settings.max_devices,
+        names=name_options(settings, settings.state_dir),
+        urgent=True,
+    )
+
+
+def name_options(settings: Naming, state_dir: str | None = None) -> NameOptions:
+    """What `settings` allow to be read of payloads. state_dir: where what DNS said is kept."""
+    from wiremeter.datapath.naming import NameOptions
+
+    return NameOptions(
+        kinds=settings.names,
+        payload_bytes=settings.payload_bytes,
+        redact_paths=settings.redact_paths,
+        ja4s=settings.ja4s,
+        state=state_dir,
+    )

@@ -1,0 +1,389 @@
+"""The catalogue: every setting once, and which command takes which.
+
+Flags, WIREMETER_* variables, keys of the YAML file, `docs/configuration.md`, completion and man pages follow from it.
+A command's settings are a class; what several commands take is a base of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from wiremeter.settings import values
+from wiremeter.settings.setting import option, setting
+from wiremeter.settings.values import Listen
+from wiremeter.settings.words import (
+    DEFAULT_NAME_KINDS,
+    ENGINES,
+    FLOW_TABLE_LINES_MAX,
+    FLOW_TABLE_LINES_MIN,
+    LOG_LEVELS,
+    NAME_KINDS,
+    OUTPUT_FORMATS,
+    PAYLOAD_BYTES_DEFAULT,
+    PAYLOAD_BYTES_MAX,
+    PROFILE_NAMES,
+    REQUESTED_MODES,
+    SIMULATED_HOSTS_MAX,
+    SIMULATED_MTUS,
+    SIMULATED_PROTOCOLS,
+    SORT_KEYS,
+    VIEWS,
+    EngineName,
+    LogLevel,
+    NameKind,
+    OutputFormat,
+    ProfileName,
+    RequestedMode,
+    SimulatedProtocol,
+    SortKey,
+    View,
+)
+
+DEFAULT_LISTEN = Listen("127.0.0.1", 10464)
+#: Flows that are shown: in the interactive view, to be scrolled through, and elsewhere.
+INTERACTIVE_TOP = 200
+PLAIN_TOP = 10
+
+_SHOWN = "what is shown"
+_INTERFACES = "device, glob such as 'veth*', or auto: what carries the default routes. Repeatable"
+_FLOW_TABLE = "lines in each CPU's flow table, a power of two; an IPv4 flow takes one, an IPv6 flow two"
+_BLOCKS = "a block or a document for each such time, such as 1s"
+_LINES = values.power_of_two(FLOW_TABLE_LINES_MIN, FLOW_TABLE_LINES_MAX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What every command takes."""
+
+    GROUP: ClassVar[str] = ""
+
+    debug: bool = option(values.switch(), False, "show tracebacks", short="-v")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interfaces:
+    """Which devices."""
+
+    GROUP: ClassVar[str] = "what is metered"
+
+    interfaces: tuple[str, ...] = setting(
+        values.devices(), ("auto",), _INTERFACES, flag="--interface", short="-i", placeholder="NAME", takes_words=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metering(Interfaces):
+    """How devices are metered."""
+
+    GROUP: ClassVar[str] = "what is metered"
+
+    interval: float = setting(values.seconds(), 1.0, "time between two batches", placeholder="TIME", shown_default="1s")
+    attach: RequestedMode = setting(
+        values.choice(*REQUESTED_MODES),
+        "auto",
+        f"{', '.join(REQUESTED_MODES[:-1])} or {REQUESTED_MODES[-1]}; `wiremeter doctor` explains",
+        placeholder="HOW",
+    )
+    program: str | None = setting(
+        values.path("the path of a compiled object, or default", default="default"),
+        None,
+        "another compiled object",
+        placeholder="FILE",
+        shown_default="the one that came with wiremeter",
+    )
+    flow_table: int | None = setting(
+        _LINES, None, _FLOW_TABLE, placeholder="LINES", shown_default="by memory, at most 131072"
+    )
+    max_devices: int = setting(
+        values.whole(1), 32, "most devices at a time; each takes 25 KB on each CPU, twice", placeholder="N"
+    )
+    bpf_stats: bool = setting(
+        values.switch(),
+        False,
+        "have the kernel time every program run (some 20 ns a packet): `wiremeter_program_*`",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """What is read of payloads."""
+
+    GROUP: ClassVar[str] = "names: what is read of packets' payloads (docs/names.md)"
+
+    names: tuple[NameKind, ...] = setting(
+        values.some_of(*NAME_KINDS),
+        DEFAULT_NAME_KINDS,
+        f"what may be read of payloads: some of {','.join(NAME_KINDS)}, or none; ptr is reverse DNS that was seen",
+        placeholder="KINDS",
+    )
+    payload_bytes: int = setting(
+        values.whole(0, PAYLOAD_BYTES_MAX),
+        PAYLOAD_BYTES_DEFAULT,
+        "bytes of one packet's payload that are looked at, at most; 0: none",
+        placeholder="N",
+    )
+    redact_paths: bool = setting(
+        values.switch(),
+        True,
+        "leave the paths of HTTP requests, with their queries, out of everything",
+        hidden_shorthands={"--no-redact": "false"},
+    )
+    ja4s: bool = setting(
+        values.switch(),
+        False,
+        "fingerprint TLS servers' answers (JA4S); FoxIO License 1.1, patent pending, forbids selling it",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lasting:
+    """What outlives the process."""
+
+    GROUP: ClassVar[str] = Naming.GROUP
+
+    state_dir: str | None = setting(
+        values.path("a directory, or none", default="none", completes="directory"),
+        None,
+        "a directory for what should outlive a restart: what DNS said",
+        placeholder="DIR",
+        shown_default="what systemd gives (STATE_DIRECTORY), else none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What is served to Prometheus."""
+
+    GROUP: ClassVar[str] = "what is told"
+
+    listen: Listen | None = setting(
+        values.listen(),
+        DEFAULT_LISTEN,
+        "where /metrics, /healthz and /readyz are served: host:port, [::]:port, :port, or off",
+        placeholder="HOST:PORT",
+    )
+    domains: int = setting(
+        values.whole(0, 10_000), 100, "most domains among the labels of metrics (docs/metrics.md)", placeholder="N"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """The log."""
+
+    GROUP: ClassVar[str] = Metrics.GROUP
+
+    log_level: LogLevel = setting(
+        values.choice(*LOG_LEVELS), "info", "debug, info, warning or error", placeholder="LEVEL"
+    )
+    log_format: OutputFormat = setting(
+        values.choice(*OUTPUT_FORMATS), "text", "text (key=value) or json (a line each)", placeholder="FORMAT"
+    )
+    debug: bool = setting(values.switch(), False, "log at level debug, and show tracebacks", short="-v")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Logs, Metrics, Lasting, Naming, Metering, Command):
+    """`wiremeter agent`: everything that the daemon can be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What of the flows is shown, and in which order."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    filter: str = option(
+        values.text(), "", "only flows that match, such as 'tcp and port 443'", short="-f", placeholder="EXPRESSION"
+    )
+    sort: SortKey = option(values.choice(*SORT_KEYS), "bytes", "order of flows", placeholder="KEY")
+    conversations: bool = option(values.switch(), False, "a flow and its reverse in one line")
+    bytes: bool = option(values.switch(), False, "byte/s instead of bit/s")
+    services: bool = option(
+        values.switch(), False, "services by name instead of port numbers (-n: numbers)", shorthands={"-n": "false"}
+    )
+    view: View = option(values.choice(*VIEWS), "flows", "what the interactive table begins with", placeholder="VIEW")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """How it is printed."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    format: OutputFormat = option(
+        values.choice(*OUTPUT_FORMATS), "text", "text or json", placeholder="FORMAT", shorthands={"--json": "json"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Top:
+    """How much of it."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    top: int = option(values.whole(0), PLAIN_TOP, "flows that the text shows", placeholder="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live(Metrics, Lasting, Naming, Metering, Shown, Command):
+    """`wiremeter live`."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    format: OutputFormat | None = option(
+        values.choice(*OUTPUT_FORMATS),
+        None,
+        "print text or json instead of the interactive view",
+        placeholder="FORMAT",
+        shorthands={"--json": "json"},
+    )
+    top: int | None = option(
+        values.whole(1),
+        None,
+        "flows to show",
+        placeholder="N",
+        shown_default=f"{PLAIN_TOP}; interactive {INTERACTIVE_TOP}",
+    )
+    once: bool = option(values.switch(), False, "print one interval and end")
+    count: int | None = option(values.whole(1), None, "print N intervals and end", short="-c", placeholder="N")
+    listen: Listen | None = option(
+        values.listen(),
+        None,
+        "also serve /metrics, /healthz and /readyz there",
+        placeholder="HOST:PORT",
+        shown_default="off",
+    )
+    screenshot: str | None = option(
+        values.path("a file"),
+        None,
+        "write an SVG of the view after --count intervals",
+        placeholder="FILE",
+        is_hidden=True,
+    )
+    screenshot_size: tuple[int, int] = option(
+        values.size(), (120, 36), "columns and lines", placeholder="COLSxLINES", is_hidden=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay(Naming, Top, Printed, Command):
+    """`wiremeter replay`."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    files: tuple[str, ...] = option(
+        values.paths(),
+        (),
+        "capture file, or - for standard input",
+        flag="--read",
+        short="-r",
+        placeholder="FILE",
+        takes_words=True,
+    )
+    engine: EngineName = option(values.choice(*ENGINES), "host", "what counts: host or kernel", placeholder="ENGINE")
+    interval: float | None = option(values.duration(), None, _BLOCKS, placeholder="TIME")
+    flow_table: int | None = option(
+        _LINES, None, "lines of the flow table, a power of two", placeholder="LINES", shown_default="as needed"
+    )
+    no_progress: bool = option(values.switch(), False, "no progress bar, even on a terminal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What traffic is made."""
+
+    GROUP: ClassVar[str] = "what is made"
+
+    profile: ProfileName = option(values.choice(*PROFILE_NAMES), "web", "kind of traffic", placeholder="NAME")
+    seed: int = option(values.whole(0, (1 << 64) - 1), 0, "another seed makes other traffic", placeholder="N")
+    seconds: float = option(values.number(), 10.0, "simulated time", placeholder="S")
+    packets_per_second: float = option(values.number(), 10_000.0, "rate", placeholder="R")
+    hosts: int = option(
+        values.whole(1, SIMULATED_HOSTS_MAX), 100, "clients; there is a server for every four", placeholder="N"
+    )
+    protocols: tuple[SimulatedProtocol, ...] = option(
+        values.some_of(*SIMULATED_PROTOCOLS), (), "only these of the profile's", placeholder="LIST", shown_default="all"
+    )
+    ipv6: float | None = option(
+        values.number(),
+        None,
+        "part of conversations, 0 to 1",
+        placeholder="PART",
+        shown_default="as the profile has it",
+    )
+    vlan: int | None = option(values.whole(0, 4094), None, "tag all frames with this VLAN", placeholder="ID")
+    mtu: int = option(values.whole(*SIMULATED_MTUS), 1500, "largest IP packet", placeholder="BYTES")
+    write: str | None = option(
+        values.path("a file"), None, "also write the frames to this pcap file", placeholder="FILE"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate(Top, Printed, Made, Command):
+    """`wiremeter simulate`."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    interval: float | None = option(values.duration(), None, _BLOCKS, placeholder="TIME")
+    listen: Listen | None = option(
+        values.listen(),
+        None,
+        "serve /metrics there, in real time, an interval of 1s if none is given",
+        placeholder="HOST:PORT",
+        shown_default="off",
+    )
+    flow_table: int | None = option(
+        _LINES, None, "lines of the flow table, a power of two", placeholder="LINES", shown_default="as needed"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor(Printed, Lasting, Naming, Metering, Command):
+    """`wiremeter doctor`: told what the agent is told, it says what would come of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Printed, Command):
+    """`wiremeter verify`."""
+
+    programs: tuple[str, ...] = option(
+        values.paths(),
+        (),
+        "objects to check",
+        flag="--program",
+        placeholder="FILE",
+        shown_default="the one that came with wiremeter",
+        takes_words=True,
+    )
+    no_load: bool = option(values.switch(), False, "look at the file only")
+    log: bool = option(values.switch(), False, "print the verifier's whole log where it refuses a program")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detach(Printed, Command):
+    """`wiremeter detach`."""
+
+    interfaces: tuple[str, ...] = option(
+        values.devices(),
+        ("*",),
+        "only these devices. Repeatable",
+        flag="--interface",
+        short="-i",
+        placeholder="NAME",
+        shown_default="all",
+        takes_words=True,
+    )
+
+
+#: Every command that takes settings.
+COMMANDS: dict[str, type[Command]] = {
+    "live": Live,
+    "agent": Settings,
+    "replay": Replay,
+    "simulate": Simulate,
+    "doctor": Doctor,
+    "verify": Verify,
+    "detach": Detach,
+}
