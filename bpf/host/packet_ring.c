@@ -117,6 +117,9 @@ static struct wm_host_offload frame_offload(const struct ring_frame *frame)
 	return offload;
 }
 
+/* Longer than any flip takes. */
+#define WM_RING_LATE_NS 60000000000ULL
+
 static uint32_t frame_link(const struct ring_frame *frame, int ethernet)
 {
 	uint16_t protocol = wm_be16(frame->protocol_be);
@@ -138,7 +141,9 @@ size_t wm_ring_read(const uint8_t *ring, size_t block_at, size_t block_bytes, st
 		if (!frame || frame->mac_at < sizeof(*frame))
 			break;
 		time_ns = frame->seconds * 1000000000ULL + frame->nanoseconds;
-		if (time_ns > until_ns)
+		/* What came long after was stamped before somebody set the clock back: it would keep the others
+		 * waiting. */
+		if (time_ns > until_ns && time_ns - until_ns < WM_RING_LATE_NS)
 			break;
 		frames->offsets[count] = block_at + place.at + frame->mac_at;
 		frames->captured[count] = frame->captured;

@@ -38,7 +38,8 @@ void wm_ring_release(uint8_t *block);
 struct wm_ring_place wm_ring_begin(const uint8_t *block);
 
 /* Reads frames from `place` on until the block ends, `frames` is full or one is younger than until_ns; returns how
- * many. `block_at` is where the block begins in `ring`; `ethernet` whether frames begin with an Ethernet header. */
+ * many. One that is younger by minutes is older in truth: the clock has been set back since. `block_at` is where the
+ * block begins in `ring`; `ethernet` whether frames begin with an Ethernet header. */
 size_t wm_ring_read(const uint8_t *ring, size_t block_at, size_t block_bytes, struct wm_ring_place place, int ethernet,
 		    uint64_t until_ns, struct wm_ring_frames *frames);
 

@@ -41,6 +41,7 @@ from wiremeter.libbpf.maps import GracePeriod, map_memory
 from wiremeter.libbpf.objects import BpfObject
 from wiremeter.libbpf.rings import BlockRing, RingBuffer
 from wiremeter.libbpf.testrun import ProgramRun, run_program
+from wiremeter.linux.clock import STEP_NS, WallClock, best_offset
 from wiremeter.names.payloads import PayloadBlock
 
 CLOCK_MONOTONIC_COARSE = 6  # its resolution is the kernel's tick
@@ -142,6 +143,7 @@ class KernelEngine:
         payload_sources: Collection[str] = records.SOURCES,
         ring_bytes: int = RING_BYTES,
         statistics: bool = False,
+        clock: WallClock | None = None,
     ) -> None:
         """Makes the tables; all their memory is taken now.
 
@@ -149,6 +151,7 @@ class KernelEngine:
         payload_limit: bytes of a packet's payload that programs send at most, where a name may be read from it; 0:
         they look at none. payload_sources: of records.SOURCES, those to send. ring_bytes: of each of the two rings for
         that, a power of two of whole pages. statistics: have the kernel time every program run while this is open.
+        clock: what tells times of day; by default one of its own.
         Raises InputError, PermissionNeeded or KernelError, naming what is in the way.
         """
         self.plan = plan
@@ -165,6 +168,7 @@ class KernelEngine:
             "wm_xdp_frags": int(self._frags),
         }
         self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
+        self._clock = clock or WallClock()
         self._clock_fd = self._statistics_fd = -1
         self._attachments: dict[int, KernelAttachment] = {}
         self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
@@ -203,6 +207,7 @@ class KernelEngine:
         self._clock_reading = np.frombuffer(control, records.CLOCK_READING, 1, variables["wm_clock"])
         self._test_packet = np.frombuffer(control, records.TEST_PACKET, 1, variables["wm_test_packet"])
         self._clock_fd = self._load_named("wm_read_clock", {})
+        self._kernel_ahead_ns = self._measure_kernel_clock()
         tables = map_memory(self._map_fds["wm_tables"], 2 * plan.regions * plan.region_bytes)
         overflow = map_memory(self._map_fds["wm_overflow"], 2 * plan.overflow_bytes)
         self._regions = [
@@ -335,7 +340,7 @@ class KernelEngine:
     def take_payloads(self, ring: BlockRing) -> PayloadBlock:
         """The oldest payloads that wait in one of `payload_rings`, not all if they are many; none: no offsets."""
         data, offsets = ring.take()
-        return PayloadBlock(data, offsets, 0 if self._tick_ns == 1 else time.time_ns() - time.monotonic_ns())
+        return PayloadBlock(data, offsets, 0 if self._tick_ns == 1 else self._clock.offset_ns - self._kernel_ahead_ns)
 
     def _read(self, epoch: int) -> Drain:
         counters = np.zeros((self.plan.attachments, records.ROWS, 3), np.uint64)
@@ -368,9 +373,19 @@ class KernelEngine:
         """When the engine's clock stood at 0, in nanoseconds since the Unix epoch, modulo 2^64; good to one tick."""
         if self._tick_ns == 1:
             return 0
-        run_program(self._clock_fd, bytes(64))
-        read_ns = int(self._clock_reading["monotonic_ns"][0]) + time.time_ns() - time.monotonic_ns()
+        read_ns = self._read_kernel_clock() - self._kernel_ahead_ns + self._clock.offset_ns
         return (read_ns - int(self._clock_reading["ticks"][0]) * self._tick_ns) % (1 << 64)
+
+    def _read_kernel_clock(self) -> int:
+        """The monotonic clock as programs see it."""
+        run_program(self._clock_fd, bytes(64))
+        return int(self._clock_reading["monotonic_ns"][0])
+
+    def _measure_kernel_clock(self) -> int:
+        """By how much the kernel's monotonic clock is ahead of this process's: not at all, unless the process is in a
+        time namespace (time_namespaces(7)), where it stays for life."""
+        ahead_ns = best_offset(time.monotonic_ns, self._read_kernel_clock)
+        return ahead_ns if abs(ahead_ns) >= STEP_NS else 0
 
     def close(self) -> None:
         """Detaches everything and frees the tables. A second call does nothing."""

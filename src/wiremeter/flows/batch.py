@@ -127,6 +127,7 @@ class Health:
     drain_seconds: float = 0.0  # reading and merging in this interval, grace period excluded
     grace_seconds: float = 0.0  # waiting for RCU grace periods in this interval
     displaced: tuple[str, ...] = ()  # "device direction" where another program comes before ours
+    clock_step_seconds: float = 0.0  # by which the system's clock was set in this interval; times of the next have it
     programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
     #: Payloads picked to read names from, by source (records.SOURCES of the datapath): those that arrived, and those
     #: that were lost because nobody took them in time; "transactions": told, and then without room in a batch. Empty
@@ -139,7 +140,8 @@ class Health:
 class FlowBatch:
     """All that was counted between two flips.
 
-    start_ns, end_ns: the interval, nanoseconds since the Unix epoch.
+    start_ns, end_ns: the interval, nanoseconds since the Unix epoch. Their difference is its length by the monotonic
+    clock, also where the system's clock was set meanwhile (health.clock_step_seconds).
     attachments: indexed by the `attachment` column of the arrays.
     flows: shape (n,), dtype FLOW; one row a flow, all CPUs merged.
     counters: shape (k,), dtype COUNTER; IP traffic by family and protocol, and one row (0, 0) for all non-IP frames.

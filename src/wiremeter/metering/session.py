@@ -20,6 +20,7 @@ from wiremeter.datapath.naming import NameOptions, Names, open_names
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.linux.addresses import own_addresses
+from wiremeter.linux.clock import WallClock
 from wiremeter.linux.host import HostFacts, read_host
 from wiremeter.linux.netlink import LinkWatch, RouteSocket
 from wiremeter.metering.attach_policy import capture_problems, host_problems
@@ -80,6 +81,7 @@ class Session:
         watch: LinkWatch,
         names: Names,
         wake: Wake,
+        clock: WallClock,
         options: Options,
     ) -> None:
         self._engine = engine
@@ -89,6 +91,7 @@ class Session:
         self._watch = watch
         self._names = names
         self._wake = wake
+        self._clock = clock
         self._with_programs = options.bpf_stats
         others = (early, watch, wake)
         self._waiting = _waiting_for(*others, *engine.payload_rings)
@@ -176,7 +179,7 @@ class Session:
 
     def _turned(self) -> None:
         """The interval ends, and the next begins: right now, in the middle of a flip."""
-        self._end_ns = time.time_ns()
+        self._end_ns = self._clock.now_ns()
         self._auditor.read(metered.attachment.id for metered in self._tracker.metered)
 
     def _begin(self) -> None:
@@ -215,6 +218,7 @@ class Session:
         drain_seconds = interval.drain_seconds + time.monotonic() - merging
         by_position = tallies_by_attachment(flows, len(attachments)) if attachments else []
         metered = {m.attachment.id: m for m in self._tracker.metered}
+        step_ns = self._clock.step_ns()
         batch = FlowBatch(
             start_ns=self._start_ns,
             end_ns=self._end_ns,
@@ -223,14 +227,16 @@ class Session:
             counters=interval.counters(),
             ethertypes=interval.ethertypes(),
             audit=tuple(self._auditor.audits(interval, attachments, by_position, metered)),
-            health=self._health(interval, drain_seconds),
+            health=self._health(interval, drain_seconds, step_ns),
         )
         batch = self._names.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=is_last)
+        self._clock.follow(step_ns)
+        self._end_ns += step_ns
         self._begin()
         self._beat.next()
         return batch
 
-    def _health(self, interval: Interval, drain_seconds: float) -> Health:
+    def _health(self, interval: Interval, drain_seconds: float, step_ns: int) -> Health:
         plan = self._engine.plan
         return Health(
             flips=self._engine.flips,
@@ -242,6 +248,7 @@ class Session:
             drain_seconds=drain_seconds,
             grace_seconds=interval.grace_seconds,
             displaced=self._tracker.displaced(),
+            clock_step_seconds=step_ns / 1e9,
             programs=tuple(self._program_stats()) if self._with_programs else (),
         )
 
@@ -264,13 +271,14 @@ def opened(options: Options) -> Iterator[Session]:
         wake = enter(contextlib.closing(Wake()))
         names = open_names(options.names)
         names.know_own(own_addresses())
-        engine: LiveEngine = enter(_engine_for(options, host))
+        clock = WallClock()
+        engine: LiveEngine = enter(_engine_for(options, host, clock))
         watch = enter(LinkWatch())
         auditor = Auditor(enter(RouteSocket()))
         tracker = Tracker(engine, host, options.patterns, options.attach)
         tracker.start()
         early = enter(EarlyFlips(engine, urgent=options.urgent))
-        session = Session(engine, tracker, auditor, early, watch, names, wake, options)
+        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options)
         yield enter(contextlib.closing(session))
 
 
@@ -281,7 +289,7 @@ def _check(host: HostFacts, attach: RequestedMode) -> None:
         raise kind(" ".join(problems))
 
 
-def _engine_for(options: Options, host: HostFacts) -> contextlib.AbstractContextManager[LiveEngine]:
+def _engine_for(options: Options, host: HostFacts, clock: WallClock) -> contextlib.AbstractContextManager[LiveEngine]:
     is_capture = options.attach == "capture"
     cpus = 1 if is_capture else host.cpu_numbers
     plan = plan_tables(cpus, options.flow_table, host.memory_limit_bytes, 2 * options.max_devices)
@@ -289,7 +297,12 @@ def _engine_for(options: Options, host: HostFacts) -> contextlib.AbstractContext
     if is_capture:
         return CaptureEngine(plan, payload_limit=limit, payload_sources=sources)
     return KernelEngine(
-        plan, options.program, payload_limit=limit, payload_sources=sources, statistics=options.bpf_stats
+        plan,
+        options.program,
+        payload_limit=limit,
+        payload_sources=sources,
+        statistics=options.bpf_stats,
+        clock=clock,
     )
 
 

@@ -21,6 +21,7 @@ Kind = Literal[
     "skb_counts",
     "simulated",
     "no_device",
+    "clock_set",
     "stacked",
 ]
 
@@ -49,6 +50,9 @@ _WORDS: dict[Kind, _Words] = {
     "skb_counts": _Words("generic XDP counts buffers (skbs), not packets on the wire", "--attach tcx counts packets"),
     "simulated": _Words("SIMULATED traffic: nothing of this was on a wire"),
     "no_device": _Words("no device is metered", "those chosen are gone, down or not there yet"),
+    "clock_set": _Words(
+        "the system's clock was set by {reason}", "times of day jump from here on, durations and rates hold"
+    ),
     "stacked": _Words("a packet counts on each device it passes: totals over stacked devices are more than the wire"),
 }
 #: For packets that are unattributed for a reason that a setting can change.
@@ -72,7 +76,7 @@ class Finding:
     """One thing to know about one interval; views call a fault or a warning an alarm.
 
     device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of;
-    where packets were dropped.
+    where packets were dropped; by how much the clock was set.
     packets, bytes: how much it concerns, 0 where that has no number; of capture_dropped packets are buffers.
     """
 
@@ -111,7 +115,7 @@ class Finding:
         advice = f": {self.advice}" if self.advice else ""
         if self.kind == "unbalanced":
             return f"{where}{self.what}, {self.packets:+,} packets, {self.bytes:+,} bytes{advice}"
-        amount = "" if self.is_state else f"{count(self.packets)} "
+        amount = f"{count(self.packets)} " if self.packets and not self.is_state else ""
         return f"{where}{amount}{self.what}{advice}"
 
 
@@ -128,6 +132,8 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Finding]:
         yield Finding("simulated", "warning")
     if not batch.attachments:
         yield Finding("no_device", "warning")
+    if batch.health.clock_step_seconds:
+        yield Finding("clock_set", "warning", reason=f"{batch.health.clock_step_seconds:+,.3f} s")
     for place in batch.health.displaced:
         device, _, direction = place.rpartition(" ")
         yield Finding("displaced", "fault", device, direction)

@@ -122,6 +122,12 @@ def test_frames_are_where_the_kernel_put_them() -> None:
         assert reading.arrays["links"][number] == LINK_ETHERNET
 
 
+def test_frames_from_before_the_clock_was_set_back_are_read_at_once() -> None:
+    now, hour = 10**18, 3600 * 10**9
+    reading = Reading([Slot(time_ns=time_ns) for time_ns in (now + hour, now + hour + 5, now, now + 20)])
+    assert reading.read(until_ns=now + 10) == 3
+
+
 def test_reading_ends_at_the_first_frame_that_is_too_young_and_goes_on_there() -> None:
     reading = Reading([Slot(time_ns=time_ns) for time_ns in (10, 20, 30, 40)])
     assert reading.read(until_ns=20) == 2

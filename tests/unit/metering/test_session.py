@@ -1,0 +1,221 @@
+"""An open meter over an engine, devices and clocks that are made up: what goes into a batch, and when it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from wiremeter.datapath import records
+from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.naming import NO_NAMES, NoNaming
+from wiremeter.flows.batch import Attachment, Tally
+from wiremeter.flows.columns import ETHERTYPE_COUNTER
+from wiremeter.linux.clock import WallClock
+from wiremeter.linux.devices import Device
+from wiremeter.metering.auditor import Auditor
+from wiremeter.metering.early_flips import EarlyFlips
+from wiremeter.metering.session import Options, Session, Wake
+from wiremeter.metering.tracker import Metered
+
+from ..linux.test_clock import HOUR, Clocks
+
+OPTIONS = Options(("*",), 0.05, "auto", None, Path("none"), False, 4, NO_NAMES, False)
+
+
+class Event:
+    """A descriptor that is readable once `tell` was called, until it was read."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def tell(self) -> None:
+        os.eventfd_write(self._event, 1)
+
+    def read(self) -> bool:
+        try:
+            return bool(os.eventfd_read(self._event))
+        except BlockingIOError:
+            return False
+
+    take = read
+
+
+class Engine:
+    """Counts what a test gives to its slots."""
+
+    payload_rings = ()
+    table_bytes = 0
+
+    def __init__(self) -> None:
+        self.plan = plan_tables(1, 256, attachments=4)
+        self.flip_requests = Event()
+        self.flips = 0
+        self.on_flip: Callable[[], None] = lambda: None
+        self._counted = np.zeros((4, records.ROWS, 3), np.uint64)
+
+    def count(self, slot: int, packets: int) -> None:
+        self._counted[slot, records.ROW_IPV4 + 6] += np.array([packets, 60 * packets, packets], np.uint64)
+
+    def flip(self, turned: Callable[[], None] | None = None) -> Drain:
+        if turned:
+            turned()
+        counters, self._counted = self._counted, np.zeros_like(self._counted)
+        self.flips += 1
+        self.on_flip()
+        return Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER))
+
+    def holds(self, _: object) -> bool:
+        return False
+
+
+class Devices:
+    """A tracker and what it tracks: one attachment after the other."""
+
+    def __init__(self) -> None:
+        self.metered: list[Metered] = []
+        self.refreshes = 0
+
+    def add(self, id: int, name: str, slot: int) -> None:
+        device = Device(name, 10 + id)
+        attachment = Attachment(id, name, device.ifindex, "rx", "tcx")
+        self.metered.append(Metered(attachment, cast(Any, SimpleNamespace(id=slot)), device))
+
+    def refresh(self) -> list[Metered]:
+        self.refreshes += 1
+        return []
+
+    def displaced(self) -> tuple[str, ...]:
+        return ()
+
+
+class Parts:
+    def __init__(self) -> None:
+        self.engine, self.devices, self.watch, self.clocks = Engine(), Devices(), Event(), Clocks()
+        self.devices.add(7, "eth0", 0)
+        self.early = EarlyFlips(cast(Any, self.engine))
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Session]:
+        source = SimpleNamespace(counters=dict, qdiscs=dict)
+        with self.early, contextlib.closing(Wake()) as wake:
+            session = Session(
+                cast(Any, self.engine),
+                cast(Any, self.devices),
+                Auditor(source),
+                self.early,
+                cast(Any, self.watch),
+                NoNaming(),
+                wake,
+                WallClock(self.clocks.monotonic_ns, self.clocks.wall_ns),
+                OPTIONS,
+            )
+            with contextlib.closing(session):
+                yield session
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return Parts()
+
+
+def seen(session: Session) -> dict[str, int]:
+    batch = session.next_batch()
+    assert batch
+    return {audit.device: audit.seen.packets for audit in batch.audit}
+
+
+def test_what_came_before_the_first_interval_began_is_not_in_it(parts: Parts) -> None:
+    parts.engine.count(0, 1000)
+    with parts.open() as session:
+        parts.engine.count(0, 5)
+        assert seen(session) == {"eth0": 5}
+        assert seen(session) == {"eth0": 0}
+
+
+def test_early_flips_add_up_in_their_interval(parts: Parts) -> None:
+    with parts.open() as session:
+        parts.engine.count(0, 5)
+        parts.engine.flip_requests.tell()
+        parts.engine.count(0, 3)
+        batch = session.next_batch()
+        assert batch
+        assert batch.audit[0].seen == Tally(8, 480, 8)
+        assert batch.health.early_flips == 1
+
+
+def test_devices_are_looked_at_when_the_kernel_says_so(parts: Parts) -> None:
+    with parts.open() as session:
+        session.next_batch()
+        assert parts.devices.refreshes == 0
+        parts.watch.tell()
+        session.next_batch()
+        assert parts.devices.refreshes == 1
+
+
+def test_a_device_that_comes_counts_from_then_on(parts: Parts) -> None:
+    with parts.open() as session:
+        assert seen(session) == {"eth0": 0}
+        parts.devices.add(9, "veth1", 1)
+        parts.engine.count(1, 3)
+        assert seen(session) == {"eth0": 0, "veth1": 3}
+        assert [attachment.id for attachment in session.attachments] == [7, 9]
+
+
+def test_after_stop_one_batch_comes_and_no_more(parts: Parts) -> None:
+    with parts.open() as session:
+        parts.engine.count(0, 5)
+        session.stop()
+        session.stop()
+        assert seen(session) == {"eth0": 5}
+        assert session.next_batch() is None
+
+
+def test_a_stop_while_a_batch_is_made_brings_one_more(parts: Parts) -> None:
+    with parts.open() as session:
+        parts.engine.on_flip = session.stop
+        assert session.next_batch()
+        parts.engine.count(0, 2)
+        assert seen(session) == {"eth0": 2}
+        assert session.next_batch() is None
+
+
+def test_intervals_follow_each_other_without_a_gap_and_last_as_long_as_the_monotonic_clock_says(parts: Parts) -> None:
+    with parts.open() as session:
+        parts.clocks.pass_by(10**9)
+        first = session.next_batch()
+        parts.clocks.pass_by(2 * 10**9)
+        second = session.next_batch()
+    assert first
+    assert second
+    assert (first.seconds, second.seconds) == (1.0, 2.0)
+    assert first.end_ns == second.start_ns
+    assert second.health.clock_step_seconds == 0
+
+
+@pytest.mark.parametrize("step_ns", [HOUR, -3 * HOUR])
+def test_a_clock_that_is_set_moves_times_of_day_and_no_duration(parts: Parts, step_ns: int) -> None:
+    with parts.open() as session:
+        parts.clocks.pass_by(5 * 10**8)
+        parts.clocks.wall += step_ns
+        parts.clocks.pass_by(5 * 10**8)
+        first = session.next_batch()
+        parts.clocks.pass_by(10**9)
+        second = session.next_batch()
+    assert first
+    assert second
+    assert (first.seconds, second.seconds) == (1.0, 1.0)
+    assert first.health.clock_step_seconds == step_ns / 1e9
+    assert second.health.clock_step_seconds == 0
+    assert second.start_ns - first.end_ns == step_ns
+    assert second.end_ns == parts.clocks.wall
