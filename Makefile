@@ -50,6 +50,7 @@ fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host li
 
 docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the code
 	$(BIN)/python scripts/documents.py
+	$(BIN)/python scripts/configuration.py
 
 lint: $(VENV)/.dev  ## formatting, lint, types, layering
 	$(BIN)/ruff check src tests benchmarks setup.py

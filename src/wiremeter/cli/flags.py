@@ -69,7 +69,8 @@ def _described(setting: Setting) -> str:
     """Help for argparse, which takes % for its own."""
     default = setting.default_text
     is_told = default and (setting.can_be_off or not setting.is_switch)
-    return (setting.help + (f" (default: {default})" if is_told else "")).replace("%", "%%")
+    words = "" if setting.is_switch or not setting.values.choices else f": {setting.values.expected}"
+    return f"{setting.help}{words}{f' (default: {default})' if is_told else ''}".replace("%", "%%")
 
 
 def settings_given(args: argparse.Namespace) -> Any:

@@ -82,7 +82,7 @@ class Metering(Interfaces):
     attach: RequestedMode = setting(
         values.choice(*REQUESTED_MODES),
         "auto",
-        f"{', '.join(REQUESTED_MODES[:-1])} or {REQUESTED_MODES[-1]}; `wiremeter doctor` explains",
+        "the way to attach; `wiremeter doctor` explains",
         placeholder="HOW",
     )
     program: str | None = setting(
@@ -114,7 +114,7 @@ class Naming:
     names: tuple[NameKind, ...] = setting(
         values.some_of(*NAME_KINDS),
         DEFAULT_NAME_KINDS,
-        f"what may be read of payloads: some of {','.join(NAME_KINDS)}, or none; ptr is reverse DNS that was seen",
+        "what may be read of payloads; ptr is reverse DNS that was seen",
         placeholder="KINDS",
     )
     payload_bytes: int = setting(
@@ -175,10 +175,10 @@ class Logs:
     GROUP: ClassVar[str] = Metrics.GROUP
 
     log_level: LogLevel = setting(
-        values.choice(*LOG_LEVELS), "info", "debug, info, warning or error", placeholder="LEVEL"
+        values.choice(*LOG_LEVELS), "info", "what is logged, this and graver", placeholder="LEVEL"
     )
     log_format: OutputFormat = setting(
-        values.choice(*OUTPUT_FORMATS), "text", "text (key=value) or json (a line each)", placeholder="FORMAT"
+        values.choice(*OUTPUT_FORMATS), "text", "form of the log, a line a record", placeholder="FORMAT"
     )
     debug: bool = setting(values.switch(), False, "log at level debug, and show tracebacks", short="-v")
 
@@ -213,7 +213,11 @@ class Printed:
     GROUP: ClassVar[str] = _SHOWN
 
     format: OutputFormat = option(
-        values.choice(*OUTPUT_FORMATS), "text", "text or json", placeholder="FORMAT", shorthands={"--json": "json"}
+        values.choice(*OUTPUT_FORMATS),
+        "text",
+        "form of what is printed",
+        placeholder="FORMAT",
+        shorthands={"--json": "json"},
     )
 
 
@@ -235,7 +239,7 @@ class Live(Metrics, Lasting, Naming, Metering, Shown, Command):
     format: OutputFormat | None = option(
         values.choice(*OUTPUT_FORMATS),
         None,
-        "print text or json instead of the interactive view",
+        "print this instead of the interactive view",
         placeholder="FORMAT",
         shorthands={"--json": "json"},
     )
@@ -282,7 +286,7 @@ class Replay(Naming, Top, Printed, Command):
         placeholder="FILE",
         takes_words=True,
     )
-    engine: EngineName = option(values.choice(*ENGINES), "host", "what counts: host or kernel", placeholder="ENGINE")
+    engine: EngineName = option(values.choice(*ENGINES), "host", "what counts", placeholder="ENGINE")
     interval: float | None = option(values.duration(), None, _BLOCKS, placeholder="TIME")
     flow_table: int | None = option(
         _LINES, None, "lines of the flow table, a power of two", placeholder="LINES", shown_default="as needed"
