@@ -30,9 +30,8 @@ class _Datagram:
     first_ns: int = 0
     length: int | None = None
     parts: dict[int, bytes] = field(default_factory=dict)
-    data: bytearray = field(
-        default_factory=bytearray
-    )  # the parts from the beginning on, up to the first that is missing
+    #: The parts from the beginning on, up to the first that is missing.
+    data: bytearray = field(default_factory=bytearray)
 
     def take(self, offset: int, part: bytes) -> None:
         """Keep a part, unless there is one for its place."""
