@@ -17,7 +17,6 @@ from wiremeter.agent.http import make_app
 from wiremeter.agent.meter import open_monitor
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Watch, attachment_fields
-from wiremeter.agent.wsgi_server import serve
 from wiremeter.flows.batch import Attachment, FlowBatch
 from wiremeter.settings import Listen, Settings
 from wiremeter.sinks.prometheus import PrometheusSink
@@ -102,6 +101,8 @@ def served(listen: Listen | None, sink: PrometheusSink, vitals: Vitals) -> Itera
     if listen is None:
         yield
         return
+    from wiremeter.agent.http_server import serve  # 3 MB that an agent without it saves
+
     registry = CollectorRegistry()
     registry.register(sink)
     ProcessCollector(registry=registry)

@@ -33,36 +33,6 @@ def generate_latest(registry: Collector) -> bytes:
     return b"".join(_varint(len(message)) + message for message in messages)
 
 
-def is_preferred(accept: str) -> bool:
-    """Whether an Accept header (RFC 9110, 12.5.1) likes this format best.
-
-    >>> is_preferred("text/plain;q=0.5, application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;"
-    ...              "encoding=delimited;q=0.6")
-    True
-    >>> is_preferred("application/openmetrics-text, */*;q=0.1")
-    False
-    """
-    liked = [_media_range(item) for item in accept.split(",") if item.strip()]
-    best = max((quality for quality, _, _ in liked), default=0.0)
-    # Of equals the first: Prometheus names what it likes best first.
-    kind, parameters = next(((kind, parameters) for quality, kind, parameters in liked if quality == best), ("", {}))
-    wanted = {"proto": "io.prometheus.client.MetricFamily", "encoding": "delimited"}
-    return best > 0 and kind == "application/vnd.google.protobuf" and wanted.items() <= parameters.items()
-
-
-def _media_range(item: str) -> tuple[float, str, dict[str, str]]:
-    """Quality, type and parameters."""
-    kind, *pairs = (part.strip() for part in item.split(";"))
-    parameters = {
-        name.strip().lower(): value.strip().strip('"') for name, _, value in (p.partition("=") for p in pairs)
-    }
-    try:
-        quality = float(parameters.get("q", "1"))
-    except ValueError:
-        quality = 0.0
-    return quality, kind.lower(), parameters
-
-
 def _families(metric: Metric) -> Iterator[bytes]:
     """The MetricFamily messages of a metric: one, or of a metric with odd samples one for each of their names."""
     kind = _KINDS.get(metric.type, _UNTYPED)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import gzip
 import http.client
 import os
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
-from wsgiref.types import StartResponse
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client import CollectorRegistry, Counter, Metric, ProcessCollector
 from prometheus_client.registry import Collector
 
-from wiremeter.agent import wsgi_server
-from wiremeter.agent.http import make_app
+from wiremeter.agent import http_server
+from wiremeter.agent.http import Receive, Scope, Send, make_app
+from wiremeter.agent.http_server import _refused, serve
 from wiremeter.agent.vitals import Vitals
-from wiremeter.agent.wsgi_server import _refused, serve
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.linux.holders import port_holder
 from wiremeter.settings import Listen
@@ -128,16 +129,49 @@ def test_all_else_is_refused(address: Listen, method: str, path: str, status: in
     assert ask(address, path, method).status == status
 
 
-def test_head_has_no_body(address: Listen) -> None:
-    answer = ask(address, "/metrics", "HEAD")
-    assert (answer.status, answer.text) == (200, b"")
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/nothing"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_head_has_the_head_of_the_whole_and_no_body(address: Listen, path: str, encoding: str) -> None:
+    whole, head = (ask(address, path, method, Accept_Encoding=encoding) for method in ("GET", "HEAD"))
+    assert head.status == whole.status
+    assert head.text == b""
+    assert int(head.headers["Content-Length"]) == len(whole.text) > 0
+    for answer in (whole, head):
+        del answer.headers["Date"]
+    assert head.headers.items() == whole.headers.items()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_zipped"),
+    [("gzip", True), ("gzip;q=0", False), ("gzip;q=0.0, identity", False), ("*", True), ("br, *;q=0", False)],
+)
+@pytest.mark.parametrize("kind", ["text", "protobuf"])
+def test_gzip_comes_to_those_who_take_it_only(address: Listen, kind: str, accepted: str, is_zipped: bool) -> None:
+    answer = ask(address, "/metrics", Accept=PROTOBUF if kind == "protobuf" else "*/*", Accept_Encoding=accepted)
+    assert (answer.headers["Content-Encoding"] == "gzip") == is_zipped
+    assert b"spam_total" in (gzip.decompress(answer.text) if is_zipped else answer.text)
+
+
+def test_the_metrics_of_the_process_can_be_picked_too(address: Listen, registry: CollectorRegistry) -> None:
+    ProcessCollector(registry=registry)
+    answer = ask(address, "/metrics?name[]=process_resident_memory_bytes&name[]=spam_total")
+    lines = [line.split()[0] for line in answer.text.decode().splitlines() if not line.startswith("#")]
+    assert sorted(lines) == ["process_resident_memory_bytes", "spam_total"]
+    assert ask(address, "/metrics?name[]=nothing").text == b""
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/nothing"])
+def test_no_header_tells_versions(address: Listen, path: str) -> None:
+    headers = ask(address, path).headers
+    assert "Server" not in headers
+    assert headers["Date"]
 
 
 def test_a_failing_collector_is_an_error_of_its_own_request_only(
     address: Listen, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Collector):
-        def collect(self) -> Iterable[Metric]:
+        def collect(self) -> Iterator[Metric]:
             raise RuntimeError("spoilt")
 
     registry.register(Broken())
@@ -188,23 +222,42 @@ def send_slowly(connection: socket.socket, stop: threading.Event) -> None:
             connection.sendall(b"x")
 
 
-def test_clients_that_only_hold_connections_do_not_keep_others_out(address: Listen) -> None:
-    idle = [socket.create_connection(address) for _ in range(5 * wsgi_server.MAX_CONNECTIONS)]
-    try:
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has ended the connection, whatever it sent before."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def still_open(connections: Sequence[socket.socket]) -> int:
+    return sum(not is_closed(each) for each in connections)
+
+
+@contextlib.contextmanager
+def connected(address: Listen, count: int, first: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many connections, each of which has said so much."""
+    with contextlib.ExitStack() as opened:
+        connections = []
+        for _ in range(count):
+            connections.append(opened.enter_context(socket.create_connection(address)))
+            if first:
+                connections[-1].sendall(first)
+        yield connections
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /metrics HTTP/1.1\r\nX: "], ids=["silent", "half a request"])
+def test_clients_that_only_hold_connections_do_not_keep_others_out(address: Listen, first: bytes) -> None:
+    with connected(address, 5 * http_server.MAX_CONNECTIONS, first) as idle:
         for _ in range(20):
             assert ask(address, "/metrics").status == 200
-        serving = [thread for thread in threading.enumerate() if thread.name == "http"]
-        assert len(serving) <= wsgi_server.MAX_CONNECTIONS + 1
-    finally:
-        for connection in idle:
-            connection.close()
+        wait_for(lambda: still_open(idle) <= http_server.MAX_CONNECTIONS)
+        assert not any(map(is_closed, idle[-10:]))  # the oldest go
 
 
 def test_many_clients_at_once_are_all_served(address: Listen) -> None:
     statuses: list[int] = []
     clients = [
-        threading.Thread(target=lambda: statuses.append(ask(address, "/metrics", timeout=20).status))
-        for _ in range(5 * wsgi_server.MAX_CONNECTIONS)
+        threading.Thread(target=lambda: statuses.append(ask(address, "/metrics", timeout=20).status)) for _ in range(80)
     ]
     for client in clients:
         client.start()
@@ -213,25 +266,26 @@ def test_many_clients_at_once_are_all_served(address: Listen) -> None:
     assert statuses == [200] * len(clients)
 
 
-def test_clients_that_never_take_their_answers_do_not_keep_others_out(vitals: Vitals) -> None:
-    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        start_response("200 OK", [])
-        return [b"x" * (50_000_000 if environ["PATH_INFO"] == "/big" else 1)]
+async def answer_at_length(scope: Scope, receive: Receive, send: Send) -> None:
+    """More than a connection holds for /big, else next to nothing."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x" * (10_000_000 if scope["path"] == "/big" else 1)})
 
-    with serve(ANY_PORT, app) as address:
-        greedy = [socket.create_connection(address) for _ in range(wsgi_server.MAX_CONNECTIONS)]
-        for connection in greedy:
-            connection.sendall(b"GET /big HTTP/1.0\r\n\r\n")
-        wait_for(lambda: request_threads() == wsgi_server.MAX_CONNECTIONS)
+
+def test_clients_that_never_take_their_answers_do_not_keep_others_out() -> None:
+    with (
+        serve(ANY_PORT, answer_at_length) as address,
+        connected(address, 3 * http_server.MAX_UNSENT, b"GET /big HTTP/1.0\r\n\r\n") as greedy,
+    ):
+        wait_for(lambda: still_open(greedy) <= http_server.MAX_UNSENT)
         assert ask(address, "/").text == b"x"
-        for connection in greedy:
-            connection.close()
+        assert not is_closed(greedy[-1])
 
 
 def test_a_client_that_sends_byte_by_byte_is_cut_off(
     registry: CollectorRegistry, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wsgi_server, "CLIENT_SECONDS", 0.5)
+    monkeypatch.setattr(http_server, "CLIENT_SECONDS", 0.5)
     stop = threading.Event()
     with serve(ANY_PORT, make_app(registry, vitals)) as address, socket.create_connection(address) as connection:
         slow = threading.Thread(target=send_slowly, args=(connection, stop))
@@ -245,22 +299,31 @@ def test_a_client_that_sends_byte_by_byte_is_cut_off(
         slow.join()
 
 
-def test_a_client_that_never_takes_its_answer_is_cut_off(vitals: Vitals, monkeypatch: pytest.MonkeyPatch) -> None:
-    def endless(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        start_response("200 OK", [])
-        return [b"x" * 50_000_000]
-
-    monkeypatch.setattr(wsgi_server._Handler, "timeout", 0.5)
-    monkeypatch.setattr(wsgi_server, "CLIENT_SECONDS", 0.5)
-    with serve(ANY_PORT, endless) as address, socket.create_connection(address) as connection:
-        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        wait_for(lambda: request_threads() == 1)
-        wait_for(lambda: request_threads() == 0)
+def test_a_client_that_never_takes_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "CLIENT_SECONDS", 0.5)
+    with serve(ANY_PORT, answer_at_length) as address, connected(address, 1, b"GET /big HTTP/1.0\r\n\r\n") as greedy:
+        began = time.monotonic()
+        wait_for(lambda: is_closed(greedy[0]))
+        assert 0.4 < time.monotonic() - began < 2
 
 
-def request_threads() -> int:
-    """Threads that serve requests; one more accepts connections."""
-    return sum(thread.name == "http" for thread in threading.enumerate()) - 1
+def test_a_request_that_takes_long_to_answer_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def think(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.5)
+        await answer_at_length(scope, receive, send)
+
+    monkeypatch.setattr(http_server, "CLIENT_SECONDS", 0.1)
+    with serve(ANY_PORT, think) as address:
+        assert ask(address, "/").text == b"x"
+
+
+def test_a_stop_does_not_wait_for_clients() -> None:
+    with contextlib.ExitStack() as clients:
+        with serve(ANY_PORT, answer_at_length) as address:
+            clients.enter_context(connected(address, 10))
+            clients.enter_context(connected(address, 10, b"GET /big HTTP/1.0\r\n\r\n"))
+            began = time.monotonic()
+        assert time.monotonic() - began < 3
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -277,7 +340,7 @@ def test_an_oversized_request_is_cut_off(address: Listen, request_head: bytes) -
     with socket.create_connection(address, timeout=5) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(request_head)
         answer = connection.recv(1000)
-    assert not answer or answer.startswith(b"HTTP/1.0 4")
+    assert not answer or answer.startswith(b"HTTP/1.1 4")
     assert ask(address, "/healthz").status == 200
 
 
@@ -294,7 +357,7 @@ def test_junk_ends_only_its_own_connection(address: Listen, junk: bytes) -> None
     assert ask(address, "/healthz").status == 200
 
 
-def never_asked(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+async def never_asked(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("asked")
 
 

@@ -19,8 +19,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from wiremeter.agent.http import make_app
+from wiremeter.agent.http_server import serve
 from wiremeter.agent.vitals import Vitals
-from wiremeter.agent.wsgi_server import serve
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import FLOW
 from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,39 +220,3 @@ def test_all_that_a_sink_has_in_text_is_in_protobuf() -> None:
             else:
                 read[family.name, key] = (metric.counter if family.type == COUNTER else metric.gauge).value
     assert read == series
-
-
-PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
-
-
-@pytest.mark.parametrize(
-    ("accept", "preferred"),
-    [
-        (PROTOBUF, True),
-        (
-            PROTOBUF.replace(";", " ; ").replace("application", "Application").replace("=delimited", '="delimited"'),
-            True,
-        ),
-        # Prometheus 2.42 with native histograms, and without; 3.x with and without.
-        (f"{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", True),
-        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", False),
-        (f"{PROTOBUF};q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.2", True),
-        (f"application/openmetrics-text;version=1.0.0;q=0.6,{PROTOBUF};q=0.5", False),
-        (f"text/plain, {PROTOBUF}", False),
-        (PROTOBUF.replace("delimited", "text"), False),
-        (PROTOBUF.replace("io.prometheus.client.MetricFamily", "other"), False),
-        ("application/vnd.google.protobuf", False),
-        (f"{PROTOBUF};q=0", False),
-        (f"{PROTOBUF};q=much", False),
-        ("*/*", False),
-        (",;=,", False),
-        ("", False),
-    ],
-)
-def test_protobuf_is_served_to_those_who_like_it_best(accept: str, preferred: bool) -> None:
-    assert protobuf.is_preferred(accept) == preferred
-
-
-@given(st.text(st.characters(codec="latin-1")))
-def test_any_accept_header_has_an_answer(accept: str) -> None:
-    assert protobuf.is_preferred(accept) in (True, False)
