@@ -328,6 +328,7 @@ class Health(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[float, Meta(description="reading and merging in this interval")]
     grace_seconds: Annotated[float, Meta(description="waiting for the kernel before reading, in this interval")]
     displaced: Annotated[tuple[str, ...], Meta(description='"device direction" where another program runs first')]
+    clock_step_seconds: Annotated[float, Meta(description="by which the system's clock was set in this interval")]
     programs: Annotated[tuple[ProgramStats, ...], Meta(description="only with --bpf-stats")]
     payloads: Annotated[dict[str, int], Meta(description="payloads read for names, by source")]
     lost_payloads: Annotated[dict[str, int], Meta(description="payloads lost, by source")]
