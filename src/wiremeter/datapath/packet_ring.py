@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import socket
 import struct
 from typing import NamedTuple, Self
@@ -43,7 +44,7 @@ _ADDRESS = struct.Struct("=HHiHBB8s")  # struct sockaddr_ll; the ifindex is the 
 _STATISTICS = struct.Struct("=III")  # struct tpacket_stats_v3: packets, drops, freezes
 
 
-_libc = ctypes.CDLL(None)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RingFrames(NamedTuple):
@@ -103,9 +104,7 @@ class PacketRing:
             request = (BLOCK_BYTES, self.blocks, _FRAME_BYTES, ring_bytes // _FRAME_BYTES, BLOCK_TIMEOUT_MS, 0, 0)
             self._set(PACKET_RX_RING, struct.pack("=7I", *request))
             self._memory = mmap.mmap(self._socket.fileno(), ring_bytes)
-            self._socket.bind((device, ETH_P_ALL))
-            if self.ifindex != ifindex:
-                raise KernelError(f"{what}: another device has its name by now", call="bind")
+            self._bind(ifindex)
         except OSError as error:
             self._socket.close()
             raise KernelError(f"{what}: {error.strerror}", call="packet socket", errno=error.errno or 0) from error
@@ -134,6 +133,13 @@ class PacketRing:
         self._frames = ffi.new(
             "struct wm_ring_frames *", {"capacity": _FRAMES, **dict(zip(names, self._views, strict=True))}
         )
+
+    def _bind(self, ifindex: int) -> None:
+        """By number: Python's own bind() takes a name, which may change meanwhile and hold bytes that are no text."""
+        address = _ADDRESS.pack(socket.AF_PACKET, socket.htons(ETH_P_ALL), ifindex, 0, 0, 0, bytes(8))
+        if _libc.bind(self._socket.fileno(), address, len(address)):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def _set(self, option: int, value: bytes) -> None:
         self._socket.setsockopt(SOL_PACKET, option, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -141,7 +142,7 @@ def read_devices() -> tuple[Device, ...]:
     with Ethtool() as ethtool:
         for link in links:
             try:
-                driver, features = ethtool.driver(link.name), ethtool.features(link.name)
+                driver, features = ethtool.driver(link.raw_name), ethtool.features(link.raw_name)
             except KernelError as error:
                 if error.errno == errno.ENODEV:  # gone, or renamed, since the links were read
                     continue
@@ -157,6 +158,17 @@ def read_default_route() -> frozenset[int]:
         return route.default_route_devices()
 
 
+def name_as_text(name: str) -> str:
+    r"""A device's name as it is everywhere here: bytes that are no UTF-8, of which it may have any, are escapes.
+
+    name: also as Python has it from the command line, where such bytes are surrogates (PEP 383).
+
+    >>> print(name_as_text("b\udcff"), name_as_text("eth0"))
+    b\xff eth0
+    """
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def is_glob(pattern: str) -> bool:
     """Whether a pattern may match several devices, and later ones too, rather than name one."""
     return any(mark in pattern for mark in "*?[")
@@ -167,7 +179,8 @@ def select_devices(
 ) -> tuple[Device, ...]:
     """The devices that `patterns` mean, each once, in the order of `devices`.
 
-    patterns: names, globs (`veth*`) and `auto`; none at all means `auto`. `auto` takes the devices whose ifindex is in
+    patterns: names, globs (`veth*`; one that is a device's very name means that one too) and `auto`; none at all means
+    `auto`. `auto` takes the devices whose ifindex is in
     default_route, never loopback; without any, every physical device that is up. A glob that matches nothing is no
     error: devices may come. Devices that cannot be parsed are in the answer if a pattern means them.
     Raises InputError for a name that no device has, and for an `auto` that finds none. With strict=False (looking
@@ -175,7 +188,7 @@ def select_devices(
     """
     known = tuple(devices)
     chosen: set[int] = set()
-    for pattern in patterns or (AUTO,):
+    for pattern in map(name_as_text, patterns or (AUTO,)):
         matches = _matches(pattern, known, default_route)
         if not matches and strict and not is_glob(pattern):
             raise InputError(_no_default(known) if pattern == AUTO else _no_device(pattern, known))
@@ -186,9 +199,10 @@ def select_devices(
 def _matches(pattern: str, devices: Sequence[Device], default_route: Collection[int]) -> set[int]:
     if pattern == AUTO:
         return _auto(devices, default_route)
+    named = {device.ifindex for device in devices if device.name == pattern}
     if is_glob(pattern):
-        return {device.ifindex for device in devices if fnmatchcase(device.name, pattern)}
-    return {device.ifindex for device in devices if device.name == pattern}
+        named |= {device.ifindex for device in devices if fnmatchcase(device.name, pattern)}
+    return named
 
 
 def _auto(devices: Sequence[Device], default_route: Collection[int]) -> set[int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
-import os
 import socket
 import struct
 from typing import NamedTuple, Self
@@ -58,8 +57,8 @@ class Ethtool:
         """Close the socket; doing it again is allowed."""
         self._socket.close()
 
-    def driver(self, device: str) -> str:
-        """The driver's name, "" where the device has none to name."""
+    def driver(self, device: bytes) -> str:
+        """The driver's name, "" where the device has none to name. device: its name as the kernel has it."""
         try:
             answer = self._ask(device, _DRVINFO.pack(ETHTOOL_GDRVINFO, *[b""] * 6, *[0] * 5), "ETHTOOL_GDRVINFO")
         except KernelError as error:
@@ -68,8 +67,8 @@ class Ethtool:
             raise
         return _text(_DRVINFO.unpack(answer)[1])
 
-    def features(self, device: str) -> Features:
-        """The device's offloads."""
+    def features(self, device: bytes) -> Features:
+        """The device's offloads. device: its name as the kernel has it."""
         if self._feature_names is None:  # the names are the kernel's, the same for all devices
             self._feature_names = self._read_feature_names(device)
         blocks = -(-len(self._feature_names) // 32)
@@ -77,7 +76,7 @@ class Ethtool:
         answer = self._ask(device, request, "ETHTOOL_GFEATURES")
         return parse_features(answer, self._feature_names)
 
-    def _read_feature_names(self, device: str) -> tuple[str, ...]:
+    def _read_feature_names(self, device: bytes) -> tuple[str, ...]:
         request = _SSET_INFO.pack(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0)
         count = _SSET_INFO.unpack(self._ask(device, request, "ETHTOOL_GSSET_INFO"))[3]
         request = _STRINGS.pack(ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count) + bytes(count * ETH_GSTRING_LEN)
@@ -85,13 +84,14 @@ class Ethtool:
         starts = range(_STRINGS.size, len(answer), ETH_GSTRING_LEN)
         return tuple(_text(answer[start : start + ETH_GSTRING_LEN]) for start in starts)
 
-    def _ask(self, device: str, request: bytes, what: str) -> bytes:
+    def _ask(self, device: bytes, request: bytes, what: str) -> bytes:
         """Do one ioctl; the answer has the request's length."""
         buffer = array.array("B", request)
         try:
-            fcntl.ioctl(self._socket, SIOCETHTOOL, _IFREQ.pack(os.fsencode(device), buffer.buffer_info()[0]))
+            fcntl.ioctl(self._socket, SIOCETHTOOL, _IFREQ.pack(device, buffer.buffer_info()[0]))
         except OSError as error:
-            raise KernelError(f"{what} on {device}: {error.strerror}", call=what, errno=error.errno or 0) from error
+            name = device.decode(errors="backslashreplace")
+            raise KernelError(f"{what} on {name}: {error.strerror}", call=what, errno=error.errno or 0) from error
         return buffer.tobytes()
 
 

@@ -125,7 +125,8 @@ class Link:
 
     arphrd: hardware type (linux/if_arp.h); kind: IFLA_INFO_KIND such as "veth", "" where there is none;
     master, lower: ifindex of the device it is enslaved to, and of the one it is stacked on or paired with, or 0;
-    lower_elsewhere: that other device is in another namespace; parent: the bus device behind it, "" if virtual.
+    lower_elsewhere: that other device is in another namespace; parent: the bus device behind it, "" if virtual;
+    raw_name: `name` as the kernel has it, which may be no text.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Link:
     arphrd: int
     mtu: int
     flags: int
+    raw_name: bytes = b""
     address: bytes = b""
     kind: str = ""
     qdisc: str = ""
@@ -241,6 +243,7 @@ def parse_link(data: bytes, start: int, end: int) -> Link:
         arphrd=arphrd,
         mtu=number(IFLA_MTU),
         flags=flags,
+        raw_name=data[slice(*found[IFLA_IFNAME])].rstrip(b"\0") if IFLA_IFNAME in found else b"",
         address=data[slice(*found[IFLA_ADDRESS])] if IFLA_ADDRESS in found else b"",
         kind=_link_kind(data, *found[IFLA_LINKINFO]) if IFLA_LINKINFO in found else "",
         qdisc=text(IFLA_QDISC),
@@ -342,10 +345,12 @@ def parse_filter(data: bytes, start: int, end: int) -> TcFilter:
 def parse_default_route(data: bytes, start: int, end: int) -> tuple[set[int], set[int]]:
     """(ifindexes, next-hop ids) of a RTM_NEWROUTE body if it is a default route of the main table, else empty sets.
 
-    Next-hop ids are given only where the kernel leaves out the devices (net.ipv4.nexthop_compat_mode=0).
+    So is one for a part of the host's own addresses (`default from 2001:db8:2::/56`): with several IPv6 uplinks each
+    has such a route, and there may be no other. Next-hop ids are given only where the kernel leaves out the devices
+    (net.ipv4.nexthop_compat_mode=0).
     """
-    _, dst_len, src_len, _, table, _, _, route_type, _ = RTMSG.unpack_from(data, start)
-    if dst_len or src_len or route_type != RTN_UNICAST:
+    _, dst_len, _, _, table, _, _, route_type, _ = RTMSG.unpack_from(data, start)
+    if dst_len or route_type != RTN_UNICAST:
         return set(), set()
     devices: set[int] = set()
     next_hops: set[int] = set()
@@ -419,7 +424,8 @@ def damaged(what: str, length: int) -> KernelError:
 
 
 def text_at(data: bytes, start: int, end: int) -> str:
-    return data[start:end].rstrip(b"\0").decode(errors="replace")
+    r"""Text of the kernel's. A device's name may hold any bytes: those that are no UTF-8 become escapes (`\xff`)."""
+    return data[start:end].rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _counters_at(data: bytes, start: int) -> LinkCounters:

@@ -14,6 +14,7 @@ from typing import Self
 from wiremeter.datapath.naming import NameOptions
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.linux.devices import name_as_text
 from wiremeter.metering.session import Options, Session, opened
 from wiremeter.settings.words import REQUESTED_MODES, SHORTEST_INTERVAL, RequestedMode
 
@@ -59,7 +60,7 @@ class Monitor:
         if attach == "capture" and (program or bpf_stats):
             raise InputError("attach mode 'capture' runs no program: there is none to choose, and none to time")
         self._options = Options(
-            patterns=interfaces or ("auto",),
+            patterns=tuple(map(name_as_text, interfaces)) or ("auto",),
             interval=interval,
             attach=attach,
             flow_table=flow_table,

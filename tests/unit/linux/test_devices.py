@@ -148,7 +148,7 @@ def test_features_beyond_the_answer_are_left_out() -> None:
 
 def test_a_device_that_has_gone_is_said_to_be_gone() -> None:
     with Ethtool() as ethtool, pytest.raises(KernelError, match=r"ETHTOOL_GDRVINFO on gone0: No such device"):
-        ethtool.driver("gone0")
+        ethtool.driver(b"gone0")
 
 
 def test_loopback_is_known_without_privilege() -> None:

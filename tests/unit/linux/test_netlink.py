@@ -73,8 +73,8 @@ def link_body(name: str, ifindex: int, *attributes: bytes, family: int = 0, flag
     return header + text(nl.IFLA_IFNAME, name) + b"".join(attributes)
 
 
-def route_body(*attributes: bytes, dst_len: int = 0, table: int = 254, kind: int = 1) -> bytes:
-    return struct.pack("=8BI", socket.AF_INET, dst_len, 0, 0, table, 3, 0, kind, 0) + b"".join(attributes)
+def route_body(*attributes: bytes, dst_len: int = 0, src_len: int = 0, table: int = 254, kind: int = 1) -> bytes:
+    return struct.pack("=8BI", socket.AF_INET, dst_len, src_len, 0, table, 3, 0, kind, 0) + b"".join(attributes)
 
 
 def qdisc_body(ifindex: int, parent: int, kind: str, drops: int, queued: int = 0) -> bytes:
@@ -314,6 +314,7 @@ def next_hops(*ifindexes: int) -> bytes:
         (route_body(u32(nl.RTA_OIF, 3), u32(nl.RTA_NH_ID, 8)), ({3}, set())),
         (route_body(u32(nl.RTA_NH_ID, 8)), (set(), {8})),
         (route_body(attribute(nl.RTA_MULTIPATH, next_hops(3, 5))), ({3, 5}, set())),
+        (route_body(u32(nl.RTA_OIF, 3), src_len=56), ({3}, set())),
         (route_body(u32(nl.RTA_OIF, 3), dst_len=24), (set(), set())),
         (route_body(u32(nl.RTA_OIF, 1), kind=7), (set(), set())),
         (route_body(u32(nl.RTA_OIF, 3), u32(nl.RTA_TABLE, 1000), table=252), (set(), set())),
@@ -324,6 +325,7 @@ def next_hops(*ifindexes: int) -> bytes:
         "device-and-next-hop",
         "next-hop",
         "multipath",
+        "source-specific",
         "subnet",
         "unreachable",
         "other-table",
@@ -477,6 +479,8 @@ class TestRunningKernel:
             "route add default nexthop via 10.9.0.2 dev d0 nexthop via 10.9.3.2 dev d3",
         ) == {"d0", "d3"}
         assert leads_to("route del default", "route add unreachable ::/0") == set()
+        assert leads_to("addr add 2001:db8::2/64 dev d2 nodad") == set()
+        assert leads_to("route add ::/0 from 2001:db8::/56 via 2001:db8::1 dev d2") == {"d2"}
 
     @pytest.mark.parametrize("compat", [0, 1])
     def test_next_hop_objects_are_followed(self, host: Host, compat: int) -> None:
