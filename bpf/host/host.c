@@ -1,18 +1,11 @@
 /* The host engine: frames out of plain memory, through the parser and into the table that the kernel's programs use. */
 #include "host.h"
+#include "frame.h"
 #include "../lib/meter.h"
 #include "../lib/payload.h"
 #include "../lib/payload_record.h"
 
 #include <string.h>
-
-static inline int packet_load(const struct packet *packet, __u32 off, void *to, __u32 len)
-{
-	if (len > packet->len || off > packet->len - len)
-		return -1;
-	memcpy(to, (const char *)packet->ctx + off, len);
-	return 0;
-}
 
 static inline int engine_times_in_any_order(void)
 {
@@ -45,23 +38,6 @@ static inline __u16 engine_age(__u64 now)
 static inline int engine_starts_are_limited(void)
 {
 	return 0;
-}
-
-static inline void engine_walk(const struct packet *packet, struct ipv6_chain *chain)
-{
-	ipv6_chain_walk(packet, chain);
-}
-
-/* A linear part of no bytes has every header copied out: frames in a file lie at any address, and a struct must not. */
-static inline struct packet packet_of_frame(const uint8_t *frame, __u32 captured)
-{
-	return (struct packet){
-		.kind = PACKET_HOST,
-		.ctx = (void *)frame,
-		.data = frame,
-		.end = frame,
-		.len = captured,
-	};
 }
 
 static inline void tally_take(struct wm_tally *tally, const struct wm_tally *size)
@@ -170,10 +146,7 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 		if (at > frames->data_bytes || captured > frames->data_bytes - at)
 			return i;
 		packet = packet_of_frame(frames->data + at, captured);
-		if (!frames->links || frames->links[i] == WM_LINK_ETHERNET)
-			parse_l2(&packet, &h);
-		else
-			parse_tags(&packet, &h, frames->links[i], 0);
+		frame_parse(&packet, &h, frames->links ? frames->links[i] : WM_LINK_ETHERNET);
 		size = frame_size(&packet, &h, frames->wire[i], offload);
 		*stop = WM_HOST_FLIP_DUE;
 		if (wm_unlikely(flip_due(region)))

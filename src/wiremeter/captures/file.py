@@ -99,7 +99,10 @@ _BOTH_FORMATS = "give a pcap or pcapng file"
 
 
 class Frames(NamedTuple):
-    """Frames that lie in `data`; arrays of shape (n,) as HostEngine.count takes them. Valid until the next are read."""
+    """Frames that lie in `data`; arrays of shape (n,) as HostEngine.count takes them. Valid until the next are read.
+
+    offloads: what segments a frame was on the wire, where that is computed.
+    """
 
     data: memoryview
     offsets: NDArray[np.uint64]
@@ -107,6 +110,7 @@ class Frames(NamedTuple):
     wire: NDArray[np.uint32]
     times_ns: NDArray[np.uint64]
     links: NDArray[np.uint32]
+    offloads: NDArray[np.void] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -121,6 +125,7 @@ class Frames(NamedTuple):
             self.wire[part],
             self.times_ns[part],
             self.links[part],
+            None if self.offloads is None else self.offloads[part],
         )
 
 

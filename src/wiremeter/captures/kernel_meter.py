@@ -97,6 +97,9 @@ class KernelMeter:
         return drains
 
     def _count_one(self, frames: Frames, number: int) -> None:
+        if frames.offloads is not None and frames.offloads["gso_size"][number]:
+            self._count_on_host(frames, number, "cut into segments of an assumed MSS")
+            return
         packet, wire_bytes = _as_ethernet(frames, number)
         if len(packet) < ETHERNET_BYTES:
             self._count_on_host(frames, number, f"of under {ETHERNET_BYTES} bytes")

@@ -12,6 +12,7 @@ import numpy as np
 
 from wiremeter.captures.file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
 from wiremeter.captures.meter import FrameMeter, HostMeter, OnPayloads
+from wiremeter.captures.super_packets import SuperPacketFinder
 from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
 from wiremeter.datapath.naming import NameOptions, Naming
 from wiremeter.errors import InputError
@@ -43,6 +44,7 @@ class CaptureReplay:
         table_lines: int | None = None,
         max_flows: int = MAX_FLOWS,
         names: NameOptions | None = None,
+        assumed_mss: int | None = None,
         on_progress: Callable[[CaptureFile], None] | None = None,
     ) -> None:
         """Nothing is opened yet.
@@ -51,8 +53,10 @@ class CaptureReplay:
         one batch of all. engine: "host", or "kernel" for test runs of the kernel's programs, which needs root.
         table_lines: of the engine's table, a power of two; a small one is flipped more often and changes no count.
         max_flows: most flows of one batch; what goes beyond is unattributed, by reason batch_full.
-        names: what to read of payloads; None: NameOptions(). on_progress: called now and then while a file is read.
-        Raises InputError for an interval that is not above 0, and for an engine that is not known.
+        names: what to read of payloads; None: NameOptions(). assumed_mss: TCP packets with more payload are counted as
+        their segments of so many bytes, options off; None: as they are. on_progress: called now and then while a file
+        is read.
+        Raises InputError for an interval that is not above 0, an engine that is not known, and an MSS out of range.
         """
         if interval is not None and not interval > 0:
             raise InputError(f"an interval of {interval} s: it must be above 0")
@@ -69,6 +73,8 @@ class CaptureReplay:
         self._table_lines = table_lines
         self._max_flows = max_flows
         self._names = names or NameOptions()
+        self._assumed_mss = assumed_mss
+        self._super_packets = SuperPacketFinder(assumed_mss)
         self._naming: Naming | None = None
         self._on_progress = on_progress
         device = os.path.basename(self.files[0]) if len(self.files) == 1 else "capture"
@@ -83,6 +89,7 @@ class CaptureReplay:
         """
         self.problems.clear()
         self.linktypes.clear()
+        self._super_packets = SuperPacketFinder(self._assumed_mss)
         self._naming = Naming(self._names) if self._names.limit else None
         on_payloads = self._naming.feed if self._naming else None
         with contextlib.closing(_open_meter(self._engine, self._table_lines, self._names, on_payloads)) as meter:
@@ -146,6 +153,7 @@ class CaptureReplay:
         earliest, latest = int(frames.times_ns.min()), int(frames.times_ns.max())
         self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
         self._last_ns = max(self._last_ns, latest)
+        frames = self._super_packets.look(frames)
         while (done := meter.count(frames)) < len(frames):
             self._flip(meter)
             frames = frames.part(done)
@@ -193,6 +201,7 @@ class CaptureReplay:
                 grace_seconds=parts.grace_seconds,
             ),
             mode="capture",
+            super_packets=self._super_packets.take(),
         )
         if not self._naming:
             return batch

@@ -34,6 +34,7 @@ examples:
   wiremeter replay traffic.pcap
   wiremeter replay --format json traffic.pcap.gz | jq .protocols
   tcpdump -i eth0 -w - | wiremeter replay --interval 1s -
+  wiremeter replay --assume-mss 1460 offloaded.pcap
 """
 
 
@@ -68,6 +69,7 @@ def run(settings: Replay) -> int:
             engine=settings.engine,
             table_lines=settings.flow_table,
             names=name_options(settings),
+            assumed_mss=settings.assume_mss,
             on_progress=on_progress,
         )
         batches = iter(replay)
@@ -96,6 +98,7 @@ def _write_json(batch: FlowBatch, replay: CaptureReplay, settings: Replay) -> No
         kind="capture",
         files=tuple(map(utf8_text, replay.files)),
         linktype=",".join(replay.linktypes) or None,
+        assumed_mss=UNSET if settings.assume_mss is None else settings.assume_mss,
         start_ns=UNSET if settings.interval is None else batch.start_ns,
         end_ns=UNSET if settings.interval is None else batch.end_ns,
         problems=tuple(Problem(utf8_text(found.file), found.problem) for found in replay.problems) or UNSET,

@@ -6,7 +6,7 @@ from cffi import FFI
 
 # Relative to the project's folder, where setup.py runs: setuptools wants it so.
 _HOST = Path("bpf/host")
-_SOURCES = ("host.c", "rows.c", "capture.c", "packet_ring.c")
+_SOURCES = ("host.c", "rows.c", "capture.c", "packet_ring.c", "super_packets.c")
 _HEADERS = (*_HOST.glob("*.h"), *Path("bpf/lib").glob("*.h"), Path("bpf/records.h"))
 
 ffi = FFI()
@@ -88,6 +88,15 @@ ffi.cdef(
                            struct wm_capture_records *records, enum wm_capture_state *state);
     int wm_capture_linktype_bit(uint32_t linktype);
 
+    #define WM_SUPER_MTU_USUAL ...
+    struct wm_super_packets {
+        uint32_t assumed_mss;
+        uint32_t mtu;
+        uint32_t *ip_bytes;
+        struct wm_host_offload *offloads;
+    };
+    size_t wm_super_packets_find(const struct wm_host_frames *frames, struct wm_super_packets *found);
+
     struct wm_ring_frames {
         size_t capacity;
         uint64_t *offsets;
@@ -110,7 +119,7 @@ ffi.cdef(
 
 ffi.set_source(
     "wiremeter.datapath._host",
-    '#include "host.h"\n#include "rows.h"\n#include "capture.h"\n#include "packet_ring.h"\n',
+    "".join(f'#include "{name}.h"\n' for name in ("host", "rows", "capture", "packet_ring", "super_packets")),
     sources=[str(_HOST / name) for name in _SOURCES],
     include_dirs=[str(_HOST)],
     depends=[str(header) for header in _HEADERS],

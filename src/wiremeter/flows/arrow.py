@@ -2,7 +2,8 @@
 
 Columns of the same name mean the same in all of them: addresses are fixed_size_binary(16) in network order, IPv4 as
 v4-mapped; ports uint16 in host order; protocol and family uint8; times timestamp[ns, UTC]. The schema's metadata holds
-`wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and `wiremeter.end_ns`.
+`wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and `wiremeter.end_ns`, and `wiremeter.assumed_mss`
+where packets and bytes are computed from that.
 """
 
 from __future__ import annotations

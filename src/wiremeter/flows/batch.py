@@ -136,6 +136,20 @@ class Health:
     lost_payloads: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SuperPackets:
+    """Packets of a capture that were several on the wire, which a file does not say; see captures.super_packets.
+
+    mtu: bytes of the longest IP packet of the link, as far as the capture shows. counted_once: TCP's and UDP's that are
+    longer and count as one each. computed: TCP's that were cut into segments of assumed_mss bytes, before that.
+    """
+
+    mtu: int
+    counted_once: Tally
+    computed: Tally
+    assumed_mss: int | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowBatch:
     """All that was counted between two flips.
@@ -151,6 +165,7 @@ class FlowBatch:
     flow_names: shape (n,), uint32: each flow's index into `names`; None where names are off.
     connections: shape (c,), dtype CONNECTIONS; TCP connections and QUIC connections that began in the interval.
     transactions: the DNS questions, TLS and QUIC handshakes and HTTP requests that ended in the interval.
+    super_packets: only of captures: those of the interval. Where it has an assumed_mss, packets and bytes are computed.
     """
 
     start_ns: int
@@ -166,6 +181,7 @@ class FlowBatch:
     flow_names: NDArray[np.uint32] | None = None
     connections: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, CONNECTIONS))
     transactions: Transactions = field(default_factory=Transactions)
+    super_packets: SuperPackets | None = None
 
     @property
     def seconds(self) -> float:
@@ -204,4 +220,7 @@ class FlowBatch:
 
     @property
     def _about(self) -> dict[str, str]:
-        return {"mode": self.mode, "start_ns": str(self.start_ns), "end_ns": str(self.end_ns)}
+        about = {"mode": self.mode, "start_ns": str(self.start_ns), "end_ns": str(self.end_ns)}
+        if self.super_packets and self.super_packets.assumed_mss:
+            about["assumed_mss"] = str(self.super_packets.assumed_mss)
+        return about

@@ -23,6 +23,8 @@ Kind = Literal[
     "no_device",
     "clock_set",
     "stacked",
+    "super_packets",
+    "computed",
 ]
 
 _RANK = {"fault": 0, "warning": 1, "note": 2}
@@ -53,6 +55,13 @@ _WORDS: dict[Kind, _Words] = {
     "clock_set": _Words(
         "the system's clock was set by {reason}", "times of day jump from here on, durations and rates hold"
     ),
+    "super_packets": _Words(
+        "packets longer than the link's MTU of {reason} bytes: each was several on the wire and counts as one",
+        "--assume-mss computes TCP's",
+    ),
+    "computed": _Words(
+        "packets of TCP cut into segments of an assumed MSS of {reason}: packets and bytes are computed, not captured"
+    ),
     "stacked": _Words("a packet counts on each device it passes: totals over stacked devices are more than the wire"),
 }
 #: For packets that are unattributed for a reason that a setting can change.
@@ -76,7 +85,8 @@ class Finding:
     """One thing to know about one interval; views call a fault or a warning an alarm.
 
     device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of;
-    where packets were dropped; by how much the clock was set.
+    where packets were dropped; by how much the clock was set; the MTU that super-packets exceed; the MSS that was
+    assumed.
     packets, bytes: how much it concerns, 0 where that has no number; of capture_dropped packets are buffers.
     """
 
@@ -169,6 +179,12 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Finding]:
         gained = lost - before.lost_payloads.get(source, 0)
         if gained > 0:
             yield Finding("lost_payloads", "warning", reason=source, packets=gained)
+    if (of_capture := batch.super_packets) and of_capture.counted_once.packets:
+        once = of_capture.counted_once
+        yield Finding("super_packets", "warning", reason=f"{of_capture.mtu:,}", packets=once.packets, bytes=once.bytes)
+    if of_capture and of_capture.assumed_mss:
+        cut = of_capture.computed
+        yield Finding("computed", "note", reason=f"{of_capture.assumed_mss:,}", packets=cut.packets, bytes=cut.bytes)
     if len({attachment.device for attachment in batch.attachments}) > 1:
         yield Finding("stacked", "note")
 

@@ -70,6 +70,10 @@ class Source(Struct, frozen=True, kw_only=True):
     expected: Annotated[
         Expected | UnsetType, Meta(description="what was made of simulated traffic; it was checked")
     ] = UNSET
+    assumed_mss: Annotated[
+        int | UnsetType,
+        Meta(description="only with --assume-mss: packets and bytes of TCP are computed from it, not captured"),
+    ] = UNSET
     start_ns: Annotated[
         int | UnsetType, Meta(description="the interval, nanoseconds since the Unix epoch; only with --interval")
     ] = UNSET
@@ -301,7 +305,13 @@ class Finding(Struct, frozen=True):
     ]
     device: Annotated[str, Meta(description='"" if about all')]
     direction: Annotated[str, Meta(description='"" if about both')]
-    reason: Annotated[str, Meta(description="of unattributed packets, or which payloads were lost; else empty")]
+    reason: Annotated[
+        str,
+        Meta(
+            description="of unattributed packets, which payloads were lost, the MTU that super-packets exceed, the MSS "
+            "that was assumed; else empty"
+        ),
+    ]
     packets: Annotated[int, Meta(description="how many it concerns; 0 where that has no number")]
     bytes: Annotated[int, Meta(description="the same")]
     text: Annotated[str, Meta(description="a line for people")]

@@ -169,6 +169,9 @@ def summary(batch: FlowBatch, title: str, linktype: str, *, top: int) -> Iterato
     """
     yield f"{title}: {batch.mode}, {linktype or 'no frames'}"
     yield f"{utc_time(batch.start_ns)} to {utc_time(batch.end_ns)}, {batch.seconds:.6f} s"
+    for finding in findings(batch):
+        if finding.kind in ("super_packets", "computed"):
+            yield printable(finding.text)
     yield ""
     yield _total_line("", "", "packets", "bytes")
     for kind, name, tally in _totals(batch):

@@ -13,6 +13,7 @@ from wiremeter.settings import values
 from wiremeter.settings.setting import option, setting
 from wiremeter.settings.values import Listen
 from wiremeter.settings.words import (
+    ASSUMED_MSS,
     DEFAULT_NAME_KINDS,
     ENGINES,
     FLOW_TABLE_LINES_MAX,
@@ -290,6 +291,12 @@ class Replay(Naming, Top, Printed, Command):
     interval: float | None = option(values.duration(), None, _BLOCKS, placeholder="TIME")
     flow_table: int | None = option(
         _LINES, None, "lines of the flow table, a power of two", placeholder="LINES", shown_default="as needed"
+    )
+    assume_mss: int | None = option(
+        values.whole(*ASSUMED_MSS),
+        None,
+        "cut TCP packets with more payload into segments of so many bytes; the result says that it is computed",
+        placeholder="BYTES",
     )
     no_progress: bool = option(values.switch(), False, "no progress bar, even on a terminal")
 

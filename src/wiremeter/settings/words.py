@@ -26,6 +26,9 @@ VIEWS: tuple[View, ...] = get_args(View)
 EngineName = Literal["host", "kernel"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
+#: Segment sizes that may be assumed: from Linux's smallest (TCP_MIN_MSS) to what an IPv4 packet can hold.
+ASSUMED_MSS = (88, 65_495)
+
 OutputFormat = Literal["text", "json"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 

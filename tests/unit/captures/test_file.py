@@ -42,7 +42,7 @@ def read(path: Path | str) -> Read:
     frames = []
     with CaptureFile(str(path)) as file:
         for batch in file.frames():
-            for at, captured, *others in zip(*(column.tolist() for column in batch[1:]), strict=True):
+            for at, captured, *others in zip(*(column.tolist() for column in batch[1:6]), strict=True):
                 frames.append((bytes(batch.data[at : at + captured]), *others))
         return Read(frames, file.problem, file.linktypes)
 
