@@ -138,16 +138,26 @@ def _screenshot(source: BatchSource, path: str, settings: Live, selection: Selec
 
 
 def _print(source: BatchSource, settings: Live, selection: Selection) -> int:
-    """A block each interval until the source ends, enough were printed, or a signal comes."""
+    """A block each interval until the source ends, enough were printed, or a signal comes.
+
+    Raises InputError if no device was metered in any of them.
+    """
     write = _json_writer(selection, is_single=settings.once) if settings.format == "json" else _text_writer(selection)
     left = 1 if settings.once else settings.count
+    has_metered: bool | None = None  # before the first batch
     with _closing_on_signals(source):
         for batch in source:
             sys.stdout.write(write(batch))
             sys.stdout.flush()
+            has_metered = bool(has_metered or batch.attachments)
             left = left and left - 1
             if left == 0:
                 break
+    if has_metered is False:
+        from wiremeter.errors import InputError
+        from wiremeter.reports.findings import sentence
+
+        raise InputError(f"{sentence('no_device')} (asked for: {', '.join(settings.interfaces)})")
     return 0
 
 

@@ -111,7 +111,11 @@ OF_METER = (
     Family("wiremeter_displaced", "gauge", "1 where another program comes before ours and may hide packets.", _DEVICE),
     Family("wiremeter_intervals", "counter", "Batches delivered."),
     Family("wiremeter_flows", "counter", "Flows in all batches; a flow counts in each interval it lasts."),
-    Family("wiremeter_last_batch_timestamp_seconds", "gauge", "End of the last batch, Unix time."),
+    Family(
+        "wiremeter_last_batch_timestamp_seconds",
+        "gauge",
+        "End of the last batch in which a device was metered, Unix time; 0 before.",
+    ),
     Family("wiremeter_flips", "counter", "Changes from one half of the flow table to the other."),
     Family("wiremeter_early_flips", "counter", "Flips before the interval was over, because a region filled up."),
     Family("wiremeter_drain_seconds", "counter", "Time spent reading and merging the flow table."),

@@ -77,6 +77,7 @@ class PrometheusSink(Collector):
         self._totals: _Values = {}
         self._build: _Values = {("wiremeter_build", (version,)): 1}
         self._state = self._build
+        self._last_end_ns = 0  # of the last batch of any device
         self._program_marks: dict[int, tuple[int, int]] = {}
 
     def write(self, batch: FlowBatch) -> None:
@@ -99,7 +100,9 @@ class PrometheusSink(Collector):
             self._names.add(batch)
             self._add_programs(batch)
             self._add_meter(batch)
-            self._state = self._build | _state(batch)
+            if batch.attachments:
+                self._last_end_ns = batch.end_ns
+            self._state = self._build | _state(batch, self._last_end_ns)
             self._forget()
 
     def collect(self) -> Iterator[Metric]:
@@ -216,11 +219,11 @@ def _add_audit(device: _Device, audit: Audit) -> None:
             device.add("network_kernel_difference_packets", (*labels, cause), packets)
 
 
-def _state(batch: FlowBatch) -> _Values:
-    """What is so at the end of the batch."""
+def _state(batch: FlowBatch, last_end_ns: int) -> _Values:
+    """What is so at the end of the batch. last_end_ns: when the last one with a device ended; 0 if none had one yet."""
     health = batch.health
     state: _Values = {
-        ("wiremeter_last_batch_timestamp_seconds", ()): batch.end_ns / 1e9,
+        ("wiremeter_last_batch_timestamp_seconds", ()): last_end_ns / 1e9,
         ("wiremeter_table_lines", ()): health.table_lines,
         ("wiremeter_table_peak_lines", ()): health.table_peak_lines,
         ("wiremeter_table_bytes", ()): health.table_bytes,

@@ -28,7 +28,11 @@ from ..live_batches import SECOND_NS, START_NS, flow, make_batch
 class Source:
     """What a Monitor is to the command; gives batches until closed."""
 
-    def __init__(self, *, signal_at: int | None = None, health: Health | None = None) -> None:
+    def __init__(
+        self, *, signal_at: int | None = None, health: Health | None = None, device_from: int | None = 1
+    ) -> None:
+        """device_from: the first batch in which a device is metered; None: none is."""
+        self._device_from = device_from
         self.given = 0
         self.is_open = False
         self.is_closed = False
@@ -50,6 +54,9 @@ class Source:
     def __iter__(self) -> Iterator[FlowBatch]:
         while not self.is_closed and self.given < 100:
             self.given += 1
+            if self._device_from is None or self.given < self._device_from:
+                yield make_batch([], devices=(), start_ns=START_NS + self.given * SECOND_NS)
+                continue
             flows = [flow("192.0.2.1", "10.0.0.5", 443, port, packets=port) for port in range(1, 21)]
             yield make_batch(flows, start_ns=START_NS + self.given * SECOND_NS, health=self._health)
             if self.given == self._signal_at:
@@ -105,6 +112,13 @@ def test_without_a_terminal_it_prints_until_a_signal_ends_it(capsys: pytest.Capt
     assert run(source=Source(signal_at=4)).given == 4
     assert capsys.readouterr().out.count(" interval ") == 4
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_where_no_device_is_metered_it_says_so_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"no device is metered: .* \(asked for: zz\*\)"):
+        run("--once", "--interface", "zz*", source=Source(device_from=None))
+    assert "no device is metered" in capsys.readouterr().out
+    run("--count", "3", "--interface", "zz*", source=Source(device_from=2))
 
 
 def test_wrong_filter_is_refused_before_anything_is_attached() -> None:

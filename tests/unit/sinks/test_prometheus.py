@@ -129,6 +129,15 @@ def test_a_place_that_dropped_nothing_is_a_counter_at_zero(sink: PrometheusSink)
     assert samples(sink, "network_qdisc_drops_total") == {("fq",): 0}
 
 
+def test_a_batch_of_no_device_leaves_the_time_of_the_last_batch_as_it_was(sink: PrometheusSink) -> None:
+    name = "wiremeter_last_batch_timestamp_seconds"
+    sink.write(fabricate_batch(attachments=(), second=1_700_000_000))
+    assert value(sink, name) == 0
+    sink.write(fabricate_batch(second=1_700_000_010))
+    sink.write(fabricate_batch(attachments=(), second=1_700_000_020))
+    assert value(sink, name) == 1_700_000_011
+
+
 def test_traffic_is_summed_by_device_direction_family_and_protocol(sink: PrometheusSink) -> None:
     for _ in range(2):
         sink.write(
