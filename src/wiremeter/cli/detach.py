@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import TYPE_CHECKING, Any
-
-from wiremeter.cli.flags import add_command
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wiremeter.settings.catalogue import Detach
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds `wiremeter detach` to the command line."""
-    add_command(
-        subparsers,
-        "detach",
-        run,
-        help="remove filters that a killed wiremeter left on devices",
-        description="Links for XDP and tcx end with the process that made them. Only clsact filters, used on kernels\n"
-        "before 6.6, can outlive it; this removes those that no running process holds. Needs root.",
-    )
 
 
 def run(settings: Detach) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wiremeter.cli.flags import add_command
 from wiremeter.datapath.hooks import AttachedProgram, ProgramQuery, program_query
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, DEFAULT_ATTACHMENTS, TablePlan, names_bytes, plan_tables
 from wiremeter.errors import InputError
@@ -81,19 +79,6 @@ class Diagnosis:
         """Whether metering will work: for every device that was named or found by `auto`, and for at least one."""
         required = (each.plan.works for each in self.devices if each.is_required)
         return not self.problems and all(required) and any(each.plan.works for each in self.devices)
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand and its flags."""
-    add_command(
-        subparsers,
-        "doctor",
-        run,
-        help="say what this host can do, what would be attached, and why",
-        description="Look at this host and its devices, attach nothing, and say whether metering will work, at which\n"
-        "hooks and why, what other choices would cost, and what memory the flow tables would take. Takes the\n"
-        "agent's settings, from the same places. Needs no privilege. Ends with 0 if metering will work, else with 1.",
-    )
 
 
 def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from wiremeter.cli.flags import add_command
 from wiremeter.settings.catalogue import INTERACTIVE_TOP, PLAIN_TOP
 
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
     from wiremeter.reports.selection import Selection
     from wiremeter.settings.catalogue import Live
-
-_EPILOG = """\
-In a terminal it is interactive: ? shows the keys, q quits. Without a terminal, or with --once, --count or --format,
-it prints a block of lines each interval; each begins with the time and what it is: interval, device, alarm, note,
-protocol, application, domain, dns, flow, conversation. --format json prints a JSON document a line (with --once,
-one document).
-
-filters, as in tcpdump (pcap-filter):
-  host 10.0.0.1      net 10.0.0.0/8     port 443 or 80     portrange 8000-8099
-  src host ...       dst net ...        tcp dst port 22    proto 47
-  tcp udp icmp6 ...  ip ip6             vlan, vlan 77      dev eth0    rx tx
-  domain example.com (and all beneath it)    domain '*cdn*'    app tls or http
-  and or not ( )     from left to right; parentheses to group
-
-Totals over stacked devices (a bridge and its ports, VXLAN over eth0) add up to more than the wire: a packet
-counts on each device it passes.
-
-examples:
-  wiremeter live --filter 'tcp and not port 22' --sort packets
-  wiremeter live --once --format json | jq '.devices[] | {device, direction, bits_per_second}'
-  wiremeter live --format text --interval 10 | grep ' alarm '
-"""
 
 
 class BatchSource(Protocol):
@@ -52,19 +28,6 @@ class BatchSource(Protocol):
     def __iter__(self) -> Iterator[FlowBatch]: ...
     def __aiter__(self) -> AsyncIterator[FlowBatch]: ...
     def close(self) -> None: ...
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand and its flags."""
-    add_command(
-        subparsers,
-        "live",
-        run,
-        help="show live what crosses the wire: devices, flows, names",
-        description="Show live what crosses the wire: device rates, top flows, protocols, domains and DNS, and what\n"
-        "was not counted.",
-        epilog=_EPILOG,
-    )
 
 
 def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None) -> int:

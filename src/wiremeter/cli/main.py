@@ -1,33 +1,20 @@
-"""The `wiremeter` command: picks the subcommand, and says in one message what went wrong."""
+"""The `wiremeter` command: runs the subcommand, and says in one message what went wrong."""
 
 from __future__ import annotations
 
-import argparse
+import errno
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from wiremeter import __version__
-from wiremeter.cli import agent, detach, doctor, live, replay, simulate, verify
-from wiremeter.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, exit_status, message_for
-from wiremeter.cli.flags import settings_given
+from wiremeter.cli import streams
+from wiremeter.cli.errors import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, exit_status, message_for
+from wiremeter.cli.parser import parse, settings_given
+from wiremeter.cli.streams import say
 from wiremeter.errors import WiremeterError
-
-#: In the order of the help text. None of them imports much before it runs.
-COMMANDS = (live, agent, replay, simulate, doctor, verify, detach)
-
-_EPILOG = """\
-examples:
-  wiremeter doctor                     what this host can do, and what will be attached
-  wiremeter live                       a live table of devices, flows and protocols
-  wiremeter live --once --format json  one interval, for scripts
-  wiremeter agent --interface eth0     meter eth0 and serve /metrics to Prometheus
-  wiremeter replay traffic.pcap        meter a capture file
-  wiremeter simulate --profile dns     meter synthetic traffic with known totals
-
-`wiremeter COMMAND --help` has the details. Metering devices needs root.
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,40 +23,78 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 when all went well, 2 if an argument or file is wrong, 1 for other errors, 130 after Ctrl-C, 141 when the
     reader of our output went away.
     """
-    parser = build_parser()
-    args = parser.parse_args(argv)
     try:
-        status = int(args.run(settings_given(args)))
+        status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
+    except SystemExit as end:  # argparse's, after help or a mistake
+        return _status_after_flush(int(end.code or 0))
     except WiremeterError as error:
-        if getattr(args, "debug", False):
-            traceback.print_exc()
-        print(message_for(error), file=sys.stderr)
-        return exit_status(error)
+        say(message_for(error))
+        return _status_after_flush(exit_status(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # What is still in the buffer would fail again when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _status_of(error)
+
+
+def process() -> int:
+    """`main` for a process of its own, whose standard streams may be closed, full or of any locale."""
+    streams.prepare()
+    try:
+        return main()
+    finally:
+        streams.finish()
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = parse(argv)
+    if args.command == "help":
+        parse([args.about, "--help"] if args.about else ["--help"])
+    if args.command == "completion":
+        from wiremeter.cli.completion import script
+
+        print(script(args.shell))
+        return 0
+    settings = settings_given(args)
+    if getattr(settings, "format", None) == "json":
+        streams.write_utf8()
+    try:
+        return command_named(args.command)(settings)
+    except (WiremeterError, OSError):
+        if settings.debug:
+            say(traceback.format_exc().rstrip())
+        raise
+
+
+def command_named(name: str) -> Callable[[Any], int]:
+    """What runs a command. Loaded when it is needed: help shall not wait for NumPy."""
+    run: Callable[[Any], int] = importlib.import_module(f"wiremeter.cli.{name}").run
+    return run
+
+
+def _status_after_flush(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _status_of(error)
+    return status
+
+
+def _status_of(error: OSError) -> int:
+    """The exit status for an error that nobody below could do anything about, and one message, if it needs one."""
+    if error.errno == errno.EPIPE:
+        streams.give_up(sys.stdout)
         return EXIT_BROKEN_PIPE
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every subcommand."""
-    parser = argparse.ArgumentParser(
-        prog="wiremeter",
-        description="A meter on the wire: all the traffic of this host's devices, counted in the kernel with eBPF.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"wiremeter {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    return parser
+    if isinstance(error, streams.OutputLost):
+        streams.give_up(sys.stdout)
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        say(f"wiremeter: cannot write to standard output: {why}")
+    else:
+        about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        say(f"wiremeter: {about}{error.strerror or error}")
+    return EXIT_ERROR
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wiremeter.cli.flags import add_command
+from wiremeter.cli.streams import say
 from wiremeter.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,34 +19,6 @@ if TYPE_CHECKING:
     from wiremeter.settings.catalogue import Replay
 
 _BAR_AFTER_SECONDS = 0.5
-
-_EPILOG = """\
-Files are pcap or pcapng, plain or compressed (gzip, bzip2, xz, zstd, lz4); - is standard input. Link types: Ethernet,
-RAW, IPV4, IPV6, NULL, LOOP, LINUX_SLL and LINUX_SLL2. Packets cut by a snapshot length count with the length they had
-on the wire. A file that ends in the middle of a record is counted up to there, and says so on standard error and in
-the document.
-
---engine kernel runs the kernel's programs on each frame without attaching them anywhere (BPF_PROG_TEST_RUN); it
-needs root, is slower, and prints the same.
-
-examples:
-  wiremeter replay traffic.pcap
-  wiremeter replay --format json traffic.pcap.gz | jq .protocols
-  tcpdump -i eth0 -w - | wiremeter replay --interval 1s -
-  wiremeter replay --assume-mss 1460 offloaded.pcap
-"""
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand and its flags."""
-    add_command(
-        subparsers,
-        "replay",
-        run,
-        help="meter capture files, without privileges",
-        description="Meter capture files through the datapath that meters live traffic.",
-        epilog=_EPILOG,
-    )
 
 
 def run(settings: Replay) -> int:
@@ -80,9 +51,9 @@ def run(settings: Replay) -> int:
     if waiting is not None:
         write(waiting, replay, settings)
     for problem in replay.problems:
-        print(f"wiremeter: {utf8_text(problem.file)}: {problem.problem}", file=sys.stderr)
+        say(f"wiremeter: {utf8_text(problem.file)}: {problem.problem}")
     for why, frames in replay.counted_by_host.items():
-        print(f"wiremeter: frames counted by the host engine, {why}: {frames}", file=sys.stderr)
+        say(f"wiremeter: frames counted by the host engine, {why}: {frames}")
     return 0
 
 

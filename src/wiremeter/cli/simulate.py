@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-from wiremeter.cli.flags import add_command
-from wiremeter.synthetic.profiles import PROFILES
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
     from wiremeter.settings.catalogue import Simulate
     from wiremeter.synthetic.simulation import Simulation
-
-_EPILOG = """\
-profiles:
-{profiles}
-
-The same arguments make the same frames, byte for byte. What was made is known by plain sums that share nothing with
-the datapath; each interval is checked against them, and a difference ends the command with status 1. Simulated time
-goes as fast as it can, with --listen as time goes. All output says `simulated`.
-
-examples:
-  wiremeter simulate
-  wiremeter simulate --profile syn-flood --packets-per-second 100000 --format json | jq .source.expected
-  wiremeter simulate --profile iot --seed 7 --vlan 77 --write iot.pcap && wiremeter replay iot.pcap
-"""
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds the subcommand and its flags."""
-    add_command(
-        subparsers,
-        "simulate",
-        run,
-        help="meter synthetic traffic with known totals, without privileges",
-        description="Meter synthetic traffic with known totals through the datapath that meters live traffic.",
-        epilog=_EPILOG.format(profiles="\n".join(f"  {name:18} {p.summary}" for name, p in PROFILES.items())),
-    )
 
 
 def run(settings: Simulate) -> int:

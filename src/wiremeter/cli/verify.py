@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from wiremeter.cli.flags import add_command
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wiremeter.settings.catalogue import Verify
 
 _MARKS = {True: "ok", False: "FAILED", None: "skipped"}
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Adds `wiremeter verify` to the command line."""
-    add_command(
-        subparsers,
-        "verify",
-        run,
-        help="check compiled objects: ELF, programs, maps, BTF, and a trial load",
-        description="Checks compiled BPF objects: ELF type and machine, programs and their sections, maps, the shared\n"
-        "records by BTF, and as root a trial load of every program by the running kernel's verifier.\n"
-        "Exit status 1 if any check fails.",
-    )
 
 
 def run(settings: Verify) -> int:

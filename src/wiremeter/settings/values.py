@@ -221,12 +221,13 @@ def size() -> Values:
 def nearest(word: str, known: Sequence[str]) -> str:
     """The one of `known` that `word` was most likely meant to be; "" if none is near.
 
-    >>> nearest("liv", ["live", "agent"]), nearest("xyz", ["live", "agent"])
-    ('live', '')
+    >>> [nearest(word, ["live", "agent", "simulate"]) for word in ("liv", "sim", "xyz")]
+    ['live', 'simulate', '']
     """
     import difflib
 
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = [each for each in known if word and each.startswith(word)]
+    near = near or difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return near[0] if near else ""
 
 

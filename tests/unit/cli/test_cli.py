@@ -2,67 +2,53 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
 
 from wiremeter import __version__
 from wiremeter.agent import loop
-from wiremeter.cli import agent, main
-from wiremeter.cli.flags import settings_given
+from wiremeter.cli import main
+from wiremeter.cli.parser import build_parser, commands_of, parse, settings_given
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
 from wiremeter.settings import Listen, Settings
-from wiremeter.settings.catalogue import Command
 from wiremeter.settings.sources import configurable
 
 #: What a subcommand does.
-Run = Callable[[argparse.Namespace], int]
+Run = Callable[[Any], int]
 
 
 class RunWith(Protocol):
-    """Runs a function as the subcommand `try`; gives the exit status."""
+    """Runs a function in place of a subcommand; gives the exit status."""
 
     def __call__(self, function: Run, *arguments: str) -> int: ...
 
 
-def command(name: str, run: Run) -> SimpleNamespace:
-    """A subcommand of one function."""
-
-    def add_parser(subparsers: Any) -> None:
-        parser = subparsers.add_parser(name)
-        parser.add_argument("--debug", action="store_true")
-        parser.set_defaults(run=run, kind=Command)
-
-    return SimpleNamespace(add_parser=add_parser)
-
-
 @pytest.fixture
 def run_with(monkeypatch: pytest.MonkeyPatch) -> RunWith:
-    """Runs a function as the subcommand `try`; gives the exit status."""
+    """Runs a function in place of the subcommand `detach`; gives the exit status."""
 
     def run(function: Run, *arguments: str) -> int:
-        monkeypatch.setattr(main, "COMMANDS", (command("try", function),))
-        return main.main(["try", *arguments])
+        monkeypatch.setattr(main, "command_named", lambda name: function)
+        return main.main(["detach", *arguments])
 
     return run
 
 
 def raising(error: BaseException) -> Run:
-    def run(args: argparse.Namespace) -> int:
+    def run(settings: Any) -> int:
         raise error
 
     return run
 
 
 def test_the_exit_status_is_the_subcommands(run_with: RunWith) -> None:
-    assert run_with(lambda args: 0) == 0
-    assert run_with(lambda args: 3) == 3
+    assert run_with(lambda settings: 0) == 0
+    assert run_with(lambda settings: 3) == 3
 
 
 @pytest.mark.parametrize(
@@ -106,12 +92,12 @@ def test_ctrl_c_is_quiet(run_with: RunWith, capsys: pytest.CaptureFixture[str]) 
 
 def test_a_fault_of_ours_is_not_hidden(run_with: RunWith) -> None:
     with pytest.raises(ZeroDivisionError):
-        run_with(lambda args: 1 // 0)
+        run_with(lambda settings: 1 // 0)
 
 
 def wiremeter(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command in a process of its own."""
-    line = [sys.executable, "-m", "wiremeter.cli.main", *arguments]
+    line = [sys.executable, "-m", "wiremeter", *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -129,21 +115,19 @@ def test_help_names_every_command() -> None:
 def test_without_a_command_the_usage_is_shown() -> None:
     done = wiremeter()
     assert done.returncode == 2
-    assert done.stderr.startswith("usage: wiremeter")
+    assert done.stderr.startswith("wiremeter: a command is missing: live, ")
+    assert "usage: wiremeter COMMAND" in done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     program = (
-        "import argparse, sys\n"
-        "from types import SimpleNamespace\n"
+        "import sys\n"
         "from wiremeter.cli import main\n"
-        "from wiremeter.settings.catalogue import Command\n"
-        "def run(args):\n"
+        "def run(settings):\n"
         "    for n in range(100_000): print('x' * 100)\n"
         "    return 0\n"
-        "add = lambda subparsers: subparsers.add_parser('try').set_defaults(run=run, kind=Command)\n"
-        "main.COMMANDS = (SimpleNamespace(add_parser=add),)\n"
-        "sys.exit(main.main(['try']))\n"
+        "main.command_named = lambda name: run\n"
+        "sys.exit(main.main(['detach']))\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert writer.stdout
@@ -166,27 +150,25 @@ def test_the_agent_imports_no_user_interface_and_no_arrow() -> None:
     assert done.stdout == "[]\n"
 
 
-def agent_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
-    agent.add_parser(parser.add_subparsers())
-    return parser
+def agents(line: str) -> Settings:
+    """The settings that a command line of the agent gives."""
+    settings = settings_given(parse(["agent", *line.split()]))
+    assert isinstance(settings, Settings)
+    return settings
 
 
 def test_every_setting_has_a_flag_with_help() -> None:
-    commands = argparse.ArgumentParser().add_subparsers()
-    agent.add_parser(commands)
-    documented = {action.dest for action in commands.choices["agent"]._actions if action.help}
+    documented = {action.dest for action in commands_of(build_parser())["agent"]._actions if action.help}
     assert set(configurable()) <= documented
 
 
 def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIREMETER_LOG_LEVEL", "error")
     line = (
-        "agent --interface eth0 --interface veth*,wg0 --interval 500ms --program x.o --attach tcx --flow-table 1024"
+        "--interface eth0 --interface veth*,wg0 --interval 500ms --program x.o --attach tcx --flow-table 1024"
         " --max-devices 4 --listen [::1]:80 --debug --log-format json --no-bpf-stats"
     )
-    args = agent_parser().parse_args(line.split())
-    assert settings_given(args) == Settings(
+    assert agents(line) == Settings(
         interfaces=("eth0", "veth*", "wg0"),
         interval=0.5,
         program="x.o",
@@ -202,13 +184,13 @@ def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_switch_can_be_turned_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WIREMETER_DEBUG", "yes")
-    assert settings_given(agent_parser().parse_args(["agent"])).debug is True
-    assert settings_given(agent_parser().parse_args(["agent", "--no-debug"])).debug is False
+    assert agents("").debug is True
+    assert agents("--no-debug").debug is False
 
 
 def test_flags_are_not_abbreviated() -> None:
     with pytest.raises(SystemExit):
-        agent_parser().parse_args(["agent", "--inter", "5"])
+        agents("--inter 5")
 
 
 def test_a_wrong_setting_is_told_with_its_flag() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import pytest
 from hosts import netns
 from wiremeter.cli import doctor
 from wiremeter.cli.doctor import Diagnosis, as_json, as_text, diagnose
-from wiremeter.cli.flags import settings_given
+from wiremeter.cli.parser import parse, settings_given
 from wiremeter.datapath.hooks import AttachedProgram
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device
 from wiremeter.linux.host import HostFacts
@@ -193,9 +192,7 @@ def test_json_holds_the_same_and_survives_the_trip() -> None:
 
 
 def arguments(*argv: str) -> Doctor:
-    parser = argparse.ArgumentParser()
-    doctor.add_parser(parser.add_subparsers())
-    settings = settings_given(parser.parse_args(["doctor", *argv]))
+    settings = settings_given(parse(["doctor", *argv]))
     assert isinstance(settings, Doctor)
     return settings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -16,7 +15,8 @@ from typing import Self
 import pytest
 
 from wiremeter.cli import live
-from wiremeter.cli.flags import settings_given
+from wiremeter.cli.parser import parse as parse_line
+from wiremeter.cli.parser import settings_given
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.settings.catalogue import PLAIN_TOP, Live
@@ -68,9 +68,7 @@ class Source:
 
 
 def parse(*words: str) -> Live:
-    parser = argparse.ArgumentParser()
-    live.add_parser(parser.add_subparsers())
-    settings = settings_given(parser.parse_args(["live", *words]))
+    settings = settings_given(parse_line(["live", *words]))
     assert isinstance(settings, Live)
     return settings
 
