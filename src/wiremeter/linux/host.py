@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,14 +93,18 @@ def read_host(root: Path = Path("/")) -> HostFacts:
     """The facts of the host whose /proc and /sys lie under `root`; what cannot be read is taken as absent."""
     proc, sys = root / "proc", root / "sys"
     release = _read(proc / "sys/kernel/osrelease")
+    version = _read(proc / "sys/kernel/version")
     memory = _read_meminfo(_read(proc / "meminfo"))
+    if root == Path("/"):  # parts of /proc may be hidden (ProcSubset=pid in systemd.exec(5)); the kernel tells, too
+        release, version = release or os.uname().release, version or os.uname().version
+        memory = {"MemTotal": _pages("SC_PHYS_PAGES"), "MemAvailable": _pages("SC_AVPHYS_PAGES")} | memory
     cpus = sys / "devices/system/cpu"
     jit = _read_number(proc / "sys/net/core/bpf_jit_enable")
     return HostFacts(
         kernel_release=release,
         kernel_version=parse_version(release),
         has_btf=(sys / "kernel/btf/vmlinux").exists(),
-        is_preempt_rt=_read(sys / "kernel/realtime") == "1" or "PREEMPT_RT" in _read(proc / "sys/kernel/version"),
+        is_preempt_rt=_read(sys / "kernel/realtime") == "1" or "PREEMPT_RT" in version,
         capabilities=parse_capabilities(_read(proc / "self/status")),
         is_initial_userns=_read(proc / "self/uid_map").split() in (["0", "0", "4294967295"], []),
         online_cpus=count_cpus(_read(cpus / "online")),
@@ -220,6 +225,11 @@ def _ways_up(mount: _CgroupMount, path: str) -> Iterator[Path]:
     while directory != mount.point:
         directory = directory.parent
         yield directory
+
+
+def _pages(name: str) -> int:
+    """Bytes of so many pages of memory (sysconf(3))."""
+    return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_meminfo(text: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wiremeter.linux import host
 from wiremeter.linux.host import (
     KERNEL_FEATURES,
     MINIMUM_KERNEL,
@@ -183,10 +184,22 @@ def test_cpu_lists_are_counted(text: str, count: int) -> None:
 
 
 def test_the_running_host_is_read() -> None:
-    host = read_host()
-    assert host.kernel_release == os.uname().release
-    assert host.kernel_version > (3, 0, 0)
-    assert 1 <= host.online_cpus <= host.possible_cpus
-    assert host.online_cpus == os.sysconf("SC_NPROCESSORS_ONLN")
-    assert host.ram_bytes >= host.available_bytes > 0
-    assert 0 < host.memory_limit_bytes <= host.ram_bytes
+    found = read_host()
+    assert found.kernel_release == os.uname().release
+    assert found.kernel_version > (3, 0, 0)
+    assert 1 <= found.online_cpus <= found.possible_cpus
+    assert found.online_cpus == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert found.ram_bytes >= found.available_bytes > 0
+    assert 0 < found.memory_limit_bytes <= found.ram_bytes
+
+
+def test_where_parts_of_proc_are_hidden_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ProcSubset=pid in systemd.exec(5)."""
+    open_ = host._read
+    hidden = (Path("/proc/sys"), Path("/proc/meminfo"))
+    monkeypatch.setattr(host, "_read", lambda path: "" if any(map(path.is_relative_to, hidden)) else open_(path))
+    found = read_host()
+    assert found.kernel_release == os.uname().release
+    assert found.kernel_version > (3, 0, 0)
+    assert found.memory_limit_bytes > 0
+    assert found.jit is None
