@@ -201,11 +201,13 @@ class Naming:
 
     def _load(self) -> DomainCache:
         cache = DomainCache()
-        if self._state and self._state.exists():
+        if self._state:
             try:
                 cache.load(self._state, time.time_ns())
-            except (OSError, WiremeterError) as error:
-                log.warning("what DNS said before was not read", extra={"file": str(self._state), "reason": str(error)})
+            except WiremeterError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    about = {"file": str(self._state), "reason": str(error)}
+                    log.warning("what DNS said before was not read", extra=about)
         return cache
 
 

@@ -7,6 +7,7 @@ import copy
 import os
 import re
 import socket
+import stat
 import tempfile
 import zlib
 from collections import OrderedDict
@@ -378,7 +379,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True):
 
 def _read_entries(path: Path, max_bytes: int) -> list[_Entry]:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_own) as file:
             content = file.read(max_bytes + 1)
     except OSError as error:
         raise InputError(f"{path}: the domain cache cannot be read: {error.strerror}") from error
@@ -403,6 +404,25 @@ def _read_entries(path: Path, max_bytes: int) -> list[_Entry]:
     if len(entries) != header.entries:
         raise InputError(damaged)
     return entries
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Opens a file that nobody but this user or root can have written; a FIFO must not make us wait for its writer.
+
+    Raises InputError for anything else: names of traffic are to be what DNS said, not what a neighbour wrote.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        why = "it is no regular file"
+    elif found.st_uid not in (0, os.geteuid()):
+        why = f"it belongs to user {found.st_uid}, and this process is of user {os.geteuid()}"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        why = f"others may write to it (mode {stat.S_IMODE(found.st_mode):o})"
+    else:
+        return descriptor
+    os.close(descriptor)
+    raise InputError(f"{path}: the domain cache is not believed: {why}; remove it to begin with an empty one")
 
 
 def _write_whole(path: Path, content: bytes) -> None:

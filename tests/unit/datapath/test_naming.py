@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def test_a_state_that_cannot_be_read_is_told_and_left_out(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         assert domain(Naming(NameOptions(state=tmp_path))) == (None, None)
     assert "was not read" in caplog.text
+
+
+def test_a_state_that_another_may_have_written_is_told_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / "domains.jsonl")
+    with caplog.at_level(logging.WARNING):
+        assert domain(Naming(NameOptions(state=tmp_path))) == (None, None)
+    (record,) = caplog.records
+    assert "no regular file" in record.__dict__["reason"]
+
+
+def test_a_state_that_is_not_there_yet_is_nothing_to_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Naming(NameOptions(state=tmp_path / "later"))
+    assert not caplog.records
 
 
 def test_a_state_that_cannot_be_written_is_told_and_metering_goes_on(

@@ -453,6 +453,32 @@ def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         DomainCache().load(tmp_path / "domains", NOW)
 
 
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "of another", "writable by others", "link to a fifo"])
+def test_what_another_may_have_written_is_not_believed_and_nothing_waits(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "domains"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link to a fifo":
+        os.mkfifo(tmp_path / "fifo")
+        path.symlink_to(tmp_path / "fifo")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        cache_of(SIMPLE).save(path)
+        if kind == "of another":
+            if os.geteuid():
+                pytest.skip("only root can give a file away")
+            os.chown(path, 12345, -1)
+        else:
+            path.chmod(0o620)
+    cache = DomainCache()
+    with pytest.raises(InputError, match=f"{path}: the domain cache "):
+        cache.load(path, NOW)
+    assert len(cache) == 0
+
+
 def test_failed_save_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "domains"
     cache_of(SIMPLE).save(path)
