@@ -5,8 +5,8 @@ VENV       := .venv
 BIN        := $(VENV)/bin
 PROGRAMS   := src/wiremeter/programs
 BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h bpf/kernel/*.h)
-HOST_SOURCES := src/wiremeter/datapath/host_build.py $(wildcard bpf/host/* bpf/lib/*.h) bpf/records.h
-C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] benchmarks/*.c tests/fuzz/*.[ch]) src/wiremeter/libbpf/shim.c
+HOST_SOURCES := src/wiremeter/datapath/host_build.py src/wiremeter/names/library_build.py $(wildcard bpf/host/* bpf/names/* bpf/lib/*.h) bpf/records.h
+C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] bpf/names/*.[ch] benchmarks/*.c tests/fuzz/*.[ch]) src/wiremeter/libbpf/shim.c
 # The newest clang there is; 14 suffices.
 CLANG      ?= $(firstword $(foreach v,clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang,$(shell command -v $(v) 2>/dev/null)))
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
@@ -104,4 +104,4 @@ $(VENV)/.compare: $(VENV)/.installed
 	@touch $@
 
 clean:  ## remove what was built
-	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.* src/wiremeter/datapath/_host.*
+	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.* src/wiremeter/datapath/_host.* src/wiremeter/names/_library.*

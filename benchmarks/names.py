@@ -28,7 +28,7 @@ from wiremeter.flows.columns import FLOW
 from wiremeter.libbpf.testrun import run_program
 from wiremeter.metering.monitor import Monitor
 from wiremeter.names.namer import Namer
-from wiremeter.names.payloads import Payload
+from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.records import FlowKey
 from wiremeter.settings.words import PAYLOAD_BYTES_DEFAULT
 
@@ -150,12 +150,12 @@ def _measure_user_half(say: Progress) -> Iterator[Figure]:
     with pinned(measured_cpu()):
         for what, count, make in kinds:
             say(f"names, user half: {what}")
-            payloads = [payload for number in range(count) for payload in make(number)]
+            block = packed(payload for number in range(count) for payload in make(number))
             samples = []
             for _ in range(ROUNDS):
                 namer = Namer(conversation_hashes)
                 started = time.thread_time_ns()
-                namer.feed(payloads)
+                namer.feed(block)
                 samples.append((time.thread_time_ns() - started) / 1e3 / count)
             yield figure_of(USER, what, "µs", samples)
         say("names, user half: closing an interval")
@@ -170,7 +170,7 @@ def _measure_close(flows: int = 50_000, conversations: int = 20_000) -> Figure:
     samples = []
     for _ in range(ROUNDS):
         namer = Namer(conversation_hashes)
-        namer.feed([payload for number in range(conversations) for payload in _dns_payloads(number)])
+        namer.feed(packed(payload for number in range(conversations) for payload in _dns_payloads(number)))
         started = time.thread_time_ns()
         namer.close_interval(rows, np.zeros(flows, np.int64), 10**18)
         samples.append((time.thread_time_ns() - started) / 1e6)

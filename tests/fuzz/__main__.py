@@ -1,4 +1,4 @@
-"""`make fuzz`: both fuzzers at once for as long as asked, with a corpus that is kept from run to run."""
+"""`make fuzz`: all fuzzers at once for as long as asked, with a corpus that is kept from run to run."""
 
 from __future__ import annotations
 

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wiremeter.captures.file import CaptureFile
-from wiremeter.datapath.host import LINK_ETHERNET
+from wiremeter.datapath.host import LINK_ETHERNET, HostEngine
+from wiremeter.datapath.layout import TablePlan
 from wiremeter.errors import InputError
+from wiremeter.names.payloads import Payload
 
 ROOT = Path(__file__).parents[2]
 #: Captures of other projects, beside the repository where they are.
 CAPTURES = ROOT.parent / "shared" / "captures"
-FUZZERS = ("frame", "capture")
+#: And the folder of bpf/ whose sources each holds.
+FUZZERS = {"frame": "host", "capture": "host", "names": "names"}
 CLANGS = [f"clang-{version}" for version in range(19, 13, -1)] + ["clang"]  # as the Makefile looks for them
 FLAGS = ["-g", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined,fuzzer"
@@ -27,6 +30,8 @@ MEMORY_MB = 1024  # of which the address sanitizer keeps 256 MB of freed memory 
 # tests/fuzz/fuzz_frame.c: struct recipe, and the places in LINKS whose frames are not all Ethernet.
 RECIPE = struct.Struct("<HBBB3s")
 LINKS = {LINK_ETHERNET: 0, 0x0800: 2, 0x86DD: 3, 0x8100: 4, 0x88A8: 5}
+#: tests/fuzz/fuzz_names.c: struct recipe.
+MESSAGE = struct.Struct("<HBB")
 LINK_OTHER = 6  # WM_ETHERTYPE_LLC; at odd places a frame is Ethernet whatever stands there
 
 
@@ -38,11 +43,12 @@ def find_clang() -> str:
     return clang
 
 
-def build(name: str, folder: Path, *, host: Path = ROOT / "bpf" / "host") -> Path:
-    """Compile one fuzzer with the host library of `host` into `folder`. Raises InputError with the compiler's words."""
+def build(name: str, folder: Path, *, bpf: Path = ROOT / "bpf") -> Path:
+    """Compile one fuzzer with its sources of `bpf` into `folder`. Raises InputError with the compiler's words."""
     program = folder / f"fuzz_{name}"
-    sources = [ROOT / "tests" / "fuzz" / f"fuzz_{name}.c", *sorted(host.glob("*.c"))]
-    command = [find_clang(), *FLAGS, SANITIZERS, f"-I{host}", *map(str, sources), "-o", str(program)]
+    library = bpf / FUZZERS[name]
+    sources = [ROOT / "tests" / "fuzz" / f"fuzz_{name}.c", *sorted(library.glob("*.c"))]
+    command = [find_clang(), *FLAGS, SANITIZERS, f"-I{library}", *map(str, sources), "-o", str(program)]
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         raise InputError(f"fuzz_{name} does not compile; is libFuzzer there (`make setup-test`)?\n{made.stderr}")
@@ -57,8 +63,8 @@ def captures() -> list[Path]:
 def make_seeds(name: str, folder: Path) -> Path:
     """Fill `folder` with seeds for a fuzzer: from captures, and from a few frames made here."""
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = frame_seeds() if name == "frame" else capture_seeds()
-    for number, (origin, seed) in enumerate(seeds):
+    seeds = {"frame": frame_seeds, "capture": capture_seeds, "names": names_seeds}[name]
+    for number, (origin, seed) in enumerate(seeds()):
         (folder / f"seed-{number:04}-{origin}").write_bytes(seed[:MAX_INPUT_BYTES])
     return folder
 
@@ -113,6 +119,46 @@ def capture_seeds() -> Iterator[tuple[str, bytes]]:
         yield path.name, b"\x07" + path.read_bytes()[: MAX_INPUT_BYTES - 1]
 
 
+def names_seeds() -> Iterator[tuple[str, bytes]]:
+    """Inputs of a byte of settings and DNS messages, each with how it came."""
+    for ends in range(0, 256, 7):
+        for how in (0, 2, 4, 5, 6):
+            made = ((message, ends ^ (4 if message[2] & 0x80 else 0)) for message in MADE_MESSAGES)
+            yield (
+                f"made-{ends}-{how}",
+                b"\x03" + b"".join(MESSAGE.pack(len(message), ends, how) + message for message, ends in made),
+            )
+    for path in captures():
+        seed = b"\x3f"
+        for payload in first_payloads(path, 60):
+            is_response = len(payload.data) > 2 and payload.data[2] & 0x80
+            one = MESSAGE.pack(len(payload.data), 0x24 if is_response else 0x20, 2) + payload.data
+            if len(seed) + len(one) > MAX_INPUT_BYTES:
+                break
+            seed += one
+        if len(seed) > 1:
+            yield path.name, seed
+
+
+def first_payloads(path: Path, most: int) -> list[Payload]:
+    """The first DNS messages of a capture, over UDP."""
+    found: list[Payload] = []
+    engine = HostEngine(
+        TablePlan(1 << 12, 1, 2), payload_limit=MAX_INPUT_BYTES, payload_sources=("dns",), on_payloads=found.extend
+    )
+    slot = engine.attach("capture")
+    try:
+        with CaptureFile(str(path)) as file:
+            for frames in file.frames():
+                columns = (frames.offsets, frames.captured, frames.wire, frames.times_ns, frames.links)
+                engine.count(slot, frames.data, *columns)
+                if len(found) >= most:
+                    break
+    except InputError:
+        pass  # of a link type that is not read: there are some on purpose
+    return [payload for payload in found[:most] if payload.flow.protocol == 17]
+
+
 def pcapng(endian: str) -> bytes:
     """A section with an interface of each resolution, a frame in each kind of block, and one of no interest."""
 
@@ -153,6 +199,36 @@ def _made_frames() -> tuple[bytes, ...]:
 
 
 MADE_FRAMES = _made_frames()
+
+
+def _made_messages() -> tuple[bytes, ...]:
+    """A query and its response of each shape that is read in its own way."""
+    head, question = struct.Struct("!HHHHHH"), b"\3www\7example\3com\0"
+
+    def exchange(rdtype: int, *records: bytes) -> tuple[bytes, bytes]:
+        asked = question + struct.pack("!HH", rdtype, 1)
+        opt = b"\0" + struct.pack("!HHIH", 41, 1232, 1 << 24, 0)
+        return (
+            head.pack(7, 0x0100, 1, 0, 0, 1) + asked + opt,
+            head.pack(7, 0x8180, 1, len(records), 0, 1) + asked + b"".join(records) + opt,
+        )
+
+    def record(rdtype: int, data: bytes, owner: bytes = b"\xc0\x0c") -> bytes:
+        return owner + struct.pack("!HHIH", rdtype, 1, 300, len(data)) + data
+
+    hints = b"\0\1\0" + struct.pack("!HH", 4, 4) + bytes(4) + struct.pack("!HH", 6, 16) + bytes(16)
+    pointer = b"\x011\x010\x010\x0210\7in-addr\4arpa\0"
+    return (
+        *exchange(1, record(5, b"\3cdn\xc0\x10"), record(1, bytes(4), b"\3cdn\xc0\x10")),
+        *exchange(28, record(28, bytes(16)), record(16, b"\3abc")),
+        *exchange(65, record(65, hints)),
+        *exchange(12, record(12, b"\4host\5local\0", pointer), record(1, bytes(4), b"\4host\5local\0")),
+        head.pack(7, 0x0100, 2, 0, 0, 0) + (question + b"\0\1\0\1") * 2,
+        head.pack(7, 0x8182, 0, 0, 0, 0),
+    )
+
+
+MADE_MESSAGES = _made_messages()
 
 
 def run(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wiremeter.errors import InputError
 from wiremeter.flows.columns import VLAN_NONE, TransactionKind
 from wiremeter.names.records import FlowName, Transactions
+from wiremeter.names.records import column as transaction_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,13 +95,12 @@ def transaction_table(transactions: Transactions, kind: TransactionKind, *, abou
     if kind not in schemas:
         raise InputError(f'there are no transactions of kind "{kind}"; expected one of {", ".join(schemas)}')
     seen: Sequence[Any] = getattr(transactions, kind)
-    columns = {
-        "time": [one.time_ns for one in seen],
-        **{name: [getattr(one.flow, name) for one in seen] for name in _ends(pa)},
-        **{name: [getattr(one, name) for one in seen] for name in schemas[kind]},
+    columns: dict[str, Sequence[Any]] = {
+        "time": transaction_column(seen, "time_ns"),
+        **{name: transaction_column(seen, name) for name in (*_ends(pa), *schemas[kind])},
     }
     if "answers" in columns:
-        columns["answers"] = [[answer._asdict() for answer in one.answers] for one in seen]
+        columns["answers"] = [[answer._asdict() for answer in answers] for answers in columns["answers"]]
     schema = pa.schema({"time": pa.timestamp("ns", "UTC"), **_ends(pa), **schemas[kind]})
     return _with_metadata(pa.table(columns, schema), about)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal, NamedTuple, get_args
@@ -115,7 +115,7 @@ class _Interval(NamedTuple):
     start_ns: int
     end_ns: int
     seen: int
-    kept: tuple[DnsTransaction, ...]
+    kept: Sequence[DnsTransaction]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
 from wiremeter.names.decoders import http1, http2, tls
 from wiremeter.names.decoders.applications import tcp_application
-from wiremeter.names.decoders.dns import DnsMessage, DnsStream, decode_message
+from wiremeter.names.decoders.dns import DnsStream
 from wiremeter.names.decoders.http1 import Http1Decoder
 from wiremeter.names.decoders.http2 import Http2Decoder
 from wiremeter.names.decoders.streams import Chunk, Gap, StreamReader
@@ -17,7 +18,6 @@ from wiremeter.names.decoders.tls import TlsDecoder
 from wiremeter.names.records import (
     NAMELESS,
     DecodeError,
-    DnsTransaction,
     FlowKey,
     FlowName,
     HttpTransaction,
@@ -41,8 +41,13 @@ _MAY_START_TLS = frozenset(
 )
 _LATE_PACKETS = 4
 
-#: What is told of each DNS message: its time, its flow as it was sent, and the message.
-OnDns = Callable[[int, FlowKey, DnsMessage], Sequence[DnsTransaction]]
+
+class OnDns(Protocol):
+    """What takes each DNS message: DnsReader.message for a device."""
+
+    def __call__(
+        self, time_ns: int, flow: FlowKey, data: bytes, *, cut: bool = False
+    ) -> tuple[str, int | None] | None: ...
 
 
 class _Decoder(Protocol):
@@ -71,7 +76,7 @@ class TcpConversation:
     """
 
     def __init__(self, flow: FlowKey, on_dns: OnDns, *, redact: bool = True, ja4s: bool = False) -> None:
-        """flow: of either direction. on_dns: such as DnsTransactions.message. redact: leave out paths of HTTP.
+        """flow: of either direction. on_dns: takes DNS messages. redact: leave out paths of HTTP.
 
         ja4s: fingerprint servers' answers.
         """
@@ -331,6 +336,10 @@ class TcpConversation:
         """Takes from transactions what they tell of the conversation."""
         for transaction in transactions:
             self._name = _named_by(self._name, transaction)
+        if isinstance(self._decoder, _Dns) and self._decoder.said:
+            query, rcode = self._decoder.said
+            if (query, rcode) != (self._name.dns_query, self._name.dns_rcode):
+                self._name = replace(self._name, dns_query=query, dns_rcode=rcode)
         return list(transactions)
 
     def _close(self) -> None:
@@ -348,39 +357,41 @@ class _Tls(TlsDecoder):
 
 
 class _Dns:
-    """DNS over TCP: messages behind their lengths (RFC 1035, section 4.2.2)."""
+    """DNS over TCP: messages behind their lengths (RFC 1035, section 4.2.2). What they say is told elsewhere.
+
+    said: the question and response code of the last transaction that ended.
+    """
 
     def __init__(self, flow: FlowKey, on_dns: OnDns) -> None:
         self.done = False
+        self.said: tuple[str, int | None] | None = None
         self._flows = {True: flow, False: flow.reversed()}
         self._on_dns = on_dns
         self._streams = {True: DnsStream(), False: DnsStream()}
         self._times_ns = {True: 0, False: 0}
         self._errors = 0
 
-    def data(self, from_client: bool, chunk: bytes, time_ns: int) -> list[DnsTransaction]:
+    def data(self, from_client: bool, chunk: bytes, time_ns: int) -> list[Transaction]:
         self._times_ns[from_client] = time_ns
-        out: list[DnsTransaction] = []
         try:
             for message in self._streams[from_client].feed(chunk):
-                out += self._on_dns(time_ns, self._flows[from_client], decode_message(message))
+                self.said = self._on_dns(time_ns, self._flows[from_client], message) or self.said
         except DecodeError:
             self._errors += 1
             self.done = self._errors >= _DNS_ERRORS
             self._streams[from_client] = DnsStream()
-        return out
+        return []
 
-    def gap(self, from_client: bool, missing: int | None) -> list[DnsTransaction]:
+    def gap(self, from_client: bool, missing: int | None) -> list[Transaction]:
         """What is there of a message is read. Packets mostly begin with one, so the next packet is tried."""
         unfinished = self._streams[from_client].unfinished()
         self._streams[from_client] = DnsStream()
-        try:
-            message = decode_message(unfinished, cut=True)
-        except DecodeError:
-            return []
-        return list(self._on_dns(self._times_ns[from_client], self._flows[from_client], message))
+        with suppress(DecodeError):
+            flow, time_ns = self._flows[from_client], self._times_ns[from_client]
+            self.said = self._on_dns(time_ns, flow, unfinished, cut=True) or self.said
+        return []
 
-    def flush(self) -> list[DnsTransaction]:
+    def flush(self) -> list[Transaction]:
         return self.gap(True, None) + self.gap(False, None)
 
 
@@ -416,8 +427,6 @@ def _named_by(name: FlowName, transaction: Transaction) -> FlowName:
             )
         case HttpTransaction():
             return _named_by_http(name, transaction.method, transaction.host, transaction.status)
-        case DnsTransaction():
-            return replace(name, dns_query=transaction.query, dns_rcode=transaction.rcode)
         case _:
             return name
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.names.decoders.dns import DnsMessage
+from wiremeter.names.columns import HEARD
 from wiremeter.names.matching import ConversationHashes, HashIndex, rows_of_keys
 from wiremeter.names.records import FlowKey, FlowName, Transaction
 
@@ -103,35 +103,56 @@ class DnsHeard:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heard: dict[FlowKey, tuple[DnsMessage, int]] = {}
-        self._keys: list[FlowKey] = []
+        self._rows = np.zeros(0, HEARD)
+        self._parts = np.zeros(0, np.intp)  # of each row, whose text is its query's
+        self._texts: list[bytes] = []
         self._index: HashIndex | None = None
 
     def __len__(self) -> int:
-        return len(self._heard)
+        return len(self._rows)
 
-    def tell(self, client_flow: FlowKey, message: DnsMessage, time_ns: int) -> None:
-        """The conversation's latest message. Further conversations than there is room for stay unnamed."""
-        if len(self._heard) < self._most or client_flow in self._heard:
-            self._heard[client_flow] = message, time_ns
-            self._index = None
+    def tell(self, heard: NDArray[np.void], text: bytes) -> None:
+        """Messages, dtype HEARD, in order. Further conversations than there is room for stay unnamed."""
+        rows = np.concatenate([self._rows, heard])
+        parts = np.concatenate([self._parts, np.full(len(heard), len(self._texts))])
+        self._texts.append(text)
+        _, first = np.unique(rows["hash"], return_index=True)
+        _, last = np.unique(rows["hash"][::-1], return_index=True)
+        kept = (len(rows) - 1 - last)[np.argsort(first)][: self._most]
+        self._keep(rows[kept], parts[kept])
+
+    def _keep(self, rows: NDArray[np.void], parts: NDArray[np.intp]) -> None:
+        used, self._parts = np.unique(parts, return_inverse=True)
+        self._texts = [self._texts[number] for number in used.tolist()]
+        self._rows, self._index = rows, None
 
     def find(self, flows: NDArray[np.void], hashes: NDArray[np.uint64], hash_of: ConversationHashes) -> _Places:
         """As KnownNames.find."""
         if self._index is None:
-            self._keys = list(self._heard)
-            self._index = HashIndex(hash_of(rows_of_keys(self._keys, flows.dtype)))
+            self._index = HashIndex(hash_of(self._as_flows(flows.dtype)))
         return self._index.positions(hashes)
 
-    def at(self, place: int) -> tuple[FlowKey, DnsMessage]:
-        """What was said there."""
-        key = self._keys[place]
-        return key, self._heard[key][0]
+    def _as_flows(self, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+        flows = np.zeros(len(self._rows), dtype)
+        for column in FlowKey._fields:
+            values = self._rows[column]
+            is_address = column.endswith("_addr")
+            flows[column] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 16) if is_address else values
+        return flows
+
+    def at(self, places: NDArray[np.intp]) -> Iterator[tuple[int, int, str | None, int | None]]:
+        """What was said there: the ports of the client and of the server, the question, the response code."""
+        rows = self._rows[places]
+        columns = (rows[name].tolist() for name in ("src_port", "dst_port", "query_at", "query_bytes", "rcode"))
+        for client_port, server_port, at, size, rcode, part in zip(*columns, self._parts[places].tolist(), strict=True):
+            query = None if size < 0 else self._texts[part][at : at + size].decode("ascii")
+            yield client_port, server_port, query, None if rcode < 0 else rcode
 
     def forget_before(self, time_ns: int) -> None:
         """Forgets what was said before."""
-        self._heard = {key: entry for key, entry in self._heard.items() if entry[1] >= time_ns}
-        self._index = None
+        kept = self._rows["time_ns"] >= max(time_ns, 0)
+        if not kept.all():
+            self._keep(self._rows[kept], self._parts[kept])
 
 
 class Listening:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import re
-import socket
 import stat
 import tempfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.names.dns_transactions import MDNS_PORT, is_multicast
-from wiremeter.names.records import DnsAnswer, DnsTransaction
 
 #: A name holds at least so long after it was learned or last looked up, however short its TTL. Clients go on using an
 #: address after its TTL: pools and browsers for minutes, a connection for as long as it lasts, with pauses up to the
@@ -34,7 +30,8 @@ MAX_TTL_S = 7 * 86_400
 MAX_NAME_CHARACTERS = 253
 
 _S_NS = 1_000_000_000
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+_LAST_NS = (1 << 62) - 1  # times further on, which captures can hold, are as good as this
+_NEVER_NS = (1 << 63) - 1
 #: The client of what was announced to all. No client has this address, the unspecified one.
 _EVERYONE = bytes(16)
 #: The client that has all of DomainCache.own. Nor this one, of a prefix to be discarded (RFC 6666).
@@ -43,7 +40,6 @@ _OWN = bytes.fromhex("0100000000000000") + b"wm-owner"
 _EVICTED_SHARE = 16
 #: So many flows are looked up at a time: arrays of this length stay in the cache, and their memory in the process.
 _BLOCK = 16384
-_HINTS = re.compile(r' ipv[46]hint="?([^" ]*)')
 
 _FORMAT = "wiremeter domain cache"
 _VERSION = 1
@@ -71,6 +67,41 @@ class _Ends(NamedTuple):
     mixed: _Words
 
 
+class _Learnt(NamedTuple):
+    """Names of addresses, in the order they were learned: the pairs of client and address, and arrays of shape (n,)."""
+
+    keys: list[bytes]
+    names: list[str]
+    until_ns: NDArray[np.int64]
+    used_ns: NDArray[np.int64]
+    since_ns: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, addresses: NDArray[np.void], text: bytes, client_of: Callable[[bytes], bytes]) -> _Learnt:
+        """What answers said: dtype ADDRESS."""
+        times_ns = np.minimum(addresses["time_ns"], _LAST_NS).astype(np.int64)
+        until_ns = times_ns + np.minimum(addresses["ttl"], MAX_TTL_S).astype(np.int64) * _S_NS
+        pairs = zip(addresses["client"].tolist(), addresses["address"].tolist(), strict=True)
+        names = zip(addresses["name_at"].tolist(), addresses["name_bytes"].tolist(), strict=True)
+        return cls(
+            [client_of(client) + address for client, address in pairs],
+            [text[at : at + size].decode("ascii") for at, size in names],
+            until_ns,
+            times_ns,
+            times_ns,
+        )
+
+    @classmethod
+    def loaded(cls, entries: list[_Entry], now_ns: int) -> _Learnt:
+        """What a file says, of entries that have a client."""
+        until_ns, used_ns, since_ns = (
+            np.array([getattr(entry, column) for entry in entries], np.int64)
+            for column in ("until_ns", "used_ns", "since_ns")
+        )
+        keys = [(entry.client or b"") + entry.address for entry in entries]
+        return cls(keys, [entry.name for entry in entries], until_ns, used_ns, np.minimum(since_ns, now_ns))
+
+
 class DomainCache:
     """Names by client and address, as DNS answered them; bounded, the least recently learned or used go first.
 
@@ -86,7 +117,11 @@ class DomainCache:
         self._slots: dict[bytes, int] = {}
         self._free = list(reversed(range(capacity)))
         self._names = [""] * capacity
+        #: The name before, of a flow that began before the present one was learned.
+        self._former = [""] * capacity
         self._keys = np.zeros((capacity, 4), np.uint64)
+        self._since_ns = np.zeros(capacity, np.int64)
+        self._former_ns = np.zeros(capacity, np.int64)
         self._until_ns = np.zeros(capacity, np.int64)
         self._used_ns = np.zeros(capacity, np.int64)
         self._index: _Index | None = None
@@ -104,40 +139,26 @@ class DomainCache:
 
     # --- learning
 
-    def learn(self, time_ns: int, transaction: DnsTransaction) -> None:
-        """Take what a response says of addresses, from A and AAAA records and the hints in HTTPS and SVCB (RFC 9460).
+    def learn(self, addresses: NDArray[np.void], text: bytes) -> None:
+        """Takes what answers said of addresses (RFC 1034; the hints of HTTPS and SVCB: RFC 9460). PTR records are kept
+        apart.
 
-        time_ns: when the response was seen. Records that do not belong to the question are left alone, except in
-        mDNS, where each record stands for itself. PTR records are kept apart.
+        addresses: dtype ADDRESS, shape (n,), in order of time. text: which their names lie in.
         """
-        if transaction.rcode != 0 or not transaction.answers:
-            return
-        flow = transaction.flow
-        is_announced = not transaction.has_query and is_multicast(flow.dst_addr)
-        client = _EVERYONE if is_announced else self._client(flow.src_addr)
-        stands_for_itself = is_announced or flow.dst_port == MDNS_PORT
-        asked = transaction.query.lower()
-        chain = _chain(asked, transaction.answers)
-        for answer in transaction.answers:
-            owner = answer.name.lower()
-            if stands_for_itself and not answer.ttl:  # withdrawn: RFC 6762, section 10.1
-                continue
-            ttl_ns = min(answer.ttl, MAX_TTL_S) * _S_NS
-            if answer.type == "PTR":
-                self._learn_pointer(owner, asked, answer.data.lower(), time_ns + max(ttl_ns, HOLD_NS))
-            elif stands_for_itself or owner in chain:
-                name = _host(owner if stands_for_itself else asked, answer.type)
-                for address in _addresses(answer) if name else ():
-                    self._store(client + address, name, time_ns + ttl_ns, time_ns)
+        is_pointer = addresses["is_pointer"] != 0
+        self._learn_pointers(addresses[is_pointer], text)
+        addresses = addresses[~is_pointer]
+        for begin in range(0, len(addresses), self._capacity):
+            self._store(_Learnt.of(addresses[begin : begin + self._capacity], text, self._client))
+
+    def _learn_pointers(self, addresses: NDArray[np.void], text: bytes) -> None:
+        learnt = _Learnt.of(addresses, text, self._client)
+        held_ns = np.maximum(learnt.until_ns, learnt.used_ns + HOLD_NS)
+        for key, name, until_ns in zip(learnt.keys, learnt.names, held_ns.tolist(), strict=True):
+            self._store_pointer(key[16:], name, until_ns)
 
     def _client(self, address: bytes) -> bytes:
         return _OWN if address in self.own else address
-
-    def _learn_pointer(self, owner: str, asked: str, name: str, until_ns: int) -> None:
-        # A reverse zone of less than 256 addresses lies behind a CNAME (RFC 2317): then the question has the address.
-        address = _address_of_pointer(owner) or _address_of_pointer(asked)
-        if address is not None and (name := _host(name, "PTR")):
-            self._store_pointer(address, name, until_ns)
 
     def _store_pointer(self, address: bytes, name: str, until_ns: int) -> None:
         self._pointers[address] = (name, until_ns)
@@ -146,31 +167,45 @@ class DomainCache:
             self._pointers.popitem(last=False)
             self.evictions += 1
 
-    def _store(self, key: bytes, name: str, until_ns: int, used_ns: int) -> None:
+    def _store(self, learnt: _Learnt) -> None:
+        """No more than there is capacity for."""
+        new = set(learnt.keys) - self._slots.keys()
+        while len(self._free) < len(new):
+            self._make_room(int(learnt.used_ns[-1]))
+            new = set(learnt.keys) - self._slots.keys()
+        slots = np.fromiter(map(self._slot, learnt.keys), np.intp, len(learnt.keys))
+        for slot, name, since_ns in zip(slots.tolist(), learnt.names, learnt.since_ns.tolist(), strict=True):
+            before = self._names[slot]
+            if before != name:
+                self._former[slot] = before
+                self._former_ns[slot] = self._since_ns[slot] if before else _NEVER_NS
+                self._names[slot], self._since_ns[slot] = name, since_ns
+        self._until_ns[slots], self._used_ns[slots] = learnt.until_ns, learnt.used_ns
+
+    def _slot(self, key: bytes) -> int:
+        """Where a pair lies; one that is new gets a free slot."""
         slot = self._slots.get(key)
         if slot is None:
-            if not self._free:
-                self._make_room(used_ns)
-            slot = self._free.pop()
-            self._slots[key] = slot
+            slot = self._slots[key] = self._free.pop()
             self._keys[slot] = np.frombuffer(key, np.uint64)
+            self._names[slot] = ""
             self._index = None
-        self._names[slot] = name
-        self._until_ns[slot] = until_ns
-        self._used_ns[slot] = used_ns
+        return slot
 
     def _make_room(self, now_ns: int) -> None:
         """Drop all whose time is over; if there are none, those that were not learned or used for the longest time."""
-        gone = np.flatnonzero(self._end_ns(slice(None)) < now_ns)
+        kept = np.fromiter(self._slots.values(), np.intp, len(self._slots))
+        gone = kept[self._end_ns(kept) < now_ns]
         if not len(gone):
-            count = max(self._capacity // _EVICTED_SHARE, 1)
-            gone = np.argpartition(self._used_ns, count - 1)[:count]
+            count = min(max(self._capacity // _EVICTED_SHARE, 1), len(kept))
+            gone = kept[np.argpartition(self._used_ns[kept], count - 1)[:count]]
             self.evictions += count
         for slot in gone.tolist():
             del self._slots[self._keys[slot].tobytes()]
             self._free.append(slot)
+        self._index = None
 
-    def _end_ns(self, slots: _Slots | slice) -> NDArray[np.int64]:
+    def _end_ns(self, slots: _Slots) -> NDArray[np.int64]:
         return np.maximum(self._until_ns[slots], self._used_ns[slots] + HOLD_NS)
 
     # --- looking up
@@ -199,6 +234,7 @@ class DomainCache:
         time_ns: int,
         *,
         src_is_client: NDArray[np.bool_] | None = None,
+        began_ns: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
         """The names of many flows: (numbers of shape (n,), the names that they number; number 0 is "", no name).
 
@@ -206,6 +242,7 @@ class DomainCache:
         src_is_client: shape (n,), set where the flow is known to go from client to server. Where it is not, both ways
         are tried, src as the client first. What was announced to all is asked only where it is: an announcement
         does not tell who is the client, and the name of a client is not that of its connections.
+        began_ns: shape (n,), when each flow began; names learned later are none of its. None: now.
         """
         found = np.full(len(src), -1, np.intp)
         known = np.zeros(len(src), np.bool_) if src_is_client is None else src_is_client
@@ -213,12 +250,25 @@ class DomainCache:
             for begin in range(0, len(src), _BLOCK):
                 rows = slice(begin, begin + _BLOCK)
                 self._find_flows(found[rows], src[rows], dst[rows], known[rows], time_ns)
-        used = self._used(found)
-        self._used_ns[used] = np.maximum(self._used_ns[used], time_ns)
+        if began_ns is not None:
+            self._leave_later(found, began_ns)
+        is_used = np.zeros(2 * self._capacity, np.bool_)
+        is_used[found[found >= 0]] = True  # a mark for each is faster than sorting them
+        used = np.flatnonzero(is_used)
+        slots = used % self._capacity
+        self._used_ns[slots] = np.maximum(self._used_ns[slots], time_ns)
         numbers = {"": 0}
-        number_of = np.zeros(self._capacity + 1, np.uint32)  # the last one is that of slot -1, not found
-        number_of[used] = [numbers.setdefault(self._names[slot], len(numbers)) for slot in used.tolist()]
+        number_of = np.zeros(2 * self._capacity + 1, np.uint32)  # the last one is that of −1, not found
+        names = (self._former[at - self._capacity] if at >= self._capacity else self._names[at] for at in used.tolist())
+        number_of[used] = [numbers.setdefault(name, len(numbers)) for name in names]
         return number_of[found], tuple(numbers)
+
+    def _leave_later(self, found: _Slots, began_ns: NDArray[np.int64]) -> None:
+        """Takes from `found` the slots whose names were learned after flows began; the capacity further on is the name
+        before."""
+        late = np.flatnonzero((found >= 0) & (self._since_ns[found] > began_ns))
+        has_former = self._former_ns[found[late]] <= began_ns[late]
+        found[late] = np.where(has_former, found[late] + self._capacity, -1)
 
     def _find_flows(
         self,
@@ -289,12 +339,6 @@ class DomainCache:
         np.cumsum(np.bincount((hashes >> shift).astype(np.intp), minlength=1 << bits), out=starts[1:])
         return _Index(hashes[order], self._keys[slots[order]], slots[order], starts, shift)
 
-    def _used(self, found: _Slots) -> _Slots:
-        """The slots in `found`, each once; a mark for each is faster than sorting them."""
-        is_used = np.zeros(self._capacity, np.bool_)
-        is_used[found[found >= 0]] = True
-        return np.flatnonzero(is_used)
-
     # --- across restarts
 
     def snapshot(self) -> DomainCache:
@@ -302,6 +346,7 @@ class DomainCache:
         still = copy.copy(self)
         still._slots, still._names, still._pointers = self._slots.copy(), self._names.copy(), self._pointers.copy()
         still._until_ns, still._used_ns = self._until_ns.copy(), self._used_ns.copy()
+        still._since_ns = self._since_ns.copy()
         return still
 
     def save(self, path: Path) -> None:
@@ -323,7 +368,8 @@ class DomainCache:
         What is known already stays as it is, being newer. Raises InputError, and changes nothing, if the file cannot be
         read, is damaged or not of ours.
         """
-        taken = 0
+        taken: list[_Entry] = []
+        pointers = 0
         for entry in _read_entries(path, (2 * self._capacity + 1) * _MAX_BYTES_OF_ENTRY):
             # A clock that was set back must not make entries hold for longer than they ever could.
             until_ns = min(entry.until_ns, now_ns + MAX_TTL_S * _S_NS)
@@ -333,17 +379,18 @@ class DomainCache:
             if entry.client is None:
                 if entry.address not in self._pointers:
                     self._store_pointer(entry.address, entry.name, until_ns)
-                    taken += 1
+                    pointers += 1
             elif entry.client + entry.address not in self._slots:
-                self._store(entry.client + entry.address, entry.name, until_ns, used_ns)
-                taken += 1
-        return taken
+                taken.append(msgspec.structs.replace(entry, until_ns=until_ns, used_ns=used_ns))
+        for begin in range(0, len(taken), self._capacity):
+            self._store(_Learnt.loaded(taken[begin : begin + self._capacity], now_ns))
+        return len(taken) + pointers
 
     def _entries(self) -> Iterator[_Entry]:
         """Least recently used first, so that a smaller cache which loads them keeps the others."""
         for key, slot in sorted(self._slots.items(), key=lambda item: int(self._used_ns[item[1]])):
-            until_ns, used_ns = int(self._until_ns[slot]), int(self._used_ns[slot])
-            yield _Entry(key[:16], key[16:], self._names[slot], until_ns, used_ns)
+            until_ns, used_ns, since_ns = (int(c[slot]) for c in (self._until_ns, self._used_ns, self._since_ns))
+            yield _Entry(key[:16], key[16:], self._names[slot], until_ns, used_ns, since_ns)
 
     def _pointer_entries(self) -> Iterator[_Entry]:
         for address, (name, until_ns) in self._pointers.items():
@@ -368,13 +415,14 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Every other line. client None: a PTR record."""
+    """Every other line. client None: a PTR record. since_ns is not in files of the first versions."""
 
     client: _Address | None
     address: _Address
     name: _Name
     until_ns: _Time
     used_ns: _Time
+    since_ns: _Time = 0
 
 
 def _read_entries(path: Path, max_bytes: int) -> list[_Entry]:
@@ -443,65 +491,3 @@ def _write_whole(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-# --- what answers hold
-
-
-def _chain(asked: str, answers: Iterable[DnsAnswer]) -> set[str]:
-    """The name that was asked for and those it stands for by CNAMEs, in whatever order (RFC 1034, section 3.6.2)."""
-    targets = {answer.name.lower(): answer.data.lower() for answer in answers if answer.type == "CNAME"}
-    chain = {asked}
-    while (asked := targets.get(asked, asked)) not in chain:
-        chain.add(asked)
-    return chain
-
-
-def _host(name: str, rdtype: str) -> str:
-    """The host that a record is about; "" if its name can be no host's. Those of HTTPS and SVCB records may have the
-    port and the scheme before it (RFC 9460, section 2.3).
-
-    >>> _host("_8443._https.example.org", "HTTPS")
-    'example.org'
-    """
-    while name.startswith("_") and rdtype in ("HTTPS", "SVCB"):
-        name = name.partition(".")[2]
-    return name if len(name) <= MAX_NAME_CHARACTERS and name != "." else ""
-
-
-def _addresses(answer: DnsAnswer) -> Iterator[bytes]:
-    if answer.type in ("A", "AAAA"):
-        texts = [answer.data]
-    elif answer.type in ("HTTPS", "SVCB"):
-        texts = [text for hints in _HINTS.findall(answer.data) for text in hints.split(",")]
-    else:
-        return
-    for text in texts:
-        try:  # noqa: SIM105  (takes a third of what suppress() does)
-            yield _address(text)
-        except OSError:  # What is in a record of type A need not be an address.
-            pass
-
-
-def _address(text: str) -> bytes:
-    if ":" in text:
-        return socket.inet_pton(socket.AF_INET6, text)
-    return _V4_MAPPED + socket.inet_pton(socket.AF_INET, text)
-
-
-def _address_of_pointer(name: str) -> bytes | None:
-    """The address of a name in in-addr.arpa (RFC 1035, section 3.5) or ip6.arpa (RFC 3596, section 2.5).
-
-    >>> _address_of_pointer("9.2.0.192.in-addr.arpa").hex()
-    '00000000000000000000ffffc0000209'
-    """
-    *labels, zone, top = name.split(".") if name.endswith(".arpa") else ("", "")
-    labels.reverse()
-    try:
-        if top == "arpa" and zone == "in-addr" and len(labels) == 4:
-            return _address(".".join(labels))
-        if top == "arpa" and zone == "ip6" and len(labels) == 32 and all(len(label) == 1 for label in labels):
-            return bytes.fromhex("".join(labels))
-    except (OSError, ValueError):
-        pass
-    return None

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import starmap
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.names.begun import Begun
+from wiremeter.names.columns import DnsColumns, DnsTold
 from wiremeter.names.connections import TcpConversation
 from wiremeter.names.conversations import Conversation, DnsHeard, KnownNames, Listening, canonical
 from wiremeter.names.datagrams import UdpConversation
-from wiremeter.names.decoders.dns import DnsMessage, decode_message, looks_like_dns
 from wiremeter.names.decoders.fragments import Fragments, is_fragment
-from wiremeter.names.dns_transactions import DnsTransactions
+from wiremeter.names.dns_reader import DnsReader
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.matching import TCP, TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
-from wiremeter.names.payloads import Payload
+from wiremeter.names.payloads import Payload, PayloadBlock
 from wiremeter.names.records import (
     NAMELESS,
     DecodeError,
-    DnsTransaction,
     FlowKey,
     FlowName,
     HttpTransaction,
@@ -46,13 +48,11 @@ _BLOCK_FLOWS = 1 << 16
 _LAST_NS = (1 << 62) - 1  # times further on, which captures can hold, are as good as this
 
 _KIND_OF: dict[type[Transaction], NameKind] = {
-    DnsTransaction: "dns",
     TlsHandshake: "tls",
     QuicHandshake: "quic",
     HttpTransaction: "http",
 }
 _DNS_PORTS = {53: "dns", 5353: "mdns", 5355: "llmnr"}
-_DNS_SOURCE = 0
 
 
 class Named(NamedTuple):
@@ -83,12 +83,15 @@ class Namer:
         self._redact = redact
         self._ja4s = ja4s
         self.domains = domains if domains is not None else DomainCache()
-        self._dns: dict[int, DnsTransactions] = {}
+        self._dns = DnsReader(self._take_dns)
+        self._dns_told: list[DnsTold] = []
         self._fragments = Fragments()
         self._listening = Listening(CONVERSATIONS_MAX)
         self._known = KnownNames(NAMES_MAX)
         self._dns_heard = DnsHeard(NAMES_MAX)
+        self._begun = Begun()
         self._ended: list[Transaction] = []
+        self._told = 0  # of this interval, of all kinds
         self._opened = np.zeros(0, np.uint64)
         self._quic_early: tuple[QuicHandshake, ...] = ()
         #: Transactions that found no room in a batch, since the start.
@@ -96,49 +99,45 @@ class Namer:
 
     # --- payloads
 
-    def feed(self, payloads: Iterable[Payload], devices: Mapping[int, int] | None = None) -> None:
+    def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
         """Reads payloads, in order.
 
         devices: the device of each attachment; payloads of others are left out. None: all are of one device.
         """
-        for payload in payloads:
-            device = 0 if devices is None else devices.get(payload.attachment, -1)
-            if device >= 0:
-                self._read(device, payload)
+        others = self._dns.read(block, devices)
+        for payload in block.at(others.tolist()):
+            self._read(0 if devices is None else devices[payload.attachment], payload)
 
     def _read(self, device: int, payload: Payload) -> None:
-        flow = payload.flow
-        if flow.protocol == TCP:
+        if payload.flow.protocol == TCP:
             self._read_tcp(device, payload)
         elif is_fragment(payload):
             for datagram in self._fragments.add(device, payload):
                 self._read_dns(device, datagram)
-        elif payload.source == _DNS_SOURCE:
-            self._read_dns(device, payload)
         else:
             self._read_udp(device, payload)
 
     def _read_dns(self, device: int, payload: Payload) -> None:
+        """A datagram that came in parts, as only those of DNS are sent."""
+        cut = len(payload.data) < payload.length
         try:
-            message = decode_message(payload.data, cut=len(payload.data) < payload.length, lenient=True)
+            self._dns.message(device, payload.time_ns, payload.flow, payload.data, cut=cut, lenient=True)
         except DecodeError:
-            return self._read_udp(device, payload)
-        return self._tell(self._dns_message(device, payload.time_ns, payload.flow, message))
+            self._read_udp(device, payload)
 
-    def _dns_message(self, device: int, time_ns: int, flow: FlowKey, message: DnsMessage) -> list[DnsTransaction]:
-        transactions = self._dns.get(device)
-        if transactions is None:
-            transactions = self._dns[device] = DnsTransactions()
-        if flow.protocol != TCP:
-            self._dns_heard.tell(flow.reversed() if message.is_response else flow, message, time_ns)
-        return transactions.message(time_ns, flow, message)
+    def _take_dns(self, told: DnsTold) -> None:
+        self.domains.learn(told.addresses, told.text)
+        self._dns_heard.tell(told.heard, told.text)
+        if "dns" in self._kinds:
+            room = max(TRANSACTIONS_MAX - self._told, 0)
+            self.dropped += max(len(told.transactions) - room, 0)
+            self._dns_told.append(replace(told, transactions=told.transactions[:room]))
+            self._told += len(self._dns_told[-1].transactions)
 
     def _read_udp(self, device: int, payload: Payload) -> None:
         key = canonical(payload.flow)
         conversation = self._listening.get((device, key))
         if not isinstance(conversation, UdpConversation):
-            if looks_like_dns(payload.data, cut=len(payload.data) < payload.length):
-                return self._read_dns_elsewhere(device, payload)
             conversation = UdpConversation(payload.flow)
         before = conversation.name
         ended = conversation.datagram(payload.time_ns, payload.flow, payload.data)
@@ -146,23 +145,12 @@ class Namer:
         self._learn(key, before, conversation.name, payload.time_ns)
         return self._tell(ended)
 
-    def _read_dns_elsewhere(self, device: int, payload: Payload) -> None:
-        try:
-            message = decode_message(payload.data, cut=len(payload.data) < payload.length)
-        except DecodeError:
-            return
-        self._tell(self._dns_message(device, payload.time_ns, payload.flow, message))
-
     def _read_tcp(self, device: int, payload: Payload) -> None:
         key = canonical(payload.flow)
         conversation = self._listening.get((device, key))
         if not isinstance(conversation, TcpConversation):
-            conversation = TcpConversation(
-                payload.flow,
-                lambda time_ns, flow, message: self._dns_message(device, time_ns, flow, message),
-                redact=self._redact,
-                ja4s=self._ja4s,
-            )
+            on_dns = partial(self._dns.message, device)
+            conversation = TcpConversation(payload.flow, on_dns, redact=self._redact, ja4s=self._ja4s)
         before = conversation.name
         ended = conversation.packet(
             payload.time_ns, payload.flow, payload.seq, payload.tcp_flags, payload.length, payload.data
@@ -182,15 +170,13 @@ class Namer:
 
     def _tell(self, ended: Iterable[Transaction]) -> None:
         for transaction in ended:
-            if isinstance(transaction, DnsTransaction) and transaction.answers:
-                answered_ns = transaction.time_ns + (transaction.latency_ns or 0)
-                self.domains.learn(min(answered_ns, _LAST_NS), transaction)
             if _KIND_OF[type(transaction)] not in self._kinds:
                 continue
-            if len(self._ended) >= TRANSACTIONS_MAX:
+            if self._told >= TRANSACTIONS_MAX:
                 self.dropped += 1
             else:
                 self._ended.append(transaction)
+                self._told += 1
 
     # --- batches
 
@@ -207,8 +193,7 @@ class Namer:
         self._let_go(self._listening.let_go(end_ns - SILENCE_NS), end_ns)
         for datagram in self._fragments.expire(end_ns):
             self._read_dns(0, datagram)
-        for transactions in self._dns.values():
-            self._tell(transactions.expire(end_ns))
+        self._dns.expire(end_ns)
         return self._close(flows, device_of, end_ns)
 
     def close_last(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
@@ -217,8 +202,7 @@ class Namer:
         self._let_go(self._listening.let_all_go(), end_ns)
         for datagram in self._fragments.expire(_LAST_NS):
             self._read_dns(0, datagram)
-        for transactions in self._dns.values():
-            self._tell(transactions.flush())
+        self._dns.flush()
         return self._close(flows, device_of, end_ns)
 
     def _let_go(self, gone: Iterable[tuple[FlowKey, Conversation]], end_ns: int) -> None:
@@ -228,10 +212,11 @@ class Namer:
             self._learn(key, before, conversation.name, end_ns)
 
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
+        self._dns.hand_on()
         hashes = self._hashes(flows)
         names, flow_names = self._name(flows, hashes, end_ns)
-        ended, self._ended = self._ended, []
-        transactions = _sorted(ended)
+        transactions = _sorted(self._ended, DnsColumns.joined(self._dns_told))
+        self._ended, self._dns_told, self._told = [], [], 0
         per_device = hashes + device_of.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         opened = openers(flows, per_device, self._opened)
         self._opened = per_device[opened]
@@ -273,7 +258,8 @@ class Namer:
         """The distinct names, NAMELESS first, and each flow's index into them."""
         names = _DistinctNames()
         flow_names = np.zeros(len(flows), np.uint32)
-        if len(self._known) or len(self._dns_heard) or len(self.domains) or "ptr" in self._kinds:
+        self._begun.next_round()
+        if len(flows):
             # By the block: what is made on the way for a million flows would take more memory than their rows.
             for begin in range(0, len(flows), _BLOCK_FLOWS):
                 rows = slice(begin, begin + _BLOCK_FLOWS)
@@ -286,12 +272,14 @@ class Namer:
         """Each flow's number in `names`, which get those that are new."""
         code = self._evidence(flows, hashes, names)
         rest = self._without_domain(code, names)
+        began_ns = self._begun.of(flows[rest], hashes[rest])
         if len(rest) and len(self.domains):
             numbers, domains = self.domains.lookup_many(
                 flows["src_addr"][rest],
                 flows["dst_addr"][rest],
                 end_ns,
                 src_is_client=flows["src_port"][rest] > flows["dst_port"][rest],
+                began_ns=began_ns + CLOCK_SLACK_NS,
             )
             _add_domains(code, rest, numbers, domains, "dns_answer", names)
         if "ptr" in self._kinds:
@@ -325,8 +313,8 @@ class Namer:
             self._known.since_ns(known[begun]) + CLOCK_SLACK_NS < flows["first_ns"][begun], -1, known[begun]
         )
         heard = self._dns_heard.find(flows, hashes, self._hashes)
-        by_name = _for_each(known, len(self._known), lambda place: names.number(self._known.name(place)))
-        by_dns = _for_each(heard, len(self._dns_heard), lambda place: names.dns_number(*self._dns_heard.at(place)))
+        by_name = _for_each(known, lambda places: map(names.number, map(self._known.name, places.tolist())))
+        by_dns = _for_each(heard, lambda places: starmap(names.dns_number, self._dns_heard.at(places)))
         return np.where(known >= 0, by_name, by_dns)
 
 
@@ -349,11 +337,9 @@ class _DistinctNames:
         """Of that name with a domain that it did not tell itself."""
         return self.number(replace(self.all[number], domain=domain, domain_source=source))
 
-    def dns_number(self, client_flow: FlowKey, message: DnsMessage) -> int:
+    def dns_number(self, client_port: int, server_port: int, query: str | None, rcode: int | None) -> int:
         """Of a DNS conversation by its last message. Most are alike but for the flow: no name is made for those."""
-        application = _DNS_PORTS.get(client_flow.dst_port) or _DNS_PORTS.get(client_flow.src_port, "dns")
-        query = message.questions[0][0] if message.questions else None
-        rcode = message.rcode if message.is_response else None
+        application = _DNS_PORTS.get(server_port) or _DNS_PORTS.get(client_port, "dns")
         known = self._dns_number.get((application, query, rcode))
         if known is None:
             known = self.number(FlowName(application, dns_query=query, dns_rcode=rcode))
@@ -361,10 +347,10 @@ class _DistinctNames:
         return known
 
 
-def _sorted(ended: list[Transaction]) -> Transactions:
+def _sorted(ended: list[Transaction], dns: DnsColumns) -> Transactions:
     ended.sort(key=lambda transaction: transaction.time_ns)
     return Transactions(
-        dns=tuple(t for t in ended if isinstance(t, DnsTransaction)),
+        dns=dns,
         tls=tuple(t for t in ended if isinstance(t, TlsHandshake)),
         quic=tuple(t for t in ended if isinstance(t, QuicHandshake)),
         http=tuple(t for t in ended if isinstance(t, HttpTransaction)),
@@ -390,9 +376,9 @@ def _add_domains(
     code[rows[named]] = np.array(changed, np.uint32)[of_pair]
 
 
-def _for_each(places: NDArray[np.int64], count: int, number: Callable[[int], int]) -> NDArray[np.uint32]:
-    """number(place) of each place, shape (n,), asked once for each of the `count` that occurs; 0 for −1."""
-    of_place = np.zeros(count + 1, np.uint32)  # the last is that of −1
+def _for_each(places: NDArray[np.int64], numbers_of: Callable[[NDArray[np.intp]], Iterable[int]]) -> NDArray[np.uint32]:
+    """The number of each place, shape (n,), asked once for each that occurs; 0 for −1."""
     used = np.flatnonzero(np.bincount(places[places >= 0], minlength=1))
-    of_place[used] = [number(place) for place in used.tolist()]
+    of_place = np.zeros((used[-1] if len(used) else 0) + 2, np.uint32)  # the last is that of −1
+    of_place[used] = np.fromiter(numbers_of(used), np.uint32, len(used))
     return of_place[places]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 
 class DecodeError(ValueError):
@@ -118,17 +119,33 @@ class HttpTransaction:
     latency_ns: int | None = None
 
 
-Transaction = DnsTransaction | TlsHandshake | QuicHandshake | HttpTransaction
+#: What is told as objects; DNS transactions are columns (columns.py).
+Transaction = TlsHandshake | QuicHandshake | HttpTransaction
 
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """What ended in one interval, each kind in order of time."""
+    """What ended in one interval, each kind in order of time. dns: made objects as they are asked for."""
 
-    dns: tuple[DnsTransaction, ...] = ()
+    dns: Sequence[DnsTransaction] = ()
     tls: tuple[TlsHandshake, ...] = ()
     quic: tuple[QuicHandshake, ...] = ()
     http: tuple[HttpTransaction, ...] = ()
+
+
+class Columns(Protocol):
+    """Transactions that are not objects but columns."""
+
+    def column(self, name: str) -> Sequence[Any]: ...
+
+
+def column(seen: Sequence[Transaction | DnsTransaction], name: str) -> Sequence[Any]:
+    """One field of each transaction, its own or its flow's, without making an object of each where there is none."""
+    if hasattr(seen, "column"):
+        return cast("Columns", seen).column(name)
+    if name in FlowKey._fields:
+        return [getattr(one.flow, name) for one in seen]
+    return [getattr(one, name) for one in seen]
 
 
 @dataclass(frozen=True, slots=True)

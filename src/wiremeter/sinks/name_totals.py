@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import compress
 from operator import attrgetter
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import DIRECTIONS, Measure, sums_by_label, sums_by_name
-from wiremeter.names.records import Transactions
+from wiremeter.names.records import Transactions, column
 from wiremeter.sinks.domains import TopDomains
 from wiremeter.sinks.histograms import Histogram, HistogramState
 from wiremeter.sinks.label_values import (
@@ -78,18 +79,24 @@ class NameTotals:
 
     def _add_transactions(self, transactions: Transactions) -> None:
         dns, http = transactions.dns, transactions.http
-        self._count("network_dns_queries", (one.qtype for one in dns if one.has_query), qtype_label)
-        self._count("network_dns_responses", (one.rcode for one in dns if one.rcode is not None), rcode_label)
-        self._count("network_http_requests", ((one.method, one.status) for one in http), request_labels)
-        self._count("network_tls_handshakes", (one.version for one in transactions.tls), tls_version_label)
-        self._count("network_quic_handshakes", (one.version for one in transactions.quic), quic_version_label)
-        self._dns_latency.observe([one.latency_ns for one in dns if one.latency_ns is not None])
-        self._http_latency.observe([one.latency_ns for one in http if one.latency_ns is not None])
+        self._count("network_dns_queries", compress(column(dns, "qtype"), column(dns, "has_query")), qtype_label)
+        self._count("network_dns_responses", _known(column(dns, "rcode")), rcode_label)
+        self._count(
+            "network_http_requests", zip(column(http, "method"), column(http, "status"), strict=True), request_labels
+        )
+        self._count("network_tls_handshakes", column(transactions.tls, "version"), tls_version_label)
+        self._count("network_quic_handshakes", column(transactions.quic, "version"), quic_version_label)
+        self._dns_latency.observe(list(_known(column(dns, "latency_ns"))))
+        self._http_latency.observe(list(_known(column(http, "latency_ns"))))
 
     def _count(self, metric: str, values: Iterable[Value], labels_of: Callable[[Value], Labels]) -> None:
         # Counted as they are, so that there are labels to find for each kind of value only.
         for value, count in Counter(values).items():
             self._counts[metric, labels_of(value)] += count
+
+
+def _known(values: Iterable[Value | None]) -> Iterator[Value]:
+    return (value for value in values if value is not None)
 
 
 def _measured(subject: str, name: str, values: NDArray[np.uint64]) -> Iterator[tuple[str, Labels, int]]:

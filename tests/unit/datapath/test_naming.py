@@ -18,6 +18,8 @@ from wiremeter.flows.batch import Attachment, FlowBatch
 from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, FLOW, empty_rows
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
+from ..names.dns_messages import teach
+
 CLIENT, SERVER, RESOLVER = (bytes(10) + b"\xff\xff" + bytes([10, 0, 0, n]) for n in (1, 2, 53))
 
 
@@ -27,6 +29,7 @@ def batch_of_one_flow() -> FlowBatch:
     flows = np.zeros(1, FLOW)
     flows["src_addr"], flows["dst_addr"] = np.frombuffer(CLIENT, "u1"), np.frombuffer(SERVER, "u1")
     flows["src_port"], flows["dst_port"], flows["protocol"], flows["family"] = 40000, 443, 6, 4
+    flows["first_ns"] = flows["last_ns"] = now_ns
     attachments = (Attachment(0, "eth0", 2, "tx", "tcx"),)
     return FlowBatch(now_ns - 10**9, now_ns, attachments, flows, empty_rows(COUNTER), empty_rows(ETHERTYPE_COUNTER), ())
 
@@ -36,7 +39,7 @@ def tell(names: Naming) -> None:
     flow = FlowKey(CLIENT, 5000, RESOLVER, 53, 17, 4)
     answers = (DnsAnswer("site.example", "A", 300, "10.0.0.2"),)
     asked = DnsTransaction(time.time_ns(), flow, "site.example", "A", 0, 1000, answers)
-    names._namer.domains.learn(asked.time_ns, asked)
+    teach(names._namer.domains, asked.time_ns, asked)
 
 
 def domain(names: Naming) -> tuple[str | None, str | None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from wiremeter.flows.columns import FLOW
-from wiremeter.names.payloads import Payload
+from wiremeter.names.namer import Namer
+from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.records import FlowKey
 
 TCP, UDP = 6, 17
@@ -41,6 +43,11 @@ def payload(
     """One packet's; length None: all of it is there."""
     length = len(data) if length is None else length
     return Payload(at_ns, flow, seq, length, attachment, flags, source, data)
+
+
+def feed(names: Namer, payloads: Iterable[Payload], devices: Mapping[int, int] | None = None) -> None:
+    """As an engine would."""
+    names.feed(packed(payloads), devices)
 
 
 def labels(name: str) -> bytes:

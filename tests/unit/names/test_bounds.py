@@ -22,6 +22,7 @@ from wiremeter.names.payloads import Payload
 from wiremeter.names.records import NAMELESS, DnsAnswer, DnsTransaction, FlowKey, FlowName
 from wiremeter.settings.words import NameKind
 
+from .dns_messages import teach
 from .payload_records import (
     ACK,
     DNS,
@@ -34,6 +35,7 @@ from .payload_records import (
     TLS,
     UDP,
     answer,
+    feed,
     key,
     payload,
     query,
@@ -81,7 +83,7 @@ def names_of(names: Namer, *flows: FlowKey, **options: int) -> list[FlowName]:
 
 def test_both_flows_of_a_conversation_have_its_name_and_others_none() -> None:
     names = namer()
-    names.feed(hello(WEB, "site.example"))
+    feed(names, hello(WEB, "site.example"))
     there, back, other = names_of(names, WEB, WEB.reversed(), key(port=40001))
     assert there == back != other == NAMELESS
     assert (there.application, there.domain, there.domain_source) == ("tls", "site.example", "sni")
@@ -89,7 +91,7 @@ def test_both_flows_of_a_conversation_have_its_name_and_others_none() -> None:
 
 def test_a_name_stays_in_later_intervals_and_of_a_conversation_that_is_silent_for_long() -> None:
     names = namer()
-    names.feed(hello(WEB, "site.example"))
+    feed(names, hello(WEB, "site.example"))
     for seconds in (1, 2, SILENCE_NS // SECOND_NS + 10):
         (name,) = names_of(names, WEB, at_ns=START_NS + seconds * SECOND_NS, end_ns=START_NS + seconds * SECOND_NS)
         assert name.domain == "site.example"
@@ -98,10 +100,10 @@ def test_a_name_stays_in_later_intervals_and_of_a_conversation_that_is_silent_fo
 def test_dns_flows_are_named_by_what_was_said_last_and_only_in_their_interval() -> None:
     names = namer()
     asked, answered = exchange("site.example", 7)
-    names.feed([asked])
+    feed(names, [asked])
     assert names_of(names, RESOLVER) == [FlowName("dns", dns_query="site.example")]
     late = answered._replace(time_ns=START_NS + SECOND_NS + MS)
-    names.feed([late])
+    feed(names, [late])
     (name,) = names_of(names, RESOLVER.reversed(), end_ns=START_NS + 2 * SECOND_NS)
     assert (name.application, name.dns_query, name.dns_rcode) == ("dns", "site.example", 0)
     assert names_of(names, RESOLVER, end_ns=START_NS + 3 * SECOND_NS) == [NAMELESS]
@@ -110,7 +112,7 @@ def test_dns_flows_are_named_by_what_was_said_last_and_only_in_their_interval() 
 def test_what_dns_says_while_an_interval_is_closed_names_the_flows_of_the_next() -> None:
     names = namer()
     end_ns = START_NS + SECOND_NS
-    names.feed(exchange("site.example", 7, at_ns=end_ns - CLOCK_SLACK_NS // 2))
+    feed(names, exchange("site.example", 7, at_ns=end_ns - CLOCK_SLACK_NS // 2))
     assert names_of(names) == []
     (name,) = names_of(names, RESOLVER, end_ns=end_ns + SECOND_NS)
     assert name.dns_query == "site.example"
@@ -119,13 +121,13 @@ def test_what_dns_says_while_an_interval_is_closed_names_the_flows_of_the_next()
 @pytest.mark.parametrize(("port", "application"), [(53, "dns"), (5353, "mdns"), (5355, "llmnr")])
 def test_dns_by_any_of_its_ports(port: int, application: str) -> None:
     names, flow = namer(), key(port=port if port == 5353 else 40000, server=53, server_port=port, protocol=UDP)
-    names.feed([payload(flow, query("printer.local"), source=DNS)])
+    feed(names, [payload(flow, query("printer.local"), source=DNS)])
     assert names_of(names, flow) == [FlowName(application, dns_query="printer.local")]
 
 
 def test_a_flow_that_told_nothing_is_named_by_what_its_client_was_answered() -> None:
     names = namer()
-    names.feed(exchange("site.example", to=99))
+    feed(names, exchange("site.example", to=99))
     there, back, elsewhere, another_client = names_of(names, WEB, WEB.reversed(), key(server=98), key(client=2))
     assert there == back == FlowName("unknown", "site.example", "dns_answer")
     assert elsewhere == another_client == NAMELESS
@@ -133,32 +135,32 @@ def test_a_flow_that_told_nothing_is_named_by_what_its_client_was_answered() -> 
 
 def test_what_a_conversation_says_itself_counts_more_than_dns() -> None:
     names = namer()
-    names.feed([*exchange("cdn.example", to=99), *hello(WEB, "site.example")])
+    feed(names, [*exchange("cdn.example", to=99), *hello(WEB, "site.example")])
     assert [name.domain for name in names_of(names, WEB, key(port=40001))] == ["site.example", "cdn.example"]
 
 
 def test_an_application_without_a_domain_gets_it_from_dns() -> None:
     names, flow = namer(), key(server_port=22)
-    names.feed([*exchange("host.example", to=99), payload(flow.reversed(), b"SSH-2.0-OpenSSH_9.6\r\n", flags=ACK)])
+    feed(names, [*exchange("host.example", to=99), payload(flow.reversed(), b"SSH-2.0-OpenSSH_9.6\r\n", flags=ACK)])
     (name,) = names_of(names, flow)
     assert (name.application, name.domain, name.domain_source) == ("ssh", "host.example", "dns_answer")
 
 
 def test_a_new_connection_on_the_same_ports_does_not_bear_the_old_name() -> None:
     names = namer()
-    names.feed(hello(WEB, "old.example"))
+    feed(names, hello(WEB, "old.example"))
     assert [name.domain for name in names_of(names, WEB, flags=SYN | ACK)] == ["old.example"]
     later = START_NS + 10 * SECOND_NS
     assert names_of(names, WEB, at_ns=later, flags=SYN | ACK, end_ns=later + SECOND_NS) == [NAMELESS]
     syn = payload(WEB, at_ns=later, seq=5000, flags=SYN)
-    names.feed([syn, *hello(WEB, "new.example", at_ns=later + MS, seq=5001)])
+    feed(names, [syn, *hello(WEB, "new.example", at_ns=later + MS, seq=5001)])
     (name,) = names_of(names, WEB, at_ns=later, flags=SYN | ACK, end_ns=later + SECOND_NS)
     assert name.domain == "new.example"
 
 
 def test_a_connection_that_opened_counts_once_with_its_name() -> None:
     names = namer()
-    names.feed(hello(WEB, "site.example"))
+    feed(names, hello(WEB, "site.example"))
     rows = np.concatenate(
         [rows_of(WEB, flags=SYN | ACK), rows_of(WEB.reversed(), flags=SYN | ACK, at_ns=START_NS + MS)]
     )
@@ -170,7 +172,7 @@ def test_a_connection_that_opened_counts_once_with_its_name() -> None:
 
 def test_transactions_come_in_order_of_time_each_in_one_interval() -> None:
     names = namer()
-    names.feed([*exchange("b.example", 8, at_ns=START_NS + 5 * MS, number=2), *exchange("a.example", 7, number=1)])
+    feed(names, [*exchange("b.example", 8, at_ns=START_NS + 5 * MS, number=2), *exchange("a.example", 7, number=1)])
     dns = closed(names, rows_of()).transactions.dns
     assert [(each.query, each.latency_ns) for each in dns] == [("a.example", MS), ("b.example", MS)]
     assert closed(names, rows_of(), end_ns=START_NS + 2 * SECOND_NS).transactions.dns == ()
@@ -178,7 +180,7 @@ def test_transactions_come_in_order_of_time_each_in_one_interval() -> None:
 
 def test_what_is_still_open_ends_with_the_last_interval() -> None:
     names = namer()
-    names.feed([payload(RESOLVER, query("site.example"), source=DNS), *hello(WEB, "site.example")])
+    feed(names, [payload(RESOLVER, query("site.example"), source=DNS), *hello(WEB, "site.example")])
     last = names.close_last(rows_of(WEB), np.zeros(1, np.int64), START_NS + SECOND_NS).transactions
     assert [(each.query, each.rcode) for each in last.dns] == [("site.example", None)]
     assert [each.sni for each in last.tls] == ["site.example"]
@@ -186,7 +188,7 @@ def test_what_is_still_open_ends_with_the_last_interval() -> None:
 
 def test_only_the_kinds_that_are_wanted_are_told_and_dns_names_addresses_all_the_same() -> None:
     names = namer("tls")
-    names.feed([*exchange("site.example", to=99), *hello(key(port=1), "site.example")])
+    feed(names, [*exchange("site.example", to=99), *hello(key(port=1), "site.example")])
     named = names.close_last(rows_of(WEB), np.zeros(1, np.int64), START_NS + SECOND_NS)
     assert (named.transactions.dns, len(named.transactions.tls)) == ((), 1)
     assert named.names[named.flow_names[0]].domain == "site.example"
@@ -196,15 +198,15 @@ def test_devices_are_told_apart_and_attachments_of_none_are_left_out() -> None:
     names = namer()
     asked, answered = exchange("site.example", 7)
     devices = {0: 2, 1: 3}
-    names.feed([asked._replace(attachment=0), asked._replace(attachment=1), asked._replace(attachment=9)], devices)
-    names.feed([answered._replace(attachment=1)], devices)
+    feed(names, [asked._replace(attachment=0), asked._replace(attachment=1), asked._replace(attachment=9)], devices)
+    feed(names, [answered._replace(attachment=1)], devices)
     dns = names.close_last(rows_of(), np.zeros(0, np.int64), START_NS + SECOND_NS).transactions.dns
     assert sorted(each.rcode is None for each in dns) == [False, True]
 
 
 def test_dns_that_no_decoder_takes_is_looked_at_as_any_datagram() -> None:
     names = namer()
-    names.feed([payload(RESOLVER, b"\x00" * 5, source=DNS), payload(RESOLVER, b"", source=DNS)])
+    feed(names, [payload(RESOLVER, b"\x00" * 5, source=DNS), payload(RESOLVER, b"", source=DNS)])
     assert names_of(names, RESOLVER) == [NAMELESS]
 
 
@@ -217,7 +219,7 @@ def test_fragments_of_an_answer_make_one_transaction() -> None:
         data=answered.data[cut:], length=len(answered.data) - cut, tcp_flags=(cut + 8) // 8, seq=9,
         flow=answered.flow._replace(src_port=0, dst_port=0),
     )  # fmt: skip
-    names.feed([asked, last, first])
+    feed(names, [asked, last, first])
     (dns,) = closed(names, rows_of()).transactions.dns
     assert (dns.rcode, [each.data for each in dns.answers], dns.cut) == (0, ["10.0.0.7"], False)
 
@@ -228,7 +230,7 @@ def test_fragments_of_an_answer_make_one_transaction() -> None:
 def test_of_conversations_without_number_so_many_are_read_and_so_many_names_are_kept() -> None:
     names, flows = namer(), 3 * CONVERSATIONS_MAX
     for number in range(flows):
-        names.feed(hello(key(client=number, port=1000), f"site-{number}.example"))
+        feed(names, hello(key(client=number, port=1000), f"site-{number}.example"))
     closed(names, rows_of())
     assert len(names._listening) <= CONVERSATIONS_MAX
     assert len(names._known) <= NAMES_MAX
@@ -239,7 +241,7 @@ def test_of_conversations_without_number_so_many_are_read_and_so_many_names_are_
 def test_conversations_within_one_interval_are_bounded_too() -> None:
     names = namer()
     for number in range(2 * CONVERSATIONS_MAX):
-        names.feed([payload(key(client=number), b"SSH-2.0-x\r\n", flags=ACK)])
+        feed(names, [payload(key(client=number), b"SSH-2.0-x\r\n", flags=ACK)])
         assert len(names._listening) <= CONVERSATIONS_MAX
 
 
@@ -247,7 +249,7 @@ def test_the_names_least_recently_told_go_first(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(namer_module, "NAMES_MAX", 100)
     names = namer()
     for n in range(250):
-        names.feed(hello(key(port=1000 + n), f"{n}.example"))
+        feed(names, hello(key(port=1000 + n), f"{n}.example"))
     assert (len(names._known), names._known.evicted) == (100, 150)
     found = names_of(names, *(key(port=1000 + n) for n in range(250)))
     assert [name.domain for name in found] == [None] * 150 + [f"{n}.example" for n in range(150, 250)]
@@ -256,9 +258,9 @@ def test_the_names_least_recently_told_go_first(monkeypatch: pytest.MonkeyPatch)
 def test_a_flood_of_dns_leaves_other_names_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namer_module, "NAMES_MAX", 100)
     names = namer()
-    names.feed(hello(WEB, "site.example"))
+    feed(names, hello(WEB, "site.example"))
     for number in range(1000):
-        names.feed(exchange(f"{number}.example", 7, RESOLVER._replace(src_port=1000 + number), number=number))
+        feed(names, exchange(f"{number}.example", 7, RESOLVER._replace(src_port=1000 + number), number=number))
     first, last = RESOLVER._replace(src_port=1000), RESOLVER._replace(src_port=1999)
     web, of_first, of_last = names_of(names, WEB, first, last)
     assert (web.domain, of_first.dns_query, of_last) == ("site.example", "0.example", NAMELESS)
@@ -268,26 +270,26 @@ def test_transactions_beyond_the_most_of_a_batch_are_counted(monkeypatch: pytest
     monkeypatch.setattr(namer_module, "TRANSACTIONS_MAX", 10)
     names = namer()
     for number in range(25):
-        names.feed(exchange("site.example", 7, number=number))
+        feed(names, exchange("site.example", 7, number=number))
     assert len(closed(names, rows_of()).transactions.dns) == 10
     assert names.dropped == 15
-    names.feed(exchange("site.example", 7, number=99))
+    feed(names, exchange("site.example", 7, number=99))
     assert len(closed(names, rows_of(), end_ns=START_NS + 2 * SECOND_NS).transactions.dns) == 1
 
 
 def test_a_name_that_is_told_again_keeps_its_place_and_is_found_by_its_newest() -> None:
     names = namer()
-    names.feed([payload(WEB, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", flags=ACK, source=HTTP)])
+    feed(names, [payload(WEB, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", flags=ACK, source=HTTP)])
     assert [name.domain for name in names_of(names, WEB)] == ["a.example"]
     second = payload(WEB, b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n", seq=38, flags=ACK, source=HTTP)
-    names.feed([second._replace(seq=1 + len(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"))])
+    feed(names, [second._replace(seq=1 + len(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"))])
     assert [name.domain for name in names_of(names, WEB, end_ns=START_NS + 2 * SECOND_NS)] == ["b.example"]
     assert len(names._known) == 1
 
 
 def test_times_as_captures_may_hold_them_break_nothing() -> None:
     names, most = namer(), (1 << 64) - 1
-    names.feed([*exchange("site.example", 7, at_ns=most - 2 * MS), *hello(WEB, "site.example", at_ns=most - MS)])
+    feed(names, [*exchange("site.example", 7, at_ns=most - 2 * MS), *hello(WEB, "site.example", at_ns=most - MS)])
     assert names_of(names, WEB, end_ns=most)[0].domain == "site.example"
 
 
@@ -296,7 +298,7 @@ def test_garbage_collection_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
     for name in ("disable", "enable", "freeze", "set_threshold"):
         monkeypatch.setattr(gc, name, lambda *_: pytest.fail("names touched the garbage collector"))
     names = namer()
-    names.feed([payload(WEB, b"x", source=FIRST)])
+    feed(names, [payload(WEB, b"x", source=FIRST)])
     names_of(names, WEB)
 
 
@@ -310,7 +312,7 @@ def test_reverse_dns_names_a_flow_only_where_that_is_asked_for() -> None:
     for kinds, domain in ((("dns",), None), (("dns", "ptr"), "host.example")):
         names = namer(*kinds)
         asked = pointer(WEB, "host.example")
-        names.domains.learn(START_NS, asked)
+        teach(names.domains, START_NS, asked)
         there, back, other = names_of(names, WEB, WEB.reversed(), key(server=77))
         assert (there.domain, back.domain, other.domain) == (domain, domain, None)
         assert there.domain_source == (domain and "ptr")
@@ -318,14 +320,14 @@ def test_reverse_dns_names_a_flow_only_where_that_is_asked_for() -> None:
 
 def test_better_evidence_than_reverse_dns_stays() -> None:
     names = namer("dns", "tls", "ptr")
-    names.domains.learn(START_NS, pointer(WEB, "host.example"))
-    names.feed(hello(WEB, "site.example"))
+    teach(names.domains, START_NS, pointer(WEB, "host.example"))
+    feed(names, hello(WEB, "site.example"))
     (name,) = names_of(names, WEB)
     assert (name.domain, name.domain_source) == ("site.example", "sni")
 
 
 def test_a_hello_names_its_flow_before_the_server_has_answered() -> None:
     names = namer()
-    names.feed(hello(WEB, "site.example")[:1])
+    feed(names, hello(WEB, "site.example")[:1])
     (name,) = names_of(names, WEB)
     assert (name.application, name.domain, name.domain_source) == ("tls", "site.example", "sni")

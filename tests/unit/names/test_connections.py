@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wiremeter.names.connections import TcpConversation
-from wiremeter.names.decoders.dns import DnsMessage
 from wiremeter.names.decoders.http2 import PREFACE
 from wiremeter.names.decoders.streams import HELD_NS
 from wiremeter.names.records import (
     NAMELESS,
-    DnsTransaction,
     FlowKey,
     FlowName,
     HttpTransaction,
     TlsHandshake,
     Transaction,
 )
+
+from .dns_messages import Reader
 
 SYN, ACK, SYN_ACK, PSH = 0x02, 0x10, 0x12, 0x18
 
@@ -50,6 +50,9 @@ def client_hello(sni: bytes = b"example.com") -> bytes:
 SERVER_HELLO = hello(2, b"\3\3" + bytes(32) + b"\0\x13\x01\0" + b"\0\6" + extension(43, b"\3\4"))
 
 
+DNS = Reader()
+
+
 class Wire:
     """A client and a server whose segments a conversation sees; the clock advances 10 ns a segment."""
 
@@ -57,18 +60,17 @@ class Wire:
         self, port: int = 8080, client_port: int = 40000, *, first: str = "client", ja4s: bool = False
     ) -> None:
         self.flow = FlowKey(bytes(15) + b"\1", client_port, bytes(15) + b"\2", port, 6, 6)
-        self.messages: list[tuple[int, FlowKey, DnsMessage]] = []
+        self.messages: list[FlowKey] = []
+        self.dns = DNS
         flow = self.flow if first == "client" else self.flow.reversed()
         self.conversation = TcpConversation(flow, self._on_dns, redact=False, ja4s=ja4s)
         self.seq = {True: 1000, False: 5000}
         self.now_ns = 0
         self.out: list[Transaction] = []
 
-    def _on_dns(self, time_ns: int, flow: FlowKey, message: DnsMessage) -> list[DnsTransaction]:
-        self.messages.append((time_ns, flow, message))
-        if not message.is_response:
-            return []
-        return [DnsTransaction(time_ns, flow.reversed(), message.questions[0][0], "A", message.rcode)]
+    def _on_dns(self, time_ns: int, flow: FlowKey, data: bytes, *, cut: bool = False) -> tuple[str, int | None] | None:
+        self.messages.append(flow)
+        return self.dns.dns.message(0, time_ns, flow, data, cut=cut)
 
     def raw(self, from_client: bool, seq: int, data: bytes, *, flags: int = PSH, length: int | None = None) -> None:
         self.now_ns += 10
@@ -163,16 +165,16 @@ def test_dns_messages_over_tcp_are_told_with_the_flow_they_were_sent_on() -> Non
         is_query = message is query
         (wire.client if is_query else wire.server)(data[:20])
         (wire.client if is_query else wire.server)(data[20:])
-    assert [flow for _, flow, _ in wire.messages] == [wire.flow, wire.flow, wire.flow.reversed()]
-    assert len(wire.out) == 1
+    assert wire.messages == [wire.flow, wire.flow, wire.flow.reversed()]
+    assert [(one.retry, one.rcode) for one in wire.dns.take()] == [(False, None), (True, 3)]
     assert wire.conversation.name == FlowName("dns", dns_query="www.example", dns_rcode=3)
 
 
 def test_dns_message_of_which_only_the_beginning_was_captured_is_told_as_cut() -> None:
     response = bytes.fromhex("123481800001000100000000") + b"\3www\0\0\1\0\1" + b"\xc0\x0c\0\1"
     wire = Wire(53).shake().server(struct.pack("!H", 3000) + response, length=3002)
-    ((_, _, message),) = wire.messages
-    assert message.cut
+    (told,) = wire.dns.take()
+    assert told.cut
 
 
 def test_http2_conversation_is_read_from_its_preface() -> None:

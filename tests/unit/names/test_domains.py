@@ -19,6 +19,8 @@ from wiremeter.errors import InputError
 from wiremeter.names.domains import HOLD_NS, MAX_TTL_S, DomainCache
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
+from .dns_messages import teach
+
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
 
@@ -52,7 +54,7 @@ def announced(*answers: tuple[str, str, int, str], group: str = "224.0.0.251", p
 def cache_of(*transactions: DnsTransaction, capacity: int = 100) -> DomainCache:
     cache = DomainCache(capacity)
     for transaction in transactions:
-        cache.learn(NOW, transaction)
+        teach(cache, NOW, transaction)
     return cache
 
 
@@ -92,7 +94,7 @@ def test_records_that_do_not_belong_to_the_question_are_left_alone() -> None:
 
 
 def test_hints_of_https_records_are_addresses() -> None:
-    data = '1 . alpn="h2,h3" ipv4hint="192.0.2.1,192.0.2.2" ech="AA==" ipv6hint="2001:db8::1"'
+    data = '1 . alpn="h2,h3" ipv4hint="192.0.2.1,192.0.2.2" port="443" ipv6hint="2001:db8::1"'
     cache = cache_of(
         answered("www.example.com", ("www.example.com", "HTTPS", 60, data), qtype="HTTPS"),
         answered(
@@ -111,10 +113,11 @@ def test_hints_of_https_records_are_addresses() -> None:
         answered("a.example", rcode=None),
         answered("a.example", ("a.example", "A", 60, "192.0.2.1"), rcode=2),
         answered("a.example", ("a.example", "A", 60, "\\# 3 616263")),
-        answered("a.example", ("a.example", "HTTPS", 60, "1 . ipv4hint=999.0.2.1"), qtype="HTTPS"),
+        answered("a.example", ("a.example", "HTTPS", 60, "\\# 10 00010000040003c00002"), qtype="HTTPS"),
         answered("a.example", ("a.example", "TXT", 60, '"192.0.2.1"'), qtype="TXT"),
         answered(".", (".", "A", 60, "192.0.2.1")),
-        answered("a" * 254, ("a" * 254, "A", 60, "192.0.2.1")),
+        answered("\\255" * 63, ("\\255" * 63 + ".a", "A", 60, "192.0.2.1")),
+        answered("\\255" * 63 + ".a", ("\\255" * 63 + ".a", "A", 60, "192.0.2.1")),
     ],
 )
 def test_what_names_no_host_or_address_teaches_nothing(transaction: DnsTransaction) -> None:
@@ -219,7 +222,7 @@ def test_connection_seen_slightly_before_its_answer_has_a_name() -> None:
 def learn_numbered(cache: DomainCache, numbers: Iterable[int], time_ns: int = NOW) -> None:
     for n in numbers:
         text = f"198.18.{n // 256}.{n % 256}"
-        cache.learn(time_ns + n, answered(f"n{n}.example", (f"n{n}.example", "A", 60, text)))
+        teach(cache, time_ns + n, answered(f"n{n}.example", (f"n{n}.example", "A", 60, text)))
 
 
 def numbered(n: int) -> bytes:
@@ -251,7 +254,7 @@ def test_cache_never_grows_over_its_capacity() -> None:
     for n in range(500):
         learn_numbered(cache, [n])
         owner = f"{n % 256}.{n // 256}.18.198.in-addr.arpa"
-        cache.learn(NOW, answered(owner, (owner, "PTR", 60, "host.example"), qtype="PTR"))
+        teach(cache, NOW, answered(owner, (owner, "PTR", 60, "host.example"), qtype="PTR"))
         assert len(cache) <= 16
     assert cache.lookup_ptr(numbered(499), NOW) == "host.example"
     assert cache.lookup_ptr(numbered(483), NOW) is None
@@ -332,7 +335,7 @@ def test_many_lookups_give_what_single_ones_give(learned: list[tuple[int, int, i
     src, dst = [list(side) for side in zip(*pairs, strict=True)]
     for step, (client, server, name) in enumerate(learned):
         record = (f"n{name}.example", "A", 60, f"192.0.2.{server}")
-        cache.learn(NOW + step, answered(f"n{name}.example", record, client=clients[client]))
+        teach(cache, NOW + step, answered(f"n{name}.example", record, client=clients[client]))
         if step % 10 == 0:
             names_of(cache, src, dst)
     single = [cache.lookup(client, server, NOW) or "" for client, server in pairs]
@@ -398,7 +401,7 @@ def test_clock_that_was_set_back_does_not_make_names_hold_for_ever(tmp_path: Pat
         st.tuples(
             st.binary(min_size=16, max_size=16),
             st.ip_addresses(),
-            st.text("abc-_.\\é", min_size=2),
+            st.text("abc-_\\", min_size=2, max_size=30).map(lambda name: name.replace("\\", "\\\\")),
             st.integers(0, 2**31),
         ),
         max_size=20,
@@ -411,7 +414,7 @@ def test_round_trip_through_a_file_changes_nothing(
     cache = DomainCache(50)
     for client, server, name, ttl in learned:
         rdtype = "AAAA" if ":" in str(server) else "A"
-        cache.learn(NOW, answered(name, (name, rdtype, ttl, str(server)), client=client))
+        teach(cache, NOW, answered(name, (name, rdtype, ttl, str(server)), client=client))
     cache.save(path)
     again = DomainCache(50)
     assert again.load(path, NOW) == len(cache)
@@ -507,7 +510,7 @@ def test_the_addresses_of_one_host_are_one_client() -> None:
         1000,
         (DnsAnswer("site.example", "AAAA", 60, "2001:db8::99"),),
     )
-    cache.learn(NOW, asked)
+    teach(cache, NOW, asked)
     server = bytes.fromhex("20010db8" + "00" * 11 + "99")
     stranger = bytes.fromhex("20010db8" + "00" * 11 + "08")
     assert cache.lookup(own6, server, NOW) == "site.example"

@@ -10,7 +10,7 @@ from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.flows.columns import FLOW
 from wiremeter.names.matching import rows_of_keys
 from wiremeter.names.namer import Named, Namer
-from wiremeter.names.payloads import Payload
+from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.records import FlowKey
 
 from .test_quic import HELLO, crypto, seal
@@ -29,7 +29,7 @@ def told(namer: Namer, end_ns: int, *flows: FlowKey) -> Named:
 
 def feed(namer: Namer, time_ns: int, flow: FlowKey, data: bytes) -> None:
     source = 0 if flow.dst_port == 53 else 3
-    namer.feed([Payload(time_ns, flow, 0, len(data), 0, 0, source, data)])
+    namer.feed(packed([Payload(time_ns, flow, 0, len(data), 0, 0, source, data)]))
 
 
 @pytest.mark.parametrize("early_ns", [-1000, 1000, 40_000_000], ids=["in-it", "just-after", "after-a-grace-period"])

@@ -1,0 +1,160 @@
+"""What the decoders in C tell, as columns: arrays of records, and one text they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.names.decoders.dns import data_text, type_text
+from wiremeter.names.library import ffi, lib
+from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
+
+
+def _fields(struct: Any, at: int = 0) -> Iterator[tuple[str, str, int]]:
+    """Name, format and offset of each field of a C struct; those of a struct in it as its own."""
+    for name, field in struct.fields:
+        if field.type.kind == "struct":
+            yield from _fields(field.type, at + field.offset)
+        elif name != "pad":
+            size = ffi.sizeof(field.type)
+            is_number = field.type.kind == "primitive"
+            kind = "V" if not is_number else "i" if field.type.cname.startswith("int") else "u"
+            yield name, f"{kind}{size}", at + field.offset
+
+
+def _dtype(struct: str) -> np.dtype[np.void]:
+    """A C struct as the compiler laid it out; addresses are 16 opaque bytes."""
+    kind = ffi.typeof(f"struct {struct}")
+    names, formats, offsets = zip(*_fields(kind), strict=True)
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": ffi.sizeof(kind)})
+
+
+#: struct wm_dns_transaction, wm_dns_answer, wm_dns_heard and wm_dns_address in bpf/names/names.h.
+TRANSACTION, ANSWER = _dtype("wm_dns_transaction"), _dtype("wm_dns_answer")
+HEARD, ADDRESS = _dtype("wm_dns_heard"), _dtype("wm_dns_address")
+
+_SLICE = 4096  # rows that are made objects at a time
+_FLAGS = {"retry": lib.WM_DNS_RETRY, "has_query": lib.WM_DNS_HAS_QUERY, "cut": lib.WM_DNS_CUT}
+
+
+@dataclass(frozen=True, slots=True)
+class DnsTold:
+    """What was told at once: dtypes TRANSACTION, ANSWER, HEARD and ADDRESS; `_at` are places in `text`."""
+
+    transactions: NDArray[np.void]
+    answers: NDArray[np.void]
+    heard: NDArray[np.void]
+    addresses: NDArray[np.void]
+    text: bytes
+
+
+class DnsColumns(Sequence[DnsTransaction]):
+    """DNS transactions in columns; each is made an object when it is asked for."""
+
+    __slots__ = ("_answers", "_rows", "_text")
+
+    def __init__(self, rows: NDArray[np.void], answers: NDArray[np.void], text: bytes) -> None:
+        """rows: dtype TRANSACTION. answers: dtype ANSWER, which they point into. text: which both point into."""
+        self._rows, self._answers, self._text = rows, answers, text
+
+    @classmethod
+    def joined(cls, told: Sequence[DnsTold]) -> DnsColumns:
+        """All that was told, in order of time."""
+        rows, answers, text, answers_before = [], [], bytearray(), 0
+        for part in told:
+            rows.append(_moved(part.transactions, len(text), "query_at", "message_at"))
+            rows[-1]["answers_at"] += np.uint32(answers_before)
+            answers.append(_moved(part.answers, len(text), "name_at", "data_at"))
+            answers_before += len(part.answers)
+            text += part.text
+        all_rows = np.concatenate(rows) if rows else np.zeros(0, TRANSACTION)
+        in_order = all_rows[np.argsort(all_rows["time_ns"], kind="stable")]
+        return cls(in_order, np.concatenate(answers) if answers else np.zeros(0, ANSWER), bytes(text))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> DnsTransaction: ...
+    @overload
+    def __getitem__(self, at: slice) -> DnsColumns: ...
+    def __getitem__(self, at: int | slice) -> DnsTransaction | DnsColumns:
+        if isinstance(at, slice):
+            return DnsColumns(self._rows[at], self._answers, self._text)
+        return self._transaction(self._rows[at].item())
+
+    def __iter__(self) -> Iterator[DnsTransaction]:
+        for begin in range(0, len(self._rows), _SLICE):
+            yield from map(self._transaction, self._rows[begin : begin + _SLICE].tolist())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} DNS transactions>"
+
+    def column(self, name: str) -> Sequence[Any]:
+        """One field of each, of DnsTransaction's or of its flow's."""
+        rows = self._rows
+        match name:
+            case "query":
+                return [self._said(*place) for place in zip(*self._lists("query_at", "query_bytes"), strict=True)]
+            case "qtype":
+                numbers, of_row = np.unique(rows["qtype"], return_inverse=True)
+                return np.array([*map(type_text, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
+            case "rcode" | "latency_ns":
+                return [None if value < 0 else value for value in rows[name].tolist()]
+            case "retry" | "has_query" | "cut":
+                return (rows["flags"] & _FLAGS[name] != 0).tolist()  # type: ignore[no-any-return]
+            case "answers":
+                return [one.answers for one in self]
+            case _:
+                return rows[name].tolist()  # type: ignore[no-any-return]
+
+    def _lists(self, *names: str) -> Iterator[list[Any]]:
+        return (self._rows[name].tolist() for name in names)
+
+    def _said(self, at: int, size: int) -> str:
+        return self._text[at : at + size].decode("ascii")
+
+    def _transaction(self, row: tuple[Any, ...]) -> DnsTransaction:
+        (time_ns, latency_ns, src, dst, sport, dport, protocol, family, rcode, qtype) = row[:10]
+        (query_at, answers_at, message_at, query_bytes, answers, message_bytes, flags) = row[10:]
+        message = self._text[message_at : message_at + message_bytes]
+        found = self._answers[answers_at : answers_at + answers].tolist()
+        return DnsTransaction(
+            time_ns,
+            FlowKey(src, sport, dst, dport, protocol, family),
+            self._said(query_at, query_bytes),
+            type_text(qtype),
+            None if rcode < 0 else rcode,
+            None if latency_ns < 0 else latency_ns,
+            tuple(self._answer(answer, message, message_at) for answer in found),
+            retry=bool(flags & _FLAGS["retry"]),
+            has_query=bool(flags & _FLAGS["has_query"]),
+            cut=bool(flags & _FLAGS["cut"]),
+        )
+
+    def _answer(self, row: tuple[Any, ...], message: bytes, message_at: int) -> DnsAnswer:
+        name_at, data_at, ttl, name_bytes, size, rdtype, rdclass, form = row
+        if form == lib.WM_DNS_NAME:
+            data = self._said(data_at, size)
+        elif form == lib.WM_DNS_WIRE:
+            data = data_text(message, data_at - message_at, size, rdtype, rdclass)
+        else:
+            data = data_text(self._text, data_at, size, rdtype, rdclass)
+        return DnsAnswer(self._said(name_at, name_bytes), type_text(rdtype), ttl, data)
+
+
+def _moved(rows: NDArray[np.void], by: int, *places: str) -> NDArray[np.void]:
+    """Rows whose text lies so much further on."""
+    moved = rows.copy()
+    for place in places:
+        moved[place] += np.uint32(by)
+    return moved

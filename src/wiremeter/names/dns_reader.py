@@ -1,0 +1,142 @@
+"""DNS out of payloads, and questions joined with their responses: the decoders in C (bpf/names) and their memory."""
+
+from __future__ import annotations
+
+import mmap
+import secrets
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wiremeter.names.columns import ADDRESS, ANSWER, HEARD, TRANSACTION, DnsTold
+from wiremeter.names.library import ffi, lib
+from wiremeter.names.payloads import PayloadBlock
+from wiremeter.names.records import DecodeError, FlowKey
+
+#: A question that waited so long ends unanswered. Stub resolvers ask again or give up after 5 s.
+TIMEOUT_NS = 10_000_000_000
+
+#: Room for what is told before it is handed on: as much again as one message may take.
+_ROOM = {
+    "transactions": (TRANSACTION, "struct wm_dns_transaction *", 8192 + lib.WM_TOLD_TRANSACTIONS),
+    "answers": (ANSWER, "struct wm_dns_answer *", 8192 + lib.WM_TOLD_ANSWERS),
+    "heard": (HEARD, "struct wm_dns_heard *", 16384 + lib.WM_TOLD_HEARD),
+    "addresses": (ADDRESS, "struct wm_dns_address *", 8192 + lib.WM_TOLD_ADDRESSES),
+    "text": (np.dtype(np.uint8), "uint8_t *", (1 << 20) + lib.WM_TOLD_TEXT),
+}
+_EVER = (1 << 64) - 1
+
+
+class DnsReader:
+    """Messages in, in the order they were seen; transactions out, when they end.
+
+    A question ends by its response; by being asked again, since a response is taken to answer the latest; by
+    TIMEOUT_NS; or early, as the oldest, when over `capacity` wait. Which response matches, and which teaches names, is
+    said in bpf/names/dns_transactions.c.
+    """
+
+    def __init__(self, on_told: Callable[[DnsTold], None], capacity: int = 65_536) -> None:
+        """on_told: takes what was told, whenever there is much of it and when `hand_on` is called. capacity: how many
+        questions may wait at once, at most 344 bytes each."""
+        self._on_told = on_told
+        # The system gives it as it is used, and full of zeros.
+        self._memory = mmap.mmap(-1, lib.wm_dns_bytes(capacity))
+        self._dns = ffi.cast("struct wm_dns *", ffi.from_buffer(self._memory))
+        lib.wm_dns_begin(self._dns, capacity, secrets.randbits(64))
+        self._told = ffi.new("struct wm_told *")
+        self._columns: dict[str, NDArray[np.void]] = {}
+        for name, (dtype, pointer, room) in _ROOM.items():
+            column = self._columns[name] = np.empty(room, dtype)
+            setattr(self._told, name, ffi.cast(pointer, column.ctypes.data))
+            setattr(self._told, f"{name}_room", room)
+
+    def __len__(self) -> int:
+        """How many questions wait."""
+        return int(self._dns.count)
+
+    @property
+    def ended_early(self) -> int:
+        """Questions that ended unanswered before their time, for want of space."""
+        return int(self._dns.ended_early)
+
+    def read(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> NDArray[np.uint32]:
+        """Takes the DNS messages of a block; returns the numbers of the records that are none, in order.
+
+        devices: the device of each attachment; records of others are left out. None: all are of one device.
+        """
+        others = np.empty(len(block), np.uint32)
+        of_attachment = _by_attachment(devices)
+        data = ffi.from_buffer("uint8_t[]", block.data)
+        offsets = np.ascontiguousarray(block.offsets)
+        at = ffi.new(
+            "struct wm_names_block *",
+            {
+                "data": data,
+                "data_bytes": len(data),
+                "offsets": ffi.from_buffer("uint64_t[]", offsets),
+                "count": len(block),
+                "origin_ns": block.origin_ns % (1 << 64),
+                "devices": ffi.NULL if devices is None else ffi.from_buffer("int32_t[]", of_attachment),
+                "devices_count": len(of_attachment),
+                "others": ffi.from_buffer("uint32_t[]", others),
+            },
+        )
+        done = lib.wm_names_read(self._dns, at, 0, self._told)
+        while done < len(block):
+            self.hand_on()
+            done = lib.wm_names_read(self._dns, at, done, self._told)
+        return others[: at.others_count]
+
+    def message(
+        self, device: int, time_ns: int, flow: FlowKey, data: bytes, *, cut: bool = False, lenient: bool = False
+    ) -> tuple[str, int | None] | None:
+        """Takes one message, without the length that precedes it over TCP, as `flow` carried it at `time_ns`.
+
+        cut: its end is known to be missing. lenient: there is reason to believe that it is DNS; then a damaged first
+        question is one of no name and type, if the header makes sense.
+        Returns the question and response code of the last transaction that ended by it, if any did.
+        Raises DecodeError if there is no whole header, or no question where the header promises one.
+        """
+        if not lib.wm_told_has_room(self._told):
+            self.hand_on()
+        before = self._told.transactions_count
+        how = (lib.WM_DNS_IS_CUT if cut else 0) | (lib.WM_DNS_LENIENT if lenient else 0)
+        ends = ffi.new("struct wm_ends *", dict(zip(FlowKey._fields, flow, strict=True)))
+        if lib.wm_dns_take(self._dns, device, time_ns, ends, ffi.from_buffer(data), len(data), how, self._told):
+            raise DecodeError("no header of a DNS message, or no question where it promises one")
+        if self._told.transactions_count == before:
+            return None
+        last = self._told.transactions[self._told.transactions_count - 1]
+        query = ffi.buffer(self._told.text + last.query_at, last.query_bytes)[:].decode("ascii")
+        return query, None if last.rcode < 0 else last.rcode
+
+    def expire(self, now_ns: int) -> None:
+        """Ends what was asked TIMEOUT_NS before `now_ns` or earlier."""
+        self._end(now_ns - TIMEOUT_NS)
+
+    def flush(self) -> None:
+        """Ends all that wait, as when a capture is over."""
+        self._end(_EVER)
+
+    def hand_on(self) -> None:
+        """Hands on what was told since the last time."""
+        parts = {}
+        for name, column in self._columns.items():
+            count = f"{name}_bytes" if name == "text" else f"{name}_count"
+            parts[name] = column[: getattr(self._told, count)]
+            setattr(self._told, count, 0)
+        text = parts.pop("text").tobytes()
+        if any(map(len, parts.values())):
+            self._on_told(DnsTold(**{name: part.copy() for name, part in parts.items()}, text=text))
+
+    def _end(self, until_ns: int) -> None:
+        while until_ns >= 0 and not lib.wm_dns_expire(self._dns, until_ns, self._told):
+            self.hand_on()
+
+
+def _by_attachment(devices: Mapping[int, int] | None) -> NDArray[np.int32]:
+    found = np.full(max(devices or (), default=-1) + 1, -1, np.int32)
+    for attachment, device in (devices or {}).items():
+        found[attachment] = device
+    return found
