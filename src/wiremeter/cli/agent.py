@@ -6,6 +6,8 @@ import logging
 
 from wiremeter.cli.errors import exit_status
 from wiremeter.errors import WiremeterError
+from wiremeter.linux.host import read_host
+from wiremeter.linux.memory import check_memory
 from wiremeter.settings import Settings
 
 
@@ -16,6 +18,7 @@ def run(settings: Settings) -> int:
     """
     import asyncio
 
+    check_memory(read_host().memory_limit_bytes, with_names=bool(settings.names))
     from wiremeter.agent import logs, loop
     from wiremeter.agent.dedicated import dedicate_process
 

@@ -15,6 +15,7 @@ from wiremeter.datapath.layout import CAPTURE_RING_BYTES, DEFAULT_ATTACHMENTS, T
 from wiremeter.errors import InputError
 from wiremeter.linux.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import KERNEL_FEATURES, HostFacts, read_host
+from wiremeter.linux.memory import check_memory, least_bytes
 from wiremeter.metering.attach_policy import (
     AttachPlan,
     capture_instead,
@@ -115,6 +116,10 @@ def diagnose(
     """What the facts mean for metering the devices that `patterns` mean, attached as `requested`."""
     capturing = requested == "capture"
     problems = list(capture_problems(host) if capturing else host_problems(host))
+    try:
+        check_memory(host.memory_limit_bytes, with_names=True)
+    except InputError as error:
+        problems.append(str(error))
     tables = None
     cpus = 1 if capturing else host.cpu_numbers
     try:
@@ -181,6 +186,8 @@ def _host_rows(host: HostFacts) -> Iterator[tuple[str, str]]:
     yield "CPUs", f"{host.online_cpus} online of {host.possible_cpus} possible"
     limit = "no cgroup limit" if host.cgroup_limit_bytes is None else f"cgroup limit {_size(host.cgroup_limit_bytes)}"
     yield "memory", f"{_size(host.ram_bytes)}, {_size(host.available_bytes)} available, {limit}"
+    with_names = _size(least_bytes(with_names=True))
+    yield "needs", f"{with_names} at the least, {_size(least_bytes(with_names=False))} with --names none"
     yield (
         "BPF JIT",
         {True: "on", False: "off: each packet costs many times more", None: "not visible from here"}[host.jit],

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from wiremeter.linux.host import read_host
+from wiremeter.linux.memory import check_memory
 from wiremeter.settings.catalogue import INTERACTIVE_TOP, PLAIN_TOP
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None
     open_source: makes the source of batches, by default what the settings ask for.
     Raises WiremeterError, InputError for a filter or a flag that is wrong.
     """
+    check_memory(read_host().memory_limit_bytes, with_names=bool(settings.names))
     is_view = _is_interactive(settings)
     selection = _selection(settings, INTERACTIVE_TOP if is_view or settings.screenshot else PLAIN_TOP)
     with (open_source or _open_source)(settings) as source:

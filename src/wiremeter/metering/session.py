@@ -13,7 +13,7 @@ from pathlib import Path
 from wiremeter.datapath.capture import CaptureEngine
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
-from wiremeter.datapath.interval import Interval, tallies_by_attachment
+from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NameOptions, Names, open_names
@@ -22,6 +22,7 @@ from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.clock import WallClock
 from wiremeter.linux.host import HostFacts, read_host
+from wiremeter.linux.memory import check_memory, flows_that_fit
 from wiremeter.linux.netlink import LinkWatch, RouteSocket
 from wiremeter.metering.attach_policy import capture_problems, host_problems
 from wiremeter.metering.auditor import Auditor
@@ -83,7 +84,9 @@ class Session:
         wake: Wake,
         clock: WallClock,
         options: Options,
+        max_flows: int = MAX_FLOWS,
     ) -> None:
+        """max_flows: most rows of one batch."""
         self._engine = engine
         self._tracker = tracker
         self._auditor = auditor
@@ -92,6 +95,7 @@ class Session:
         self._names = names
         self._wake = wake
         self._clock = clock
+        self._max_flows = max_flows
         self._with_programs = options.bpf_stats
         others = (early, watch, wake)
         self._waiting = _waiting_for(*others, *engine.payload_rings)
@@ -184,7 +188,7 @@ class Session:
 
     def _begin(self) -> None:
         self._start_ns = self._end_ns
-        self._interval = Interval()
+        self._interval = Interval(self._max_flows)
         self._positions: dict[int, int] = {}  # attachment id → place in the batch
         self._in_batch: list[Attachment] = []
 
@@ -268,6 +272,7 @@ def opened(options: Options) -> Iterator[Session]:
         enter = resources.enter_context
         host = read_host()
         _check(host, options.attach)
+        check_memory(host.memory_limit_bytes, with_names=bool(options.names.limit))
         wake = enter(contextlib.closing(Wake()))
         names = open_names(options.names)
         names.know_own(own_addresses())
@@ -278,7 +283,8 @@ def opened(options: Options) -> Iterator[Session]:
         tracker = Tracker(engine, host, options.patterns, options.attach)
         tracker.start()
         early = enter(EarlyFlips(engine, urgent=options.urgent))
-        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options)
+        fitting = flows_that_fit(host.memory_limit_bytes, with_names=bool(options.names.limit))
+        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options, min(MAX_FLOWS, fitting))
         yield enter(contextlib.closing(session))
 
 
