@@ -45,6 +45,7 @@ class CaptureReplay:
         max_flows: int = MAX_FLOWS,
         names: NameOptions | None = None,
         assumed_mss: int | None = None,
+        on_frames: Callable[[Frames], None] | None = None,
         on_progress: Callable[[CaptureFile], None] | None = None,
     ) -> None:
         """Nothing is opened yet.
@@ -54,8 +55,8 @@ class CaptureReplay:
         table_lines: of the engine's table, a power of two; a small one is flipped more often and changes no count.
         max_flows: most flows of one batch; what goes beyond is unattributed, by reason batch_full.
         names: what to read of payloads; None: NameOptions(). assumed_mss: TCP packets with more payload are counted as
-        their segments of so many bytes, options off; None: as they are. on_progress: called now and then while a file
-        is read.
+        their segments of so many bytes, options off; None: as they are. on_frames: sees all frames before they are
+        counted, some at a time. on_progress: called now and then while a file is read.
         Raises InputError for an interval that is not above 0, an engine that is not known, and an MSS out of range.
         """
         if interval is not None and not interval > 0:
@@ -76,6 +77,7 @@ class CaptureReplay:
         self._assumed_mss = assumed_mss
         self._super_packets = SuperPacketFinder(assumed_mss)
         self._naming: Naming | None = None
+        self._on_frames = on_frames
         self._on_progress = on_progress
         device = os.path.basename(self.files[0]) if len(self.files) == 1 else "capture"
         self._attachments = (
@@ -100,6 +102,8 @@ class CaptureReplay:
                 with CaptureFile(path) as file:
                     for frames in file.frames():
                         self._note_linktypes(numbers, file)
+                        if self._on_frames:
+                            self._on_frames(frames)
                         yield from self._count(meter, frames)
                         if self._on_progress:
                             self._on_progress(file)

@@ -79,6 +79,8 @@ examples:
   wiremeter replay --format json traffic.pcap.gz | jq .protocols
   tcpdump -i eth0 -w - | wiremeter replay --interval 1s -
   wiremeter replay --assume-mss 1460 offloaded.pcap
+  wiremeter replay --filter 'domain example.com' --conversations --view flows traffic.pcap
+  wiremeter replay --interval 10s --write flows.parquet traffic.pcap.zst
 """,
     ),
     "simulate": About(

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from wiremeter.cli.streams import say
 from wiremeter.errors import InputError
 
 if TYPE_CHECKING:
-    from wiremeter.captures.file import CaptureFile
+    from wiremeter.captures.file import CaptureFile, Frames
     from wiremeter.captures.replay import CaptureReplay
     from wiremeter.flows.batch import FlowBatch
+    from wiremeter.reports.selection import Selection
+    from wiremeter.reports.summary import Point
     from wiremeter.settings.catalogue import Replay
 
 _BAR_AFTER_SECONDS = 0.5
+#: Intervals of the table at the end, the last ones: a pipe may go on for weeks.
+_POINTS_MAX = 10_000
 
 
 def run(settings: Replay) -> int:
     """Replays the files and prints what they held.
 
-    Raises InputError for a file that is no capture or has a link type that is not read.
+    Raises InputError for a file that is no capture or has a link type that is not read, a filter that is wrong, and a
+    file to write that cannot be.
     """
     if not settings.files:
         raise InputError("no capture file is given: name one, or - for standard input")
@@ -32,24 +39,31 @@ def run(settings: Replay) -> int:
     from wiremeter.captures.replay import CaptureReplay
     from wiremeter.reports.cells import utf8_text
 
-    write = _write_json if settings.format == "json" else _write_text
-    with _progress(settings) as on_progress:
-        replay = CaptureReplay(
-            settings.files,
-            interval=settings.interval,
-            engine=settings.engine,
-            table_lines=settings.flow_table,
-            names=name_options(settings),
-            assumed_mss=settings.assume_mss,
-            on_progress=on_progress,
-        )
-        batches = iter(replay)
-        # Without an interval the only batch comes when all is read: the bar goes before it is printed.
-        waiting = None if settings.interval else next(batches)
-        for batch in batches:
-            write(batch, replay, settings)
-    if waiting is not None:
-        write(waiting, replay, settings)
+    selection = _selection(settings)
+    output: _Output = _Json(settings, selection) if settings.format == "json" else _Text(settings, selection)
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(_flow_file(settings, selection))
+        with _progress(settings) as on_progress:
+            replay = CaptureReplay(
+                settings.files,
+                interval=settings.interval,
+                engine=settings.engine,
+                table_lines=settings.flow_table,
+                names=name_options(settings),
+                assumed_mss=settings.assume_mss,
+                on_frames=output.on_frames,
+                on_progress=on_progress,
+            )
+            batches = iter(replay)
+            # Without an interval the only batch comes when all is read: the bar goes before it is printed.
+            waiting = () if settings.interval else (next(batches),)
+            for batch in batches:
+                output.write(batch, replay)
+                file(batch)
+        for batch in waiting:
+            output.write(batch, replay)
+            file(batch)
+    output.end()
     for problem in replay.problems:
         say(f"wiremeter: {utf8_text(problem.file)}: {problem.problem}")
     for why, frames in replay.counted_by_host.items():
@@ -57,35 +71,117 @@ def run(settings: Replay) -> int:
     return 0
 
 
-def _write_json(batch: FlowBatch, replay: CaptureReplay, settings: Replay) -> None:
-    from msgspec import UNSET
+def _selection(settings: Replay) -> Selection:
+    """What is shown: in the text the first rows of each list, in the document all."""
+    from wiremeter.flows.filter import compile_filter
+    from wiremeter.reports.selection import Selection
 
-    from wiremeter.reports.cells import utf8_text
-    from wiremeter.reports.document import document_lines
-    from wiremeter.reports.schema import Problem, Source
-    from wiremeter.reports.selection import EVERYTHING
-
-    source = Source(
-        kind="capture",
-        files=tuple(map(utf8_text, replay.files)),
-        linktype=",".join(replay.linktypes) or None,
-        assumed_mss=UNSET if settings.assume_mss is None else settings.assume_mss,
-        start_ns=UNSET if settings.interval is None else batch.start_ns,
-        end_ns=UNSET if settings.interval is None else batch.end_ns,
-        problems=tuple(Problem(utf8_text(found.file), found.problem) for found in replay.problems) or UNSET,
+    is_text = settings.format == "text"
+    return Selection(
+        sort=settings.sort or ("bytes" if is_text else "key"),
+        limit=settings.top if is_text else None,
+        filter=compile_filter(settings.filter.strip()),
+        pairs=settings.conversations,
+        in_bytes=settings.bytes,
+        services=settings.services,
+        total_sort="packets" if settings.sort == "packets" else "bytes",
     )
-    sys.stdout.writelines(document_lines(batch, EVERYTHING, source))
-    sys.stdout.flush()
 
 
-def _write_text(batch: FlowBatch, replay: CaptureReplay, settings: Replay) -> None:
-    from wiremeter.reports.cells import utf8_text
-    from wiremeter.reports.text import summary
+@contextlib.contextmanager
+def _flow_file(settings: Replay, selection: Selection) -> Iterator[Callable[[FlowBatch], None]]:
+    """What writes the flows of a batch to --write; nothing without that."""
+    if settings.write is None:
+        yield lambda _: None
+        return
+    from wiremeter.sinks.flow_files import FlowFile
 
-    title = ", ".join("standard input" if file == "-" else utf8_text(file) for file in replay.files)
-    linktype = ", ".join(replay.linktypes)
-    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, linktype, top=settings.top))
-    sys.stdout.flush()
+    every = dataclasses.replace(selection, limit=None, pairs=False, sort=settings.sort or "key")
+    with FlowFile(settings.write, every) as file:
+        yield file.write
+
+
+class _Output(Protocol):
+    """How batches are printed."""
+
+    @property
+    def on_frames(self) -> Callable[[Frames], None] | None: ...
+    def write(self, batch: FlowBatch, replay: CaptureReplay) -> None: ...
+    def end(self) -> None: ...
+
+
+class _Json:
+    """A document for each batch."""
+
+    on_frames = None
+
+    def __init__(self, settings: Replay, selection: Selection) -> None:
+        self._settings, self._selection = settings, selection
+
+    def write(self, batch: FlowBatch, replay: CaptureReplay) -> None:
+        from msgspec import UNSET
+
+        from wiremeter.reports.cells import utf8_text
+        from wiremeter.reports.document import document_lines
+        from wiremeter.reports.schema import Problem, Source
+
+        has_interval = self._settings.interval is not None
+        source = Source(
+            kind="capture",
+            files=tuple(map(utf8_text, replay.files)),
+            linktype=",".join(replay.linktypes) or None,
+            assumed_mss=UNSET if self._settings.assume_mss is None else self._settings.assume_mss,
+            start_ns=batch.start_ns if has_interval else UNSET,
+            end_ns=batch.end_ns if has_interval else UNSET,
+            problems=tuple(Problem(utf8_text(found.file), found.problem) for found in replay.problems) or UNSET,
+        )
+        sys.stdout.writelines(document_lines(batch, self._selection, source))
+        sys.stdout.flush()
+
+    def end(self) -> None: ...
+
+
+class _Text:
+    """Tables for each batch, and one of all intervals at the end; on a terminal with pictures of the rate."""
+
+    def __init__(self, settings: Replay, selection: Selection) -> None:
+        from wiremeter.captures.rate import RateHistory
+
+        self._settings, self._selection = settings, selection
+        self._points: deque[Point] = deque(maxlen=_POINTS_MAX)
+        self._is_pictured = _draws_on(sys.stdout)
+        self._rate = RateHistory() if self._is_pictured and settings.interval is None else None
+        self.on_frames = self._rate.add if self._rate else None
+
+    def write(self, batch: FlowBatch, replay: CaptureReplay) -> None:
+        from wiremeter.reports.cells import utf8_text
+        from wiremeter.reports.summary import point_of, rate_line, summary
+
+        title = ", ".join("standard input" if file == "-" else utf8_text(file) for file in replay.files)
+        rate = rate_line(self._rate.bytes_per_second, self._rate.bin_ns, self._selection) if self._rate else ""
+        lines = summary(batch, title, ", ".join(replay.linktypes), self._selection, self._settings.view, rate)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+        self._points.append(point_of(batch, self._selection))
+
+    def end(self) -> None:
+        from wiremeter.reports.summary import series
+
+        if self._settings.interval is not None and len(self._points) > 1:
+            lines = series(self._points, self._selection, pictured=self._is_pictured)
+            sys.stdout.writelines(f"{line}\n" for line in lines)
+            sys.stdout.flush()
+
+
+def _draws_on(stream: TextIO) -> bool:
+    """Whether block elements can be read there."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        "▁█".encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

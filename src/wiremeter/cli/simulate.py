@@ -97,10 +97,11 @@ def _write_json(batch: FlowBatch, simulation: Simulation, settings: Simulate) ->
 
 
 def _write_text(batch: FlowBatch, simulation: Simulation, settings: Simulate) -> None:
-    from wiremeter.reports.text import summary
+    from wiremeter.reports.selection import Selection
+    from wiremeter.reports.summary import summary
 
     title = f"profile {settings.profile}, seed {settings.seed}"
     expected = simulation.expected
-    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, "EN10MB", top=settings.top))
+    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, "EN10MB", Selection(limit=settings.top)))
     print(f"simulated: {expected.packets} packets, {expected.bytes} bytes, {expected.flows} flows; all metered")
     print(flush=True)

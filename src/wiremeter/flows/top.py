@@ -20,8 +20,8 @@ from wiremeter.settings.words import SORT_KEYS, SortKey
 Amount = Literal["bytes", "packets"]
 
 #: One row a conversation: a flow and its reverse on one device. `local` is the side of the device: the source of
-#: what it sends, the destination of what it receives. `attachment` is that of one of the two flows; `name` is an index
-#: into FlowBatch.names.
+#: what it sends, the destination of what it receives; in captures, which do not tell, the end that sent first.
+#: `attachment` is that of one of the two flows; `name` is an index into FlowBatch.names.
 CONVERSATION = np.dtype(
     [
         ("local_addr", "u1", (16,)),
@@ -45,6 +45,7 @@ CONVERSATION = np.dtype(
     ]
 )
 
+_NEVER = np.uint64((1 << 64) - 1)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits well mixed: 2^64 divided by the golden ratio
 
 _Column = Callable[[NDArray[np.intp]], NDArray[np.unsignedinteger]]
@@ -244,7 +245,7 @@ def _join(batch: FlowBatch, rows: NDArray[np.intp]) -> NDArray[np.void]:
     flows = batch.flows[rows]
     order, starts = _groups(_conversation_keys(batch, rows))
     flows = flows[order]
-    received = is_rx(batch)[flows["attachment"]]
+    received = _received(batch, flows)
     first, first_is_rx = flows[starts], received[starts]
     pairs = np.zeros(len(starts), CONVERSATION)
     for side, from_rx, from_tx in (("local", "dst", "src"), ("remote", "src", "dst")):
@@ -261,7 +262,42 @@ def _join(batch: FlowBatch, rows: NDArray[np.intp]) -> NDArray[np.void]:
     pairs["last_ns"] = np.maximum.reduceat(flows["last_ns"], starts)
     # Both flows have the same name; should one have none yet (0), the other's holds.
     pairs["name"] = np.maximum.reduceat(name_indexes(batch)[rows][order], starts)
+    if batch.mode != "live":
+        began = np.minimum.reduceat(np.where(received, _NEVER, flows["first_ns"]), starts)
+        _turn_round(pairs, began > pairs["first_ns"])
     return pairs
+
+
+def _received(batch: FlowBatch, flows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Whether each of some flows came in, shape (len(flows),).
+
+    Captures have one direction for all: there it is the half of a conversation whose source is the greater end.
+    """
+    if batch.mode == "live":
+        received: NDArray[np.bool_] = is_rx(batch)[flows["attachment"]]
+        return received
+    ends = [
+        (
+            np.ascontiguousarray(flows["src_addr"]).view(">u8")[:, half],
+            np.ascontiguousarray(flows["dst_addr"]).view(">u8")[:, half],
+        )
+        for half in (0, 1)
+    ]
+    greater, equal = np.zeros(len(flows), np.bool_), np.ones(len(flows), np.bool_)
+    for source, destination in (*ends, (flows["src_port"], flows["dst_port"])):
+        greater |= equal & (source > destination)
+        equal &= source == destination
+    return greater
+
+
+def _turn_round(pairs: NDArray[np.void], which: NDArray[np.bool_]) -> None:
+    """Makes the local end of some conversations the remote one."""
+    for one, other in (
+        *((f"local_{name}", f"remote_{name}") for name in ("addr", "port")),
+        *((f"rx_{name}", f"tx_{name}") for name in ("packets", "bytes", "skbs")),
+    ):
+        turned = pairs[which]
+        pairs[one][which], pairs[other][which] = turned[other], turned[one]
 
 
 def _domain_order(batch: FlowBatch) -> NDArray[np.uint32]:
@@ -273,7 +309,7 @@ def _domain_order(batch: FlowBatch) -> NDArray[np.uint32]:
 def _conversation_keys(batch: FlowBatch, rows: NDArray[np.intp]) -> list[NDArray[np.uint64]]:
     """What a flow and its reverse have in common, as columns of shape (len(rows),)."""
     flows = batch.flows[rows]
-    received = is_rx(batch)[flows["attachment"]]
+    received = _received(batch, flows)
     numbers: dict[str, int] = {}
     device_of = np.array([numbers.setdefault(a.device, len(numbers)) for a in batch.attachments], "u8")
     src = np.ascontiguousarray(flows["src_addr"]).view("u8")

@@ -221,6 +221,11 @@ def _dns_sum(total: DnsTotal) -> dict[str, Any]:
 # --- rows
 
 
+def flow_records(batch: FlowBatch, selection: Selection) -> Iterator[schema.Flow]:
+    """The flows that a selection shows, as the document has them."""
+    yield from _flows(batch, select(batch, selection))
+
+
 def _flows(batch: FlowBatch, selected: Selected) -> Iterator[schema.Flow]:
     places = [{"device": utf8_text(a.device), "direction": a.direction} for a in batch.attachments]
     for row, common in _rows(batch, selected):

@@ -208,7 +208,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
     device: Annotated[str | UnsetType, Meta(description="only in live traffic")] = UNSET
     family: _Family
     protocol: _Protocol
-    local_addr: Annotated[str, Meta(description="source of what is sent; in captures, the destination of frames")]
+    local_addr: Annotated[str, Meta(description="source of what is sent; in captures, the end that sent first")]
     local_port: Annotated[int, Meta(description="0 where there is none")]
     remote_addr: Annotated[str, Meta(description="the other end")]
     remote_port: Annotated[int, Meta(description="0 where there is none")]

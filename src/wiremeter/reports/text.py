@@ -1,6 +1,6 @@
-"""A batch as plain text: a block of lines each interval, or tables of a whole capture.
+"""A batch as plain text: a block of lines each interval.
 
-In a block each line is whole in itself, so that grep and awk can read it:
+Each line is whole in itself, so that grep and awk can read it:
 
     14:31:07 device eth0 rx tcx 31.0 Mbit/s 2 kpps packets 2391 bytes 3872310 skbs 239 unattributed 0 dropped 0 audit ok
     14:31:07 alarm eth0 rx: 12 packets unattributed, table_full: raise --flow-table
@@ -26,15 +26,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wiremeter.flows import totals
-from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.by_name import sum_of
-from wiremeter.flows.columns import VLAN_NONE, address_text
-from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals, rcode_name
-from wiremeter.flows.protocols import ethertype_name, protocol_name
-from wiremeter.flows.top import DeviceRate, device_rates, flow_order
-from wiremeter.names.records import NAMELESS, FlowKey, FlowName, Transaction
-from wiremeter.reports.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable, utc_time
+from wiremeter.flows.columns import VLAN_NONE
+from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
+from wiremeter.flows.protocols import protocol_name
+from wiremeter.flows.top import DeviceRate, device_rates
+from wiremeter.names.records import NAMELESS, FlowName
+from wiremeter.reports.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable
 from wiremeter.reports.findings import findings
 from wiremeter.reports.selection import Selected, Selection, has_names, select, select_applications, select_domains
 from wiremeter.reports.units import duration_text, percent, rate_text
@@ -86,13 +85,14 @@ def _name_lines(batch: FlowBatch, selected: Selected, selection: Selection) -> I
             yield f"{kind} {name} {share} {amounts} flows {total.flows}{begun}"
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     for question in questions[selection.shown]:
-        yield _dns_line(f"{question.query or '.'} {question.qtype}", question)
+        yield dns_line(f"{question.query or '.'} {question.qtype}", question)
     if hidden := {(question.query, question.qtype) for question in questions[selection.rest]}:
         left = [one for one in batch.transactions.dns if (one.query, one.qtype) in hidden]
-        yield _dns_line(OTHERS, dns_total(left))
+        yield dns_line(OTHERS, dns_total(left))
 
 
-def _dns_line(question: str, total: DnsTotal) -> str:
+def dns_line(question: str, total: DnsTotal) -> str:
+    """How often something was asked, and how that was answered."""
     rcodes = "".join(f" {rcode} {responses}" for rcode, responses in total.rcodes.items())
     latency = ""
     if total.median_ns is not None and total.max_ns is not None:
@@ -126,7 +126,7 @@ def _flow_line(row: np.void, batch: FlowBatch, selection: Selection) -> str:
     attachment = batch.attachments[row["attachment"]]
     amounts = _amounts(int(row["bytes"]), int(row["packets"]), batch.seconds or 1.0, selection)
     ends = f"{_end(row, 'src', selection)} > {_end(row, 'dst', selection)}"
-    return f"flow {attachment.device} {attachment.direction} {_protocol(row)} {ends} {amounts}{_extras(row)}"
+    return f"flow {attachment.device} {attachment.direction} {_protocol(row)} {ends} {amounts}{flow_extras(row)}"
 
 
 def _conversation_line(row: np.void, batch: FlowBatch, selection: Selection) -> str:
@@ -137,7 +137,7 @@ def _conversation_line(row: np.void, batch: FlowBatch, selection: Selection) -> 
         f"{side} {_amounts(int(row[f'{side}_bytes']), int(row[f'{side}_packets']), seconds, selection)}"
         for side in ("rx", "tx")
     )
-    return f"conversation {device} {_protocol(row)} {ends} {halves}{_extras(row)}"
+    return f"conversation {device} {_protocol(row)} {ends} {halves}{flow_extras(row)}"
 
 
 def _amounts(amount: int, packets: int, seconds: float, selection: Selection) -> str:
@@ -154,84 +154,7 @@ def _protocol(row: np.void) -> str:
     return protocol_name(int(row["protocol"]))
 
 
-def _extras(row: np.void) -> str:
+def flow_extras(row: np.void) -> str:
+    """What a flow or conversation has beside its amounts: VLAN and TCP flags."""
     vlan = f" vlan {row['vlan']}" if row["vlan"] != VLAN_NONE else ""
     return vlan + (f" flags {flags_text(int(row['tcp_flags']))}" if row["tcp_flags"] else "")
-
-
-# --- a whole capture as tables
-
-
-def summary(batch: FlowBatch, title: str, linktype: str, *, top: int) -> Iterator[str]:
-    """Lines: what was read, packets and bytes by protocol and by what they are not attributed for, the largest flows.
-
-    title: what was read. linktype: of the frames, "" if there were none. top: flows to show.
-    """
-    yield f"{title}: {batch.mode}, {linktype or 'no frames'}"
-    yield f"{utc_time(batch.start_ns)} to {utc_time(batch.end_ns)}, {batch.seconds:.6f} s"
-    for finding in findings(batch):
-        if finding.kind in ("super_packets", "computed"):
-            yield printable(finding.text)
-    yield ""
-    yield _total_line("", "", "packets", "bytes")
-    for kind, name, tally in _totals(batch):
-        yield _total_line(kind, name, tally.packets, tally.bytes)
-    yield ""
-    shown = f", the largest {top}:" if 0 < top < len(batch.flows) else ":" if top and len(batch.flows) else ""
-    yield f"{len(batch.flows)} flows{shown}"
-    order = flow_order(batch.flows)  # of equally large ones too, so that engines print the same
-    for number in order[np.argsort(-batch.flows["bytes"][order].astype(np.int64), kind="stable")[:top]]:
-        yield f"  {_summary_flow(batch.flows[number])}{_summary_name(batch, number)}"
-    yield ""
-    told = {kind: getattr(batch.transactions, kind) for kind in ("dns", "tls", "quic", "http")}
-    if any(told.values()):
-        yield ", ".join(f"{len(found)} {kind}" for kind, found in told.items() if found)
-        for kind, found in told.items():
-            for one in found[:top]:
-                yield f"  {kind:<5} {printable(_transaction_text(one))}"
-        yield ""
-
-
-def _totals(batch: FlowBatch) -> Iterator[tuple[str, str, Tally]]:
-    yield "seen", "", totals.seen(batch)
-    for family, by_number in totals.protocols(batch.counters).items():
-        for number, tally in by_number.items():
-            yield family, protocol_name(int(number)) if number.isdecimal() else number, tally
-    for key, tally in totals.ethertypes(batch).items():
-        yield "non_ip", ethertype_name(int(key, 16)) if key.startswith("0x") else key, tally
-    for reason, tally in totals.unattributed(batch).items():
-        yield "unattributed", reason, tally
-
-
-def _total_line(kind: str, name: str, packets: int | str, amount: int | str) -> str:
-    return f"{kind:<13} {name:<18} {packets:>14} {amount:>17}"
-
-
-def _summary_flow(row: np.void) -> str:
-    protocol = int(row["protocol"])
-    ends = " > ".join(endpoint(row[f"{side}_addr"], int(row[f"{side}_port"]), protocol) for side in ("src", "dst"))
-    return f"{protocol_name(protocol)} {ends} packets {row['packets']} bytes {row['bytes']}{_extras(row)}"
-
-
-def _summary_name(batch: FlowBatch, number: int) -> str:
-    name = NAMELESS if batch.flow_names is None else batch.names[batch.flow_names[number]]
-    application = "" if name == NAMELESS else f" {name.application}"
-    return application + (f" {printable(name.domain)} ({name.domain_source})" if name.domain else "")
-
-
-def _transaction_text(one: Transaction) -> str:
-    """What a transaction was about, in a line; nothing of it is left out in the document."""
-    names = (getattr(one, fact, None) for fact in ("method", "query", "sni", "host"))
-    facts = (getattr(one, fact, None) for fact in ("path", "qtype", "version", "cipher", "status"))
-    rcode, latency_ns = getattr(one, "rcode", None), getattr(one, "latency_ns", None)
-    words = [
-        *(str(fact) for fact in (*names, *facts) if fact),
-        *([] if rcode is None else [rcode_name(rcode)]),
-        *(answer.data for answer in getattr(one, "answers", ())),
-    ]
-    latency = "" if latency_ns is None else f" {latency_ns / 1e6:.3f} ms"
-    return f"{_ends(one.flow)} {' '.join(words)}{latency}"
-
-
-def _ends(flow: FlowKey) -> str:
-    return " > ".join(map(address_text, (flow.src_addr, flow.dst_addr)))

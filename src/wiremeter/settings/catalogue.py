@@ -190,20 +190,28 @@ class Settings(Logs, Metrics, Lasting, Naming, Metering, Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What of the flows is shown, and in which order."""
+class Chosen:
+    """What of the flows is shown, and how a row looks."""
 
     GROUP: ClassVar[str] = _SHOWN
 
     filter: str = option(
         values.text(), "", "only flows that match, such as 'tcp and port 443'", short="-f", placeholder="EXPRESSION"
     )
-    sort: SortKey = option(values.choice(*SORT_KEYS), "bytes", "order of flows", placeholder="KEY")
     conversations: bool = option(values.switch(), False, "a flow and its reverse in one line")
     bytes: bool = option(values.switch(), False, "byte/s instead of bit/s")
     services: bool = option(
         values.switch(), False, "services by name instead of port numbers (-n: numbers)", shorthands={"-n": "false"}
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Chosen):
+    """The same, and in which order."""
+
+    GROUP: ClassVar[str] = _SHOWN
+
+    sort: SortKey = option(values.choice(*SORT_KEYS), "bytes", "order of flows", placeholder="KEY")
     view: View = option(values.choice(*VIEWS), "flows", "what the interactive table begins with", placeholder="VIEW")
 
 
@@ -273,10 +281,28 @@ class Live(Metrics, Lasting, Naming, Metering, Shown, Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay(Naming, Top, Printed, Command):
+class Replay(Naming, Chosen, Printed, Command):
     """`wiremeter replay`."""
 
     GROUP: ClassVar[str] = _SHOWN
+
+    sort: SortKey | None = option(
+        values.choice(*SORT_KEYS),
+        None,
+        "order of flows",
+        placeholder="KEY",
+        shown_default="bytes; in the document by address and port",
+    )
+    view: View | None = option(
+        values.choice(*VIEWS), None, "only this list in the text", placeholder="VIEW", shown_default="all of them"
+    )
+    top: int = option(values.whole(0), PLAIN_TOP, "rows of each list in the text", placeholder="N")
+    write: str | None = option(
+        values.path("a file"),
+        None,
+        "also write the flows to this file, a row for each flow and interval: .parquet, .csv or .jsonl",
+        placeholder="FILE",
+    )
 
     files: tuple[str, ...] = option(
         values.paths(),
@@ -288,7 +314,9 @@ class Replay(Naming, Top, Printed, Command):
         takes_words=True,
     )
     engine: EngineName = option(values.choice(*ENGINES), "host", "what counts", placeholder="ENGINE")
-    interval: float | None = option(values.duration(), None, _BLOCKS, placeholder="TIME")
+    interval: float | None = option(
+        values.duration(), None, f"{_BLOCKS}; the text ends with a table of all of them", placeholder="TIME"
+    )
     flow_table: int | None = option(
         _LINES, None, "lines of the flow table, a power of two", placeholder="LINES", shown_default="as needed"
     )

@@ -133,7 +133,8 @@ def test_the_text(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{mixed}: capture, EN10MB"
     assert lines[1] == "2023-11-14T22:13:20.000000000Z to 2023-11-14T22:13:20.000005000Z, 0.000005 s"
-    table = [line.split() for line in lines[3:-4]]
+    assert lines[2] == "average 2.82 Gbit/s 1.20 Mpps"
+    table = [line.split() for line in lines[4:-4]]
     assert table == [
         ["packets", "bytes"],
         ["seen", "6", "1764"],
@@ -146,7 +147,7 @@ def test_the_text(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert lines[-3:] == [
         "3 flows, the largest 1:",
-        "  udp [2001:db8::1]:1000 > [2001:db8::2]:53 packets 1 bytes 1500 vlan 5",
+        "  udp [2001:db8::1]:1000 > [2001:db8::2]:53 packets 1 bytes 1500 2.40 Gbit/s vlan 5",
         "",
     ]
 
@@ -167,6 +168,125 @@ def test_an_interval_prints_a_document_for_each(tmp_path: Path, capsys: pytest.C
         "start_ns": T0 + SECOND,
         "end_ns": T0 + 2 * SECOND,
     }
+
+
+def test_a_filter_shows_its_flows_beside_the_whole(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(mixed), "--filter", "src port 53"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nseen                                          6              1764\n" in printed
+    assert (
+        "filter src port 53: 1 of 3 flows\nmatched                                       1                49\n"
+        in printed
+    )
+    assert "1 flows:\n  udp 10.0.0.2:53 > 10.0.0.1:1000 packets 1 bytes 49 " in printed
+    main(["replay", str(mixed), "--format", "json", "--filter", "src port 53"])
+    document = json.loads(capsys.readouterr().out)
+    assert (document["seen"]["packets"], document["matched"]["packets"], len(document["flows"])) == (6, 1, 1)
+    assert main(["replay", str(mixed), "--filter", "src port"]) == 2
+    assert "filter" in capsys.readouterr().err
+
+
+def test_conversations_join_both_directions(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(mixed), "--conversations", "--view", "flows"]) == 0
+    assert "udp 10.0.0.1:1000 <> 10.0.0.2:53 there packets 1 bytes 49 " in capsys.readouterr().out
+    main(["replay", str(mixed), "--conversations", "--format", "json"])
+    document = json.loads(capsys.readouterr().out)
+    assert "flows" not in document
+    assert [(c["local_addr"], c["tx"]["packets"], c["rx"]["packets"]) for c in document["conversations"]] == [
+        ("10.0.0.1", 1, 1),
+        ("2001:db8::1", 1, 0),
+    ]
+
+
+def test_the_order_of_flows(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for key, first in (("bytes", 1500), ("source", 49)):
+        main(["replay", str(mixed), "--format", "json", "--sort", key])
+        assert json.loads(capsys.readouterr().out)["flows"][0]["bytes"] == first
+    main(["replay", str(mixed), "--sort", "source", "--top", "1", "--services", "--bytes"])
+    printed = capsys.readouterr().out
+    assert "3 flows, by source the first 1:\n  udp 10.0.0.1:1000 > 10.0.0.2:domain" in printed
+    assert "average 353 MB/s" in printed
+
+
+DNS_QUESTION = bytes.fromhex("1234 0100 0001 0000 0000 0000 03777777 076578616d706c65 03636f6d 00 0001 0001")
+DNS_ANSWER = bytes.fromhex("1234 8180 0001 0001 0000 0000 03777777 076578616d706c65 03636f6d 00 0001 0001") + (
+    bytes.fromhex("c00c 0001 0001 0000003c 0004 0a000003")
+)
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    path = tmp_path / "named.pcap"
+    asked, answered = ethernet(udp(1, 2, 1000, 53, DNS_QUESTION)), ethernet(udp(2, 1, 53, 1000, DNS_ANSWER))
+    then = ethernet(udp(1, 3, 2000, 9000))
+    path.write_bytes(pcap([Record(asked, T0), Record(answered, T0 + 1_000_000), Record(then, T0 + SECOND)]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("view", "line"),
+    [
+        ("flows", "3 flows:"),
+        ("applications", "2 applications:"),
+        ("domains", "2 domains:"),
+        ("dns", "1 different DNS questions:"),
+    ],
+)
+def test_a_view_is_one_list_and_without_one_there_are_all(
+    named: Path, capsys: pytest.CaptureFixture[str], view: str, line: str
+) -> None:
+    heads = {"3 flows:", "2 applications:", "2 domains:", "1 different DNS questions:", "1 dns"}
+    assert main(["replay", str(named)]) == 0
+    assert heads <= set(capsys.readouterr().out.splitlines())
+    assert main(["replay", str(named), "--view", view]) == 0
+    assert heads & set(capsys.readouterr().out.splitlines()) == {line}
+
+
+def test_sums_by_domain_and_of_dns(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["replay", str(named), "--top", "1"])
+    assert "(others) packets" in capsys.readouterr().out
+    main(["replay", str(named)])
+    printed = capsys.readouterr().out
+    assert "www.example.com packets" in printed
+    assert "dns www.example.com A queries 1 retries 0 unanswered 0 NOERROR 1 median 1.00 ms max 1.00 ms" in printed
+
+
+def test_intervals_end_with_a_table_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(pcap([Record(FRAME, T0 + n * SECOND // 2) for n in (0, 1, 2, 8)]))
+    assert main(["replay", str(tmp_path / "file"), "--interval", "1s", "--filter", "udp"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[-5:-1]]
+    assert table == [
+        ["interval", "from", "rate", "packets", "flows"],
+        ["2023-11-14T22:13:20.000000000Z", "784", "bit/s", "2", "pps", "1"],
+        ["2023-11-14T22:13:21.000000000Z", "392", "bit/s", "1", "pps", "1"],
+        ["2023-11-14T22:13:24.000000000Z", "392", "bit/s", "1", "pps", "1"],
+    ]
+
+
+def test_pictures_on_a_terminal_that_can_show_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(pcap([Record(FRAME, T0 + n * SECOND // 2) for n in (0, 1, 2, 8)]))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["replay", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "\nrate ▇" in printed
+    assert " peak " in printed
+    assert main(["replay", str(path), "--interval", "1s"]) == 0
+    assert "1 " + "█" * 40 in capsys.readouterr().out
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["replay", str(path)]) == 0
+    assert "▇" not in capsys.readouterr().out
+
+
+def test_flows_are_written_beside_what_is_printed(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = mixed.parent / "flows.jsonl"
+    assert main(["replay", str(mixed), "--write", str(out), "--top", "1", "--filter", "ip"]) == 0
+    assert [json.loads(line)["src_addr"] for line in out.open()] == ["10.0.0.1", "10.0.0.2"]
+    assert main(["replay", str(mixed), "--write", str(out.with_suffix(".xls"))]) == 2
+    assert "must end in .parquet, .csv or .jsonl" in capsys.readouterr().err
 
 
 def test_a_file_that_ends_early_is_told_on_standard_error_and_in_the_document(

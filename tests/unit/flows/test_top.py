@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captures.build import SECOND, Record, ethernet, pcap, udp
+from wiremeter.captures.replay import CaptureReplay
 from wiremeter.errors import InputError
 from wiremeter.flows import top
 from wiremeter.flows.batch import FlowBatch, Health, ProgramStats, Tally
@@ -313,3 +316,17 @@ def test_million_flows_take_milliseconds() -> None:
 def test_addresses_in_fabricated_batches_are_in_network_order() -> None:
     (row,) = make_batch([flow("192.0.2.1", "10.0.0.5")]).flows
     assert bytes(row["src_addr"])[12:] == ipaddress.ip_address("192.0.2.1").packed
+
+
+def test_in_captures_the_end_that_sent_first_is_the_local_one(tmp_path: Path) -> None:
+    begins = 1_700_000_000 * SECOND
+    for number, (first, second) in enumerate(((1, 2), (2, 1))):
+        question, answer = udp(first, second, 1000, 53), udp(second, first, 53, 1000, b"a longer answer")
+        path = tmp_path / f"{number}.pcap"
+        path.write_bytes(pcap([Record(ethernet(question), begins), Record(ethernet(answer), begins + SECOND)] * 2))
+        (batch,) = CaptureReplay([path])
+        (pair,) = top_conversations(batch, 10)
+        assert (pair["local_addr"][-1], pair["local_port"]) == (first, 1000)
+        assert (pair["remote_addr"][-1], pair["remote_port"]) == (second, 53)
+        assert (pair["tx_packets"], pair["rx_packets"]) == (2, 2)
+        assert (pair["tx_bytes"], pair["rx_bytes"]) == (2 * (14 + len(question)), 2 * (14 + len(answer)))
