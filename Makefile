@@ -10,12 +10,14 @@ C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[
 # The newest clang there is; 14 suffices.
 CLANG      ?= $(firstword $(foreach v,clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang,$(shell command -v $(v) 2>/dev/null)))
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
+# CLANG=... chooses the compiler; the newest there is unless given, and 14 suffices.
+COMPILE_BPF := scripts/compile-bpf
 
 FUZZ_SECONDS ?= 600
 
 # Tests that share nothing run in so many processes; one more than CPUs, since some of them wait.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
-PARALLEL := -n $(JOBS) --dist worksteal
+PARALLEL := -n $(JOBS) --dist loadgroup
 
 .PHONY: help run test check build lint format bench compare accuracy fuzz docs setup setup-test setup-compare clean
 
@@ -73,18 +75,14 @@ setup-test:
 setup-compare:
 	@scripts/setup compare
 
-$(PROGRAMS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) | setup
-	@mkdir -p $(@D)
-	@test -n "$(CLANG)" || { echo "no clang found after setup; install clang 14 or newer" >&2; exit 1; }
-	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+$(PROGRAMS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) $(COMPILE_BPF) | setup
+	$(COMPILE_BPF) $< $@ -Werror
 
-build/bench.bpf.o: benchmarks/bench.bpf.c bpf/wiremeter.bpf.c $(BPF_HEADERS) | setup
-	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+build/bench.bpf.o: benchmarks/bench.bpf.c bpf/wiremeter.bpf.c $(BPF_HEADERS) $(COMPILE_BPF) | setup
+	$(COMPILE_BPF) $< $@ -Werror
 
-build/generator.bpf.o: benchmarks/generator.bpf.c | setup
-	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+build/generator.bpf.o: benchmarks/generator.bpf.c $(COMPILE_BPF) | setup
+	$(COMPILE_BPF) $< $@ -Werror
 
 $(VENV)/bin/python: | setup
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wiremeter needs Python 3.11; set PYTHON=")'
