@@ -1,5 +1,8 @@
 """What can go wrong, by whose move it is."""
 
+#: What to do about EMFILE and ENFILE, wherever they come from.
+MORE_FILES = "let this process open more files (ulimit -n; systemd: LimitNOFILE)"
+
 
 class WiremeterError(Exception):
     """Base of all errors that wiremeter raises on purpose; the text says what, why and what to do."""

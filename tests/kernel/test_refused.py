@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import resource
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -10,14 +13,19 @@ import pytest
 
 from hosts import leaks, netns
 from wiremeter import Monitor
+from wiremeter.cli import main as command
 from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import TablePlan, plan_tables
+from wiremeter.datapath.naming import NameOptions
+from wiremeter.datapath.trial import Trial, try_programs
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
+from wiremeter.flows.columns import AttachMode, Direction
 
 from .bench import CPUS, load_only
 from .capabilities import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, give_up
 from .programs import changed_meter, compile_bpf
+from .sandbox import SYS_BPF, refuse
 
 pytestmark = pytest.mark.kernel
 
@@ -81,6 +89,90 @@ def test_a_missing_capability_is_named(
 def test_the_capabilities_that_are_asked_for_suffice() -> None:
     others = [number for number in range(41) if number not in (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON)]
     assert netns.fork(engine_without, others).result() == ("", "")
+
+
+# Refused by a sandbox -------------------------------------------------------------------------------------------------
+
+
+def monitor_where_bpf_is(error: int) -> tuple[str, str]:
+    """What opening a Monitor raises for a process with all capabilities whose bpf() calls are answered so."""
+    refuse(SYS_BPF, error)
+    try:
+        with Monitor("lo", flow_table=256):
+            return "", ""
+    except WiremeterError as refusal:
+        return type(refusal).__name__, str(refusal)
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+def test_who_is_root_and_refused_all_the_same_is_not_advised_to_be_root(error: int) -> None:
+    kind, text = netns.fork(monitor_where_bpf_is, error).result()
+    assert kind == KernelError.__name__
+    assert os.strerror(error) in text
+    assert "seccomp" in text
+    assert "--attach capture" in text
+    assert "as root" not in text
+
+
+def trial_where_bpf_is(error: int) -> Trial:
+    refuse(SYS_BPF, error)
+    return try_loading()
+
+
+def try_loading(*hooks: tuple[Direction, AttachMode], program: Path | None = None) -> Trial:
+    return try_programs(program, hooks or [("rx", "tcx")], plan_tables(CPUS), NameOptions(), load=True)
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_a_trial_tells_what_metering_would(error: int) -> None:
+    trial = netns.fork(trial_where_bpf_is, error).result()
+    assert trial.seconds is None
+    assert trial.problem.startswith("this kernel does not take the programs: loading ")
+    assert "seccomp" in trial.problem
+
+
+def test_a_trial_loads_all_that_is_asked_for_and_leaves_nothing() -> None:
+    trial = try_loading(("rx", "xdp"), ("rx", "tcx"), ("tx", "tcx"))
+    assert trial.problem == ""
+    assert trial.seconds
+
+
+def test_a_trial_misses_an_object_that_was_not_installed(tmp_path: Path) -> None:
+    for load in (False, True):
+        trial = try_programs(tmp_path / "none.o", [("rx", "tcx")], plan_tables(CPUS), NameOptions(), load=load)
+        assert "none.o" in trial.problem
+        assert "make build" in trial.problem
+
+
+def allow_files(count: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
+def monitor_with_files(count: int) -> str:
+    allow_files(count)
+    try:
+        with Monitor("lo", flow_table=256):
+            return ""
+    except (WiremeterError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("count", [12, 20, 27, 33, 37])
+def test_too_few_files_are_said_wherever_they_run_out(count: int) -> None:
+    problem = netns.fork(monitor_with_files, count).result()
+    assert problem.startswith("KernelError: "), problem
+    assert "let this process open more files (ulimit -n" in problem
+
+
+def doctor_with_files(count: int) -> int:
+    allow_files(count)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        return command.main(["doctor", "--interface", "lo"])
+
+
+def test_doctor_knows_how_many_files_there_may_be() -> None:
+    assert netns.fork(doctor_with_files, 20).result() == 1
+    assert netns.fork(doctor_with_files, 200).result() == 0
 
 
 # Too large -----------------------------------------------------------------------------------------------------------

@@ -104,7 +104,8 @@ examples:
         "say what this host can do, what would be attached, and why",
         """Look at this host and its devices, attach nothing, and say whether metering will work, at which
 hooks and why, what other choices would cost, and what memory the flow tables would take. Takes the
-agent's settings, from the same places. Needs no privilege. Ends with 0 if metering will work, else with 1.""",
+agent's settings, from the same places. Needs no privilege. With the privilege of metering it also loads the
+programs, and frees them. Ends with 0 if metering will work, else with 1.""",
     ),
     "verify": About(
         "check compiled objects: ELF, programs, maps, BTF, and a trial load",

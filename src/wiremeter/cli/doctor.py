@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from wiremeter.agent.meter import name_options
 from wiremeter.datapath.hooks import AttachedProgram, ProgramQuery, program_query
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, DEFAULT_ATTACHMENTS, TablePlan, names_bytes, plan_tables
-from wiremeter.errors import InputError
+from wiremeter.datapath.trial import Trial, try_programs
+from wiremeter.errors import MORE_FILES, InputError
+from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import AUTO, Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import KERNEL_FEATURES, HostFacts, read_host
 from wiremeter.linux.memory import check_memory, least_bytes
@@ -45,6 +51,9 @@ _BYTES_PER_SECOND = 4.5 * 2**30 / 11
 
 _LABEL_WIDTH = 16
 
+#: Files that the agent has open, at most at its start and besides those of clients: measured, with some to spare.
+_FILES, _FILES_PER_DEVICE = 48, 4
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceDiagnosis:
@@ -61,11 +70,21 @@ class DeviceDiagnosis:
         return tuple(problem for problem in self.plan.problems if problem not in common)
 
 
+class TryLoading(Protocol):
+    """`try_programs`, of programs and names that are settled."""
+
+    def __call__(
+        self, *, hooks: Collection[tuple[Direction, AttachMode]], plan: TablePlan | None, load: bool
+    ) -> Trial: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """All that doctor says. problems: those of the host and of what was asked for; a device's own are with it.
 
     instead: what would work where this does not, and what it costs; "" where there is no such thing.
+    trial: what came of loading the programs; None where that is not how they meter.
+    open_files: how many this process may have, and how many metering takes.
     """
 
     host: HostFacts
@@ -74,6 +93,8 @@ class Diagnosis:
     problems: tuple[str, ...]
     requested: RequestedMode = "auto"
     instead: str = ""
+    trial: Trial | None = None
+    open_files: tuple[int, int] | None = None
 
     @property
     def works(self) -> bool:
@@ -84,6 +105,8 @@ class Diagnosis:
 
 def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
     """Prints the diagnosis; returns 0 if metering will work, else 1."""
+    names = name_options(settings)
+    program = Path(settings.program) if settings.program else None
     diagnosis = diagnose(
         read_host(),
         read_devices(),
@@ -93,6 +116,8 @@ def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
         lines=settings.flow_table,
         max_devices=settings.max_devices,
         programs=programs or program_query(),
+        try_loading=partial(try_programs, program, names=names),
+        open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     if settings.format == "json":
         json.dump(as_json(diagnosis), sys.stdout, indent=2)
@@ -112,8 +137,13 @@ def diagnose(
     lines: int | None = None,
     max_devices: int = DEFAULT_ATTACHMENTS // 2,
     programs: ProgramQuery | None = None,
+    try_loading: TryLoading | None = None,
+    open_files_limit: int | None = None,
 ) -> Diagnosis:
-    """What the facts mean for metering the devices that `patterns` mean, attached as `requested`."""
+    """What the facts mean for metering the devices that `patterns` mean, attached as `requested`.
+
+    try_loading: such as `try_programs`, called only where programs would be loaded.
+    """
     capturing = requested == "capture"
     problems = list(capture_problems(host) if capturing else host_problems(host))
     try:
@@ -143,13 +173,32 @@ def diagnose(
         found.append(
             DeviceDiagnosis(device, plan, None if attached is None else tuple(attached), device.ifindex in required)
         )
-    instead = "" if capturing else capture_instead(host)
-    return Diagnosis(host, tables, tuple(found), tuple(problems), requested, instead)
+    if capturing:
+        return Diagnosis(host, tables, tuple(found), tuple(problems), requested)
+    is_barred = bool(host_problems(host))
+    trial = None
+    if try_loading:
+        plans = [each.plan for each in found if each.plan.works]
+        rx: list[tuple[Direction, AttachMode]] = [("rx", plan.rx_mode) for plan in plans]
+        tx: list[tuple[Direction, AttachMode]] = [("tx", plan.tx_mode) for plan in plans]
+        trial = try_loading(hooks=tuple(dict.fromkeys(rx + tx)), plan=tables, load=not is_barred)
+        problems += [trial.problem] if trial.problem else []
+        is_barred |= bool(trial.problem)
+    open_files = None
+    if open_files_limit is not None:
+        open_files = (open_files_limit, _FILES + _FILES_PER_DEVICE * len(found))
+        if open_files[0] < open_files[1]:
+            is_barred = False  # what would work instead needs files, too
+            problems.append(
+                f"this process may open {open_files[0]} files, and metering takes about {open_files[1]}: {MORE_FILES}"
+            )
+    instead = capture_instead(host) if is_barred else ""
+    return Diagnosis(host, tables, tuple(found), tuple(problems), requested, instead, trial, open_files)
 
 
 def as_text(diagnosis: Diagnosis, width: int = 100) -> str:
     """The diagnosis for people, in lines of at most `width` columns."""
-    sections = [("host", list(_host_rows(diagnosis.host)))]
+    sections = [("host", [*_host_rows(diagnosis.host), *_trial_rows(diagnosis)])]
     if diagnosis.tables:
         sections.append(("flow tables", list(_table_rows(diagnosis))))
     sections += [(each.device.name, list(_device_rows(each, diagnosis.host))) for each in diagnosis.devices]
@@ -164,6 +213,10 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "problems": list(diagnosis.problems),
         "instead": diagnosis.instead,
         "host": _host_json(diagnosis.host),
+        "trial": _trial_json(diagnosis.trial) if diagnosis.trial else None,
+        "open_files": dict(zip(("allowed", "needed"), diagnosis.open_files, strict=True))
+        if diagnosis.open_files
+        else None,
         "flow_tables": _tables_json(diagnosis.tables) if diagnosis.tables else None,
         "devices": [_device_json(each, diagnosis.host) for each in diagnosis.devices],
     }
@@ -194,6 +247,20 @@ def _host_rows(host: HostFacts) -> Iterator[tuple[str, str]]:
     )
     if host.is_preempt_rt:
         yield "preemption", "PREEMPT_RT"
+
+
+def _trial_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    trial = diagnosis.trial
+    if trial:
+        if trial.problem:
+            yield "programs", "refused; the end of this says why"
+        elif trial.seconds is None:
+            yield "programs", "there; not loaded to try them, because of the problems below"
+        else:
+            yield "programs", f"this kernel takes them: loaded in {trial.seconds:.1f} s to try, and freed"
+    if diagnosis.open_files:
+        limit, needed = diagnosis.open_files
+        yield "open files", f"{limit:,} allowed, about {needed} needed"
 
 
 def _table_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -319,6 +386,10 @@ def _size(count: int) -> str:
             break
         amount, unit = amount / 1024, larger
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {"tried": trial.seconds is not None, "seconds": trial.seconds, "problem": trial.problem or None}
 
 
 def _host_json(host: HostFacts) -> dict[str, Any]:

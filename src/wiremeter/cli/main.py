@@ -14,7 +14,7 @@ from wiremeter.cli import streams
 from wiremeter.cli.errors import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, exit_status, message_for
 from wiremeter.cli.parser import parse, settings_given
 from wiremeter.cli.streams import say
-from wiremeter.errors import WiremeterError
+from wiremeter.errors import MORE_FILES, WiremeterError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +92,8 @@ def _status_of(error: OSError) -> int:
         say(f"wiremeter: cannot write to standard output: {why}")
     else:
         about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        say(f"wiremeter: {about}{error.strerror or error}")
+        more = f"; {MORE_FILES}" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+        say(f"wiremeter: {about}{error.strerror or error}{more}")
     return EXIT_ERROR
 
 

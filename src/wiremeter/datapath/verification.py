@@ -14,6 +14,7 @@ from wiremeter.libbpf.btf import kernel_has_function
 from wiremeter.libbpf.objects import BpfObject
 
 EM_BPF = 247
+_BUILD_IT = "build it with `make build` in a clone, or install a package that has it"
 PROGRAMS = ("wm_tc_ingress", "wm_tc_egress", "wm_xdp", "wm_read_clock")
 MAPS = (*SHARED_MAPS, ".rodata")
 
@@ -55,9 +56,9 @@ def _elf(path: Path) -> Check:
         with path.open("rb") as file:
             header = file.read(20)
     except OSError as error:
-        return Check("ELF", False, f"{path}: {error.strerror}; build it with `make build`")
+        return Check("ELF", False, f"{path}: {error.strerror}; {_BUILD_IT}")
     if header[:4] != b"\x7fELF":
-        return Check("ELF", False, f"{path} is no ELF file ({len(header)} bytes read): build it with `make build`")
+        return Check("ELF", False, f"{path} is no ELF file ({len(header)} bytes read): {_BUILD_IT}")
     order = "<" if header[5] == 1 else ">"
     kind, machine = struct.unpack_from(f"{order}HH", header, 16)
     if machine != EM_BPF:

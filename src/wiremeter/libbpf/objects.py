@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
-from wiremeter.libbpf._ffi import checked, ffi, lib, messages, text
+from wiremeter.errors import InputError, KernelError, VerifierError
+from wiremeter.libbpf._ffi import checked, ffi, lib, messages, refusal, text
 from wiremeter.libbpf.btf import KIND_DATASEC, Btf
 
 LOG_BYTES = 1 << 20
@@ -24,7 +25,10 @@ class BpfObject:
         """Opens and parses `path`. Raises InputError if it is missing or no BPF object with BTF."""
         self.path = path
         if not path.is_file():
-            raise InputError(f"no BPF object at {path}: build it with `make build`, or name another with --program")
+            raise InputError(
+                f"no BPF object at {path}: build it with `make build` in a clone, or install a package that has it,"
+                " or name another with --program"
+            )
         ffi.errno = 0
         self._object = lib.wm_object_open(os.fsencode(path))
         if self._object == ffi.NULL:
@@ -111,11 +115,11 @@ class BpfObject:
 
     def map_fd(self, name: str) -> int:
         """A loaded map's file descriptor, duplicated: the caller closes it."""
-        return os.dup(lib.bpf_map__fd(self.map(name)))
+        return _duplicate(lib.bpf_map__fd(self.map(name)), name)
 
     def program_fd(self, name: str) -> int:
         """A loaded program's file descriptor, duplicated: the caller closes it."""
-        return os.dup(lib.bpf_program__fd(self.programs()[name]))
+        return _duplicate(lib.bpf_program__fd(self.programs()[name]), name)
 
     def load(self, *only: str, bound_to: int = 0, without_frags: bool = False, statistics: bool = False) -> None:
         """Creates the maps and loads the programs named `only` (none: maps alone).
@@ -152,7 +156,7 @@ class BpfObject:
         """What the verifier said of a loaded program; empty unless it was loaded with `statistics`."""
         return text(self._logs[name]).strip()
 
-    def _explain(self, errno: int) -> None:
+    def _explain(self, number: int) -> NoReturn:
         said = messages()
         for name, log in self._logs.items():
             verdict = text(log).strip()
@@ -161,23 +165,26 @@ class BpfObject:
                     f"the kernel's verifier refused {name} of {self.path} on Linux {platform.release()}; its last "
                     f"words: {_last_words(verdict)!r}. `wiremeter verify --log` shows all of them",
                     log=verdict,
-                    errno=errno,
+                    errno=number,
                 )
-        if errno in (1, 13):
-            raise PermissionNeeded(
-                "loading BPF programs is not permitted: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN "
-                f"and CAP_PERFMON ({said.splitlines()[-1] if said else os.strerror(errno)})"
-            )
-        if errno == 12:
+        if number == errno.ENOMEM:
             raise KernelError(
                 f"the kernel has no memory for the flow tables: choose a smaller --flow-table; `wiremeter doctor` "
                 f"predicts what each size takes ({said})",
                 call="bpf_object__load",
-                errno=errno,
+                errno=number,
             )
-        raise KernelError(
-            f"loading {self.path} failed: {os.strerror(errno)} ({said})", call="bpf_object__load", errno=errno
-        )
+        # Of these libbpf says to raise limits that are not in the way.
+        known = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMFILE, errno.ENFILE)
+        why = f" ({said})" if said and number not in known else ""
+        raise refusal(f"loading {self.path}: {os.strerror(number)}{why}", "bpf_object__load", number)
+
+
+def _duplicate(fd: int, name: str) -> int:
+    try:
+        return os.dup(fd)
+    except OSError as error:
+        raise refusal(f"keeping {name} open: {error.strerror}", "dup", error.errno or 0) from error
 
 
 def _last_words(log: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
+
+from wiremeter.errors import MORE_FILES, KernelError
 
 KernelFeature = Literal["tcx", "native_xdp_facts", "kernel_context", "xdp_frags", "xdp_links"]
 Version = tuple[int, int, int]
@@ -90,7 +93,10 @@ class HostFacts:
 
 
 def read_host(root: Path = Path("/")) -> HostFacts:
-    """The facts of the host whose /proc and /sys lie under `root`; what cannot be read is taken as absent."""
+    """The facts of the host whose /proc and /sys lie under `root`; what cannot be read is taken as absent.
+
+    Raises KernelError where this process may open no more files.
+    """
     proc, sys = root / "proc", root / "sys"
     release = _read(proc / "sys/kernel/osrelease")
     version = _read(proc / "sys/kernel/version")
@@ -243,8 +249,10 @@ def _read_number(path: Path) -> int | None:
 
 
 def _read(path: Path) -> str:
-    """The text of a file without surrounding space; "" where it cannot be read."""
+    """The text of a file without surrounding space; "" where there is none that may be read."""
     try:
         return path.read_text(errors="replace").strip()
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing of the host
+            raise KernelError(f"{path}: {error.strerror}; {MORE_FILES}", call="open", errno=error.errno) from error
         return ""

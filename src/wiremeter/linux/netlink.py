@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple, Self, TypeVar
 
-from wiremeter.errors import KernelError
+from wiremeter.errors import MORE_FILES, KernelError
 from wiremeter.linux import netlink_messages as nl
 
 T = TypeVar("T")
@@ -66,9 +66,10 @@ class NetlinkSocket:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
             self._socket.bind((0, groups))
         except OSError as error:
+            is_full = error.errno in (errno.EMFILE, errno.ENFILE)
+            sandbox = "a sandbox around this process must allow AF_NETLINK (systemd: RestrictAddressFamilies)"
             raise KernelError(
-                f"no netlink socket: {error.strerror}; a sandbox around this process must allow AF_NETLINK"
-                " (systemd: RestrictAddressFamilies)",
+                f"no netlink socket: {error.strerror}; {MORE_FILES if is_full else sandbox}",
                 call="socket(AF_NETLINK)",
                 errno=error.errno or 0,
             ) from error

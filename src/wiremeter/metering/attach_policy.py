@@ -60,7 +60,7 @@ class AttachPlan:
 def plan_attach(
     device: Device, host: HostFacts, requested: RequestedMode = "auto", *, reads_vlan_metadata: bool = False
 ) -> AttachPlan:
-    """Choose the hooks for `device`. See DESIGN.md, Attaching.
+    """Chooses the hooks for `device`; docs/accounting.md says what each counts.
 
     reads_vlan_metadata: the XDP program asks the driver for the VLAN tag that the hardware has taken off
     (bpf_xdp_metadata_rx_vlan_tag); without it, `auto` leaves XDP alone where there may be such tags.
@@ -97,8 +97,8 @@ def capture_problems(host: HostFacts) -> tuple[str, ...]:
 
 
 def capture_instead(host: HostFacts) -> str:
-    """Advice for a host where programs cannot be attached but packets can be captured; "" for any other."""
-    if not host_problems(host) or capture_problems(host):
+    """Advice for a host where programs cannot be attached; "" if packets cannot be captured either."""
+    if capture_problems(host):
         return ""
     return f"--attach capture would work here as a fallback, without BPF; it {CAPTURE_COST}."
 

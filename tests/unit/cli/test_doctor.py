@@ -14,6 +14,7 @@ from wiremeter.cli import doctor
 from wiremeter.cli.doctor import Diagnosis, as_json, as_text, diagnose
 from wiremeter.cli.parser import parse, settings_given
 from wiremeter.datapath.hooks import AttachedProgram
+from wiremeter.datapath.trial import Trial
 from wiremeter.linux.devices import ARPHRD_LOOPBACK, Device
 from wiremeter.linux.host import HostFacts
 from wiremeter.linux.netlink_messages import XdpSlot, XdpSupport
@@ -202,6 +203,56 @@ def fabricated_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "read_host", lambda: HOST)
     monkeypatch.setattr(doctor, "read_devices", lambda: DEVICES)
     monkeypatch.setattr(doctor, "read_default_route", lambda: frozenset({2}))
+    monkeypatch.setattr(doctor, "try_programs", lambda *_, **__: Trial(seconds=0.5))
+
+
+def test_programs_that_the_kernel_refuses_are_a_problem_and_capture_is_advised() -> None:
+    asked: list[object] = []
+
+    def refuse(**arguments: object) -> Trial:
+        asked.append(arguments)
+        return Trial("this kernel does not take the programs: Operation not permitted")
+
+    diagnosis = look("eth0", "lo", try_loading=refuse)
+    assert not diagnosis.works
+    text = text_of(diagnosis)
+    assert "programs refused" in text
+    assert "Metering will not work: - this kernel does not take the programs: Operation not permitted" in text
+    assert "--attach capture would work" not in text  # HOST lacks CAP_NET_RAW
+    assert asked == [{"hooks": (("rx", "tcx"), ("tx", "tcx")), "plan": diagnosis.tables, "load": True}]
+    data = as_json(diagnosis)["trial"]
+    assert data == {"tried": False, "seconds": None, "problem": diagnosis.problems[0]}
+    able = replace(HOST, capabilities=HOST.capabilities | {"CAP_NET_RAW"})
+    assert "--attach capture would work" in text_of(look("lo", host=able, try_loading=refuse))
+
+
+def test_programs_that_the_kernel_takes_are_said_to_be() -> None:
+    diagnosis = look(try_loading=lambda **_: Trial(seconds=1.25))
+    assert diagnosis.works
+    assert "programs this kernel takes them: loaded in 1.2 s" in text_of(diagnosis)
+
+
+def test_programs_are_not_loaded_where_it_is_known_to_be_vain() -> None:
+    asked: list[bool] = []
+
+    def note(*, load: bool, **_: object) -> Trial:
+        asked.append(load)
+        return Trial()
+
+    diagnosis = look(host=replace(HOST, capabilities=frozenset()), try_loading=note)
+    assert "programs there; not loaded to try them, because of the problems below" in text_of(diagnosis)
+    look(requested="capture", try_loading=note)
+    assert asked == [False]
+
+
+def test_too_few_open_files_are_a_problem() -> None:
+    diagnosis = look("eth0", "lo", open_files_limit=20)
+    assert not diagnosis.works
+    assert "this process may open 20 files, and metering takes about 56" in text_of(diagnosis)
+    assert "ulimit -n" in text_of(diagnosis)
+    diagnosis = look(open_files_limit=1024)
+    assert diagnosis.works
+    assert "open files 1,024 allowed, about 52 needed" in text_of(diagnosis)
 
 
 @pytest.mark.usefixtures("fabricated_host")

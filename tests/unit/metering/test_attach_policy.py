@@ -116,7 +116,7 @@ def test_capture_is_taken_only_when_asked_for_and_needs_one_capability() -> None
     assert "--attach capture would work here" in capture_instead(raw)
     (problem,) = plan_attach(VETH, HOST, "capture").problems
     assert "lacks CAP_NET_RAW" in problem
-    assert capture_instead(HOST) == capture_instead(replace(raw, capabilities=frozenset())) == ""
+    assert capture_instead(replace(raw, capabilities=frozenset())) == ""
 
 
 def test_asked_for_xdp_is_taken_with_its_costs_said() -> None:
