@@ -11,7 +11,15 @@ from wiremeter.datapath.interval import Interval
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import Attachment, Audit, Drop, KernelCounters, Tally
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
-from wiremeter.metering.conventions import NO_GAIN, QdiscGain, convention_of, drops_of, explain_difference
+from wiremeter.metering.conventions import (
+    NO_GAIN,
+    SETTLED,
+    Balance,
+    QdiscGain,
+    convention_of,
+    drops_of,
+    explain_difference,
+)
 from wiremeter.metering.tracker import Metered
 
 
@@ -44,7 +52,7 @@ class Auditor:
         self._source = source
         self._clock = clock
         self._before = self._now = Reading(0.0, 0.0, {}, {}, frozenset())
-        self._unexplained: dict[int, int] = {}  # all intervals together, by attachment id
+        self._balances: dict[int, Balance] = {}  # by attachment id
 
     def audits(
         self,
@@ -91,7 +99,7 @@ class Auditor:
             if error.errno != errno.EINTR:  # devices come and go faster than they can be read: nothing to compare with
                 raise
         self._before, self._now = self._now, Reading(began, ended, counters, qdiscs, frozenset(attached))
-        self._unexplained = {id: self._unexplained.get(id, 0) for id in self._now.attached}
+        self._balances = {id: self._balances.get(id, SETTLED) for id in self._now.attached}
 
     def _compare(
         self,
@@ -110,7 +118,7 @@ class Auditor:
         drops = drops_of(attachment.direction, gained, qdisc)
         if attachment.mode == "capture":
             qdisc = NO_GAIN  # packet sockets see packets behind it
-        kernel, remainders = explain_difference(
+        explained = explain_difference(
             attachment.direction,
             seen,
             gained,
@@ -118,10 +126,10 @@ class Auditor:
             qdisc=qdisc,
             capture_dropped=capture_dropped,
             uncertain=self._uncertain(),
-            unexplained_before=self._unexplained[attachment.id],
+            before=self._balances[attachment.id],
         )
-        self._unexplained[attachment.id] += remainders.get("unexplained", 0)
-        return kernel, remainders, drops
+        self._balances[attachment.id] = explained.balance
+        return explained.kernel, explained.remainders, drops
 
     def _uncertain(self) -> float:
         """The share of the interval whose packets may be on the wrong side of one of its two ends."""

@@ -85,6 +85,28 @@ def convention_of(device: Device, direction: Direction, mode: AttachMode = "tcx"
     return convention
 
 
+class Balance(NamedTuple):
+    """What all intervals of an attachment so far have left open.
+
+    unexplained: their `unexplained` together. above_least: by how much the device counted more than the least that it
+    may count for what we saw; negative where it counted less.
+    """
+
+    unexplained: int = 0
+    above_least: int = 0
+
+
+SETTLED = Balance()
+
+
+class Explained(NamedTuple):
+    """The device's counters beside ours, by what they differ, and what is open from then on."""
+
+    kernel: KernelCounters
+    remainders: dict[str, int]
+    balance: Balance
+
+
 def explain_difference(
     direction: Direction,
     seen: Tally,
@@ -95,18 +117,19 @@ def explain_difference(
     other_xdp: bool = False,
     capture_dropped: int = 0,
     uncertain: float = 0.0,
-    unexplained_before: int = 0,
-) -> tuple[KernelCounters, dict[str, int]]:
+    before: Balance = SETTLED,
+) -> Explained:
     """The device's counters of an interval beside ours, and by what they differ, by cause.
 
     seen: what our program counted; gained: what the device's counters gained in the same interval.
     qdisc: what the egress qdisc gained, for tx. other_xdp: another XDP program sees rx packets before us.
     capture_dropped: buffers that the capture lost between the device and us.
     uncertain: the share of the interval by which the two readings may lie apart in time, 0 when traffic stood still.
-    unexplained_before: the sum of `unexplained` of all intervals before. What comes and goes (a packet on its way,
-    readings a little apart) cancels there; what stays gets a name.
+    before: what earlier intervals left open. What comes and goes (a packet on its way, readings a little apart) cancels
+    there; what stays gets a name.
 
-    Returns the counters, and packets by cause, with the sign of `device − ours`, so that they add up to it:
+    Returns the counters, the balance from then on, and packets by cause, with the sign of `device − ours`, so that they
+    add up to it:
     - qdisc_drops (tx, ≤ 0): we saw them, the qdisc dropped them before the device
     - device_drops (tx, ≤ 0): we saw them, the device dropped them instead of sending (its tx_dropped)
     - queued (tx): we saw them, they wait in the qdisc; positive where ones that waited before have gone
@@ -120,7 +143,8 @@ def explain_difference(
 
     For mixed units the distance is taken of what was open before and what is new together. Taken of each interval
     alone, packets that were late by one would count as missing in the first, and in the second vanish between the
-    bounds: the missing ones would add up for ever.
+    bounds: the missing ones would add up for ever. Nor is anything missing while the device has counted, all
+    intervals together, as many as it must have.
 
     >>> wire, tbf = Convention("packets", 0, ""), QdiscGain("tbf", 1993)
     >>> explain_difference("tx", Tally(2000, 0, 2000), LinkCounters(tx_packets=7), wire, qdisc=tbf)[1]
@@ -137,12 +161,17 @@ def explain_difference(
         remainders["capture_dropped"] = capture_dropped
     known = sum(remainders.values())
     low, high = _bounds(convention.unit, seen, any_lost=known != 0)
-    left = _distance(counters.packets - known + unexplained_before, low, high)
+    left = _distance(counters.packets - known + before.unexplained, low, high)
     bypassed = 0
     if direction == "tx" or other_xdp:
         allowance = math.ceil(max(counters.packets, high or 0) * uncertain)
-        bypassed = max(0, min(unexplained_before, left) - allowance)
-    return counters, remainders | {"bypassed_stack": bypassed, "unexplained": left - bypassed - unexplained_before}
+        bypassed = max(0, min(before.unexplained, left) - allowance)
+    above_least = before.above_least + counters.packets - known - bypassed - low
+    if left < 0:
+        left = max(left, min(0, above_least))
+    balance = Balance(left - bypassed, above_least)
+    gained_unexplained = balance.unexplained - before.unexplained
+    return Explained(counters, remainders | {"bypassed_stack": bypassed, "unexplained": gained_unexplained}, balance)
 
 
 def expected_bytes(seen: Tally, convention: Convention) -> int | None:
