@@ -279,7 +279,7 @@ class CaptureFile:
             case lib.WM_CAPTURE_INTERFACES:
                 return f"more than {detail} interfaces, the most that are read, at byte {self.offset}; {counted}"
             case _:
-                return f"damaged at byte {self.offset}: a length of {detail} cannot be; {counted}"
+                return f"damaged at byte {self.offset}: a length of {detail} is impossible; {counted}"
 
     def _explain_end(self, rest: bytes) -> str | None:
         """What is wrong with a file that ends with `rest` not taken, if anything is."""

@@ -22,7 +22,7 @@ OnPayloads = Callable[[PayloadBlock], None]
 class FrameMeter(Protocol):
     """An engine that counts frames of captures."""
 
-    #: Frames that the engine asked for cannot take and that the host engine has counted, by why.
+    #: Frames that the engine asked for cannot take and that the host engine has counted, by reason.
     counted_by_host: dict[str, int]
     #: Lines and bytes of its tables, for FlowBatch.health.
     table_lines: int

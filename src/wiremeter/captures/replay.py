@@ -67,7 +67,7 @@ class CaptureReplay:
         self.problems: list[CaptureProblem] = []
         #: Names of the link types of the frames, as libpcap has them, by number.
         self.linktypes: list[str] = []
-        #: Frames counted by the host engine though the kernel's was asked for, by why.
+        #: Frames counted by the host engine though the kernel's was asked for, by reason.
         self.counted_by_host: dict[str, int] = {}
         self._interval_ns = None if interval is None else max(1, round(interval * 1e9))
         self._engine: EngineName = engine

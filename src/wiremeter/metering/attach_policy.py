@@ -39,7 +39,7 @@ class AttachPlan:
     """How a device will be metered.
 
     rx_mode, tx_mode: what is attached, or would be but for the problems; "none" where nothing can be.
-    reason: why this way. costs: what each other choice would cost, or why it can't be had.
+    reason: why this way. costs: what each other choice would cost, or why it is impossible.
     warnings: what will be metered otherwise than one might expect. problems: what keeps it from working, and whose
     move that is.
     """
