@@ -470,7 +470,7 @@ def _open_own(path: str, flags: int) -> int:
     else:
         return descriptor
     os.close(descriptor)
-    raise InputError(f"{path}: the domain cache is not believed: {why}; remove it to begin with an empty one")
+    raise InputError(f"{path}: the domain cache is not trusted: {why}; remove it to begin with an empty one")
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -351,11 +351,11 @@ NG_SECOND = len(Pcapng().interface().packet(FRAME).bytes)
         (corrupt(NG, NG_SECOND + 4, 17), 1, "a length of 17 is impossible"),
         (corrupt(NG, NG_SECOND + 4, 28), 1, "a length of 28 is impossible"),
         (corrupt(NG, NG_SECOND + 4, (1 << 20) + 4), 1, "a length of 1048580 is impossible"),
-        (corrupt(NG, len(NG) - 4, 100), 1, "cannot be"),
+        (corrupt(NG, len(NG) - 4, 100), 1, "is impossible"),
         (corrupt(NG, NG_SECOND + 8, 1), 1, "a frame of interface 1, which has no description"),
         (corrupt(NG, NG_SECOND + 20, 10_000), 1, "a length of 10000 is impossible"),
         (NG + Pcapng().bytes[:8] + bytes(20), 2, "a section of byte order 0x00000000"),
-        (corrupt(NG + Pcapng().block(99, b"").bytes[28:], len(NG) + 8, 3), 2, "cannot be"),
+        (corrupt(NG + Pcapng().block(99, b"").bytes[28:], len(NG) + 8, 3), 2, "is impossible"),
         (
             corrupt(NG + Pcapng().bytes, len(NG) + 8, 0x1A2B),
             2,
