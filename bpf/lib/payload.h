@@ -10,11 +10,12 @@
 #include "flow_table.h"
 #include "packet.h"
 
-#define WM_BUDGET_TCP  6
-#define WM_BUDGET_UDP  2
-#define WM_BUDGET_TLS  6  /* a ClientHello over several segments, the ServerHello */
-#define WM_BUDGET_QUIC 3  /* a ClientHello over several datagrams */
-#define WM_BUDGET_HTTP 16 /* the rest of a head, and as much of the body as tells when it ended */
+#define WM_BUDGET_TCP	6
+#define WM_BUDGET_UDP	2
+#define WM_BUDGET_TLS	6  /* the rest of a ServerHello, which may be of a record with others */
+#define WM_BUDGET_HELLO 16 /* of a ClientHello: with post-quantum keys over many segments, if they are small */
+#define WM_BUDGET_QUIC	3  /* a ClientHello over several datagrams */
+#define WM_BUDGET_HTTP	16 /* the rest of a head, and as much of the body as tells when it ended */
 
 /* New flows whose inspection starts in one tick, on all CPUs together. Behind a flood of new flows names may be
  * missing, and are counted as lost; what it costs, here and in user space, stays bounded. */
@@ -61,26 +62,29 @@ static __always_inline int is_dns(const struct headers *h)
 	return h->protocol == WM_UDP && (dst == mdns || src == mdns || dst == llmnr || src == llmnr);
 }
 
-/* RFC 9112, sections 3 and 4; RFC 9113, section 3.4 ("PRI "). The first four bytes tell enough. */
-static __always_inline int begins_http(__u32 word)
+/* What stands in methods: any token may be one (RFC 9110, section 9.1), and all that are registered, and those of
+ * WebDAV and UPnP besides, are of these. With more, bodies of text would be taken for requests. */
+static __always_inline int is_of_method(__u8 byte)
 {
-	switch (word) {
-	case WM_WORD('H', 'T', 'T', 'P'):
-	case WM_WORD('G', 'E', 'T', ' '):
-	case WM_WORD('P', 'O', 'S', 'T'):
-	case WM_WORD('P', 'U', 'T', ' '):
-	case WM_WORD('H', 'E', 'A', 'D'):
-	case WM_WORD('D', 'E', 'L', 'E'):
-	case WM_WORD('O', 'P', 'T', 'I'):
-	case WM_WORD('P', 'A', 'T', 'C'):
-	case WM_WORD('C', 'O', 'N', 'N'):
-	case WM_WORD('T', 'R', 'A', 'C'):
-	case WM_WORD('P', 'R', 'O', 'P'):
-	case WM_WORD('P', 'R', 'I', ' '):
+	return (byte >= 'A' && byte <= 'Z') || byte == '-';
+}
+
+/* A method and the beginning of a target behind it, or the first eight bytes of a longer method (RFC 9112, section 3;
+ * RFC 9113, section 3.4, "PRI *"); or a response (RFC 9112, section 4). */
+static __always_inline int begins_http(const struct payload_start *start)
+{
+	if (start->words[0] == WM_WORD('H', 'T', 'T', 'P') && start->bytes[4] == '/')
 		return 1;
-	default:
+	if (!is_of_method(start->bytes[0]) || !is_of_method(start->bytes[1]) || !is_of_method(start->bytes[2]))
 		return 0;
+	wm_loop for (int i = 3; i < 7; i++)
+	{
+		if (start->bytes[i] == ' ')
+			return start->bytes[i + 1] > ' ' && start->bytes[i + 1] < 0x7f;
+		if (!is_of_method(start->bytes[i]))
+			return 0;
 	}
+	return is_of_method(start->bytes[7]) || start->bytes[7] == ' ';
 }
 
 /* A record (RFC 8446, section 5.1) with a ClientHello or ServerHello. */
@@ -110,12 +114,9 @@ static __always_inline int begins_quic(const struct payload_start *start)
 /* Whether anything of the above may begin with this byte: for most packets of most flows that settles it. */
 static __always_inline int may_begin(int udp, __u8 first)
 {
-	const __u64 letters = 1ULL << ('C' & 63) | 1ULL << ('D' & 63) | 1ULL << ('G' & 63) | 1ULL << ('H' & 63) |
-			      1ULL << ('O' & 63) | 1ULL << ('P' & 63) | 1ULL << ('T' & 63);
-
 	if (udp)
 		return first >= 0xc0;
-	return first == 22 || (first >> 6 == 1 && letters >> (first & 63) & 1);
+	return first == 22 || (first >= 'A' && first <= 'Z');
 }
 
 /* What a payload begins like; WM_SOURCES: nothing of ours. */
@@ -125,14 +126,16 @@ static __always_inline __u32 source_of(int udp, const struct payload_start *star
 		return begins_quic(start) ? WM_SOURCE_QUIC : WM_SOURCES;
 	if (begins_tls(start))
 		return WM_SOURCE_TLS;
-	return begins_http(start->words[0]) ? WM_SOURCE_HTTP : WM_SOURCES;
+	return begins_http(start) ? WM_SOURCE_HTTP : WM_SOURCES;
 }
 
-static __always_inline __u8 budget_of(__u32 source)
+static __always_inline __u8 budget_of(__u32 source, const struct payload_start *start)
 {
 	switch (source) {
 	case WM_SOURCE_TLS:
-		return WM_BUDGET_TLS;
+		/* A ClientHello's type is 1, a ServerHello's 2: without a branch, each of which the verifier follows.
+		 */
+		return WM_BUDGET_TLS + (start->bytes[5] & 1) * (WM_BUDGET_HELLO - WM_BUDGET_TLS);
 	case WM_SOURCE_QUIC:
 		return WM_BUDGET_QUIC;
 	default:
@@ -189,7 +192,7 @@ static __always_inline __u32 inspection_spend(struct wm_inspection *inspection, 
 	__u32 source = start ? source_of(is_udp, start) : WM_SOURCES;
 
 	if (source != WM_SOURCES) {
-		*inspection = (struct wm_inspection){budget_of(source), 1 + source};
+		*inspection = (struct wm_inspection){budget_of(source, start), 1 + source};
 		return source;
 	}
 	if (!inspection->budget)

@@ -45,7 +45,8 @@ REQUEST, RESPONSE = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n", b"HTTP/1.1 2
 OPAQUE = b"nothing of anyone's"
 HTTP_BEGINNINGS = (
     *("GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PROPFIND"),
-    *("PRI", "HTTP/1.1"),
+    *("ACL", "COPY", "LOCK", "M-SEARCH", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "PROPPATCH", "PURGE", "QUERY"),
+    *("REPORT", "SEARCH", "SUBSCRIBE", "UNLOCK", "VERSION-CONTROL", "PRI", "HTTP/1.1"),
 )  # fmt: skip
 
 
@@ -137,9 +138,10 @@ TLS_CASES = [
     *(Case(f"a hello whose record is of version 3.{minor}", [tcp("tls", CLIENT_HELLO[:2] + bytes([minor]) + CLIENT_HELLO[3:])]) for minor in range(5)),
     Case("a hello though there is no budget left", [*spent(), tcp("tls", CLIENT_HELLO)]),
     Case("a hello after a flip though there is no budget left", [*spent(), FLIP, tcp("tls", CLIENT_HELLO)]),
-    Case("six segments behind a hello, as TLS", [tcp("tls", CLIENT_HELLO), *[tcp("tls")] * 6, *[tcp("")] * 3]),
+    Case("sixteen segments behind a client's hello, as TLS", [tcp("tls", CLIENT_HELLO), *[tcp("tls")] * 16, *[tcp("")] * 3]),
+    Case("six segments behind a server's hello, as TLS", [tcp("tls", SERVER_HELLO), *[tcp("tls")] * 6, *[tcp("")] * 3]),
     Case("each hello renews that", [tcp("tls", CLIENT_HELLO), *[tcp("tls")] * 5, tcp("tls", SERVER_HELLO), *[tcp("tls")] * 6, tcp("")]),
-    Case("segments behind a hello are sent across a flip", [tcp("tls", CLIENT_HELLO), tcp("tls"), FLIP, *[tcp("tls")] * 5, tcp("")]),
+    Case("segments behind a hello are sent across a flip", [tcp("tls", SERVER_HELLO), tcp("tls"), FLIP, *[tcp("tls")] * 5, tcp("")]),
     Case("a certificate is no hello, but a segment behind one", [tcp("tls", SERVER_HELLO), tcp("tls", CERTIFICATE)]),
     Case("a certificate by itself is nothing", [*spent(), tcp("", CERTIFICATE)]),
     Case("encrypted records end the budget", [tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp(""), tcp("", ENCRYPTED)]),
@@ -166,7 +168,8 @@ HTTP_CASES = [
     Case("a head after a flip", [tcp("http", REQUEST), *[tcp("http")] * 16, FLIP, tcp(""), tcp("http", REQUEST)]),
     Case("what looks encrypted does not end the budget of HTTP", [tcp("http", RESPONSE), tcp("http", ENCRYPTED), tcp("http")]),
     Case("TLS behind HTTP, as with CONNECT", [tcp("http", b"CONNECT a:443 HTTP/1.1\r\n\r\n"), tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp("")]),
-    Case("what begins nearly like HTTP", [*spent(), *(tcp("", begin + b" and more") for begin in (b"GETX", b"get ", b"HTTQ", b"PUTS", b"POS", b"PRIX", b" GET"))]),
+    Case("a method that nobody registered", [*spent(), tcp("http", b"FROB / HTTP/1.1"), *[tcp("http")] * 16, tcp("")]),
+    Case("what begins nearly like HTTP", [*spent(), *(tcp("", begin) for begin in (b"get / HTTP", b"Get / HTTP", b"GE / HTTP", b"GET  / HTTP", b"GET \n HTTP", b"POST\t/ HTTP", b" GET / HTTP", b"GET/HTTP", b"PRIVMSG/", b"HTTP-ish", b"ABCDEFg "))]),
     Case("a head of under eight bytes is a beginning of nothing", [*spent(), tcp("", b"GET / H")]),
     Case("HTTP over UDP is none", [*spent_udp(), udp("", REQUEST)]),
 ]  # fmt: skip
