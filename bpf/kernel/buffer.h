@@ -45,31 +45,42 @@ static __always_inline __u32 l2_bytes_skipped(struct __sk_buff *skb)
 	return (__u16)(data_offset(kernel_skb) - kernel_skb->mac_header);
 }
 
-/* For super-packets whose segments repeat more headers than parse_l4() saw: tunnels, and UDP in IP fragments.
- * Returns the bytes from `data` up to and including the header that each segment repeats last. */
+/* Up to and including the TCP or UDP header at `offset`; 0 where there is none. */
+static __always_inline __u32 transport_end(struct __sk_buff *skb, __u32 gso_type, __u32 offset)
+{
+	struct wm_tcp_flags tcp;
+
+	if (!(gso_type & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)))
+		return offset + WM_UDP_HEADER;
+	if (bpf_skb_load_bytes(skb, offset + WM_TCP_FLAGS_OFFSET, &tcp, sizeof(tcp)))
+		return 0;
+	return offset + (wm_be16(tcp.offset_flags_be) >> 12) * 4;
+}
+
+/* Returns the bytes from `data` up to and including the header that each segment of a super-packet repeats last. That
+ * is not the one that parse_l4() saw in tunnels and for UDP in IP fragments, and it saw none behind MPLS or PPPoE: then
+ * what the stack noted in the skb tells, as it cuts by that too. */
 static __always_inline __u32 gso_header_end(struct __sk_buff *skb, const struct headers *h)
 {
 	struct skb_shared_info___wm *info;
 	struct sk_buff___wm *kernel_skb;
-	struct wm_tcp_flags tcp;
-	__u32 type, offset;
+	__u32 type, end = 0;
+	__u16 data;
 
 	if (wm_kernel_skb) {
 		kernel_skb = bpf_cast_to_kern_ctx(skb);
+		data = data_offset(kernel_skb);
 		info = bpf_rdonly_cast(kernel_skb->head + kernel_skb->end,
 				       bpf_core_type_id_kernel(struct skb_shared_info___wm));
 		type = info->gso_type;
 		if (type & SKB_GSO_UDP)
 			return h->l4_offset + (h->family == 6 ? sizeof(__u64) : 0);
-		if (type & SKB_GSO_ENCAPSULATED) {
-			offset = kernel_skb->inner_transport_header - (__u16)(kernel_skb->data - kernel_skb->head);
-			if (!(type & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)))
-				return offset + WM_UDP_HEADER;
-			if (!bpf_skb_load_bytes(skb, offset + WM_TCP_FLAGS_OFFSET, &tcp, sizeof(tcp)))
-				return offset + (wm_be16(tcp.offset_flags_be) >> 12) * 4;
-		}
+		if (type & SKB_GSO_ENCAPSULATED)
+			end = transport_end(skb, type, (__u16)(kernel_skb->inner_transport_header - data));
+		else if (!h->l4_offset && kernel_skb->transport_header > data)
+			end = transport_end(skb, type, (__u16)(kernel_skb->transport_header - data));
 	}
-	return h->l4_offset + h->l4_length;
+	return end ? end : h->l4_offset + h->l4_length;
 }
 
 static __always_inline struct wm_tally skb_size(struct __sk_buff *skb, const struct headers *h, __u32 l2_extra)

@@ -149,14 +149,17 @@ def super_packet(
     *,
     sport: int = 7000,
     tags: tuple[tuple[int, int], ...] = (),
+    behind: tuple[int, bytes] | None = None,
 ) -> SuperPacket:
     """`payload` bytes of TCP to be cut into segments of `gso_size`.
 
     Truth: ceil(payload / gso_size) segments, each with its own copy of all headers (virtio 1.2, 5.1.6.2). The header
-    has no field for the number of segments, so the kernel's gso_segs is 0 until it cuts.
+    has no field for the number of segments, so the kernel's gso_segs is 0 until it cuts. behind: an ethertype, and what
+    comes before the IP packet then, such as an MPLS label.
     """
     packet = frames.tcp(src.address(family), sport, dst.address(family), 7001, bytes(payload), partial=True)
-    frame = frames.ethernet(frames.STRANGER, src.mac, frames.ethertype(packet), packet, tags)
+    kind, shim = behind or (frames.ethertype(packet), b"")
+    frame = frames.ethernet(frames.STRANGER, src.mac, kind, shim + packet, tags)
     return SuperPacket(*_with_header(frame, family, payload, gso_size))
 
 
@@ -165,9 +168,8 @@ def _with_header(frame: bytes, family: int, payload: int, gso_size: int) -> tupl
     kind = GSO_NONE if payload <= gso_size else GSO_TCPV4 if family == 4 else GSO_TCPV6
     header = VIRTIO_NET_HEADER.pack(NEEDS_CSUM, kind, head, gso_size if kind else 0, head - TCP_HEADER, 16)
     segments = max(1, -(-payload // gso_size))
-    key = decode(frame)
-    assert isinstance(key, Flow)
-    return header, frame, flow_traffic(key, segments, payload + segments * head)
+    key, count = decode(frame), Count(segments, payload + segments * head)
+    return header, frame, Traffic({key: count}) if isinstance(key, Flow) else Traffic({}, {key: count})
 
 
 def vnet_frames(port: Port, big: SuperPacket, times: int) -> Traffic:

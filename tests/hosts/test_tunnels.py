@@ -7,7 +7,7 @@ import pytest
 from . import devices, frames, netns, senders
 from .capture import Capture
 from .devices import Port
-from .measure import metering
+from .measure import Attach, metering
 from .wire import UDP, Count, Flow, Traffic, flow_traffic
 
 pytestmark = pytest.mark.kernel
@@ -26,6 +26,31 @@ def test_super_packets_of_a_guest_count_by_their_segments(payload: int, family: 
             sent = senders.guest_super_packets(guest, big, 100)
     meter["tap0", "rx"].assert_is(sent)
     assert meter["tap0", "rx"].skbs == 100
+
+
+#: An MPLS label; PPPoE's session 1 with the protocol number of IPv4 or IPv6.
+LABEL = (16 << 12 | 1 << 8 | 64).to_bytes(4)
+BEHIND = {
+    "MPLS": {4: (0x8847, LABEL), 6: (0x8847, LABEL)},
+    "PPPoE": {4: (0x8864, b"\x11\0\0\1\0\0\0\x21"), 6: (0x8864, b"\x11\0\0\1\0\0\0\x57")},
+}
+
+
+@pytest.mark.parametrize("attach", ["tcx", "capture"])
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("kind", BEHIND)
+def test_super_packets_behind_what_is_not_ip_count_by_their_segments(kind: str, family: int, attach: Attach) -> None:
+    """10 segments of 1000 bytes, each with all headers from Ethernet to TCP."""
+    devices.require("tap")
+    with netns.hosts("host") as (host,):
+        tap = devices.tap(host)
+        inside = Port(host, "guest", "02:77:fe:00:00:01", "10.79.0.2", "fd79::2")
+        to = Port(host, "", tap.mac, tap.ipv4, "fd79::1")
+        big = senders.super_packet(inside, to, family, 10_000, 1000, behind=BEHIND[kind][family])
+        with senders.guest(tap) as guest, metering(host, "tap0", attach=attach) as meter:
+            sent = senders.guest_super_packets(guest, big, 20)
+    assert sent.total.packets == 200
+    meter["tap0", "rx"].assert_is(sent)
 
 
 def test_what_a_guest_sends_over_a_bridge_leaves_as_it_was_counted() -> None:
