@@ -51,24 +51,40 @@ int wm_bench_rewrite(struct __sk_buff *skb)
 	return PASS_ON;
 }
 
+static const struct wm_identity bench_ingress = {.has_ethernet = 1, .is_ingress = 1};
+static const struct wm_identity bench_egress = {.has_ethernet = 1};
+
+/* As the entries do, behind another packet. */
 SEC("tc")
 int wm_bench_ingress(struct __sk_buff *skb)
 {
-	if (!next_packet(skb))
-		meter_skb(skb, l2_bytes_skipped(skb));
+	if (next_packet(skb))
+		return PASS_ON;
+	entry_note(bench_ingress);
+	bpf_tail_call(skb, &wm_tc_meter, 0);
 	return PASS_ON;
 }
 
 SEC("tc")
 int wm_bench_egress(struct __sk_buff *skb)
 {
-	if (!next_packet(skb))
-		meter_skb(skb, 0);
+	if (next_packet(skb))
+		return PASS_ON;
+	entry_note(bench_egress);
+	bpf_tail_call(skb, &wm_tc_meter, 0);
 	return PASS_ON;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int wm_bench_empty_xdp(struct xdp_md *xdp)
 {
 	return xdp ? XDP_PASS : XDP_ABORTED;
+}
+
+SEC("xdp")
+int wm_bench_xdp(struct xdp_md *xdp)
+{
+	entry_note(bench_ingress);
+	bpf_tail_call(xdp, &wm_xdp_meter, 0);
+	return XDP_PASS;
 }

@@ -59,7 +59,7 @@ def _measure_case(flows: int, lines: int, same: bool, cpus: list[int]) -> tuple[
     grown: list[float] = []
     with ExitStack() as stack:
         engine = stack.enter_context(KernelEngine(plan_tables(max(cpus) + 1, lines), OBJECT))
-        constants = {"bench_flows": 2, "bench_in_order": 1, "wm_attachment": 0, "wm_has_ethernet": 1}
+        constants = {"bench_flows": 2, "bench_in_order": 1}
         fill = [
             stack.enter_context(
                 loaded(engine, "wm_bench_ingress", **constants, bench_first_flow=0 if same else at * APART)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.cpus import measured_cpu
 from benchmarks.namespaces import RECEIVER, SENDER, Namespace, ifindex, veth_pair
-from benchmarks.programs import OBJECT, fill, loaded, loaded_alone, require_object
+from benchmarks.programs import entry, fill, loaded_alone, require_object
 from benchmarks.report import Figure, Progress, figure_of_difference
 from benchmarks.sender import Sender
 from benchmarks.testrun import lines_for
@@ -27,11 +27,10 @@ GROUP = "live on veth (cold), ns per packet, empty program subtracted"
 LOADS = 3  # a program's speed depends on where in memory its code happens to lie
 ROUNDS = 7
 PACKETS = 30_000
-_HOOKS: dict[Direction, tuple[str, int, str]] = {
-    "rx": (RECEIVER, TCX_INGRESS, "wm_tc_ingress"),
-    "tx": (SENDER, TCX_EGRESS, "wm_tc_egress"),
+_HOOKS: dict[Direction, tuple[str, int]] = {
+    "rx": (RECEIVER, TCX_INGRESS),
+    "tx": (SENDER, TCX_EGRESS),
 }
-_CONSTANTS = {"wm_attachment": 0, "wm_has_ethernet": 1}
 TARGETS = {1: 15, 1_000: 20, 50_000: 70, 1_000_000: 200}
 
 
@@ -80,7 +79,7 @@ def measure(say: Progress) -> Iterator[Figure]:
 def _measure_case(
     what: str, flows: int, target: float, namespace: Namespace, direction: Direction, sender: Sender
 ) -> Figure:
-    device, attach_type, program = _HOOKS[direction]
+    device, attach_type = _HOOKS[direction]
     index = ifindex(namespace, device)
 
     def place(program_fd: int) -> Place:
@@ -88,14 +87,16 @@ def _measure_case(
 
     empty_samples: list[float] = []
     meter_samples: list[float] = []
-    with KernelEngine(plan_tables(measured_cpu() + 1, lines_for(flows)), OBJECT) as engine:
-        for load in range(LOADS):
-            with loaded_alone("wm_bench_empty") as empty_fd, loaded(engine, program, **_CONSTANTS) as meter_fd:
-                empty, meter = place(empty_fd), place(meter_fd)
-                if load == 0:
-                    with meter.attached():
-                        fill(engine, lambda: sender.sweep(flows))
-                for _ in range(ROUNDS):
-                    empty_samples.append(empty.run(sender, flows))
-                    meter_samples.append(meter.run(sender, flows))
+    for _ in range(LOADS):
+        with (
+            KernelEngine(plan_tables(measured_cpu() + 1, lines_for(flows))) as engine,
+            loaded_alone("wm_bench_empty") as empty_fd,
+            entry(engine, direction) as meter_fd,
+        ):
+            empty, meter = place(empty_fd), place(meter_fd)
+            with meter.attached():
+                fill(engine, lambda: sender.sweep(flows))
+            for _ in range(ROUNDS):
+                empty_samples.append(empty.run(sender, flows))
+                meter_samples.append(meter.run(sender, flows))
     return figure_of_difference(GROUP, what, "ns", meter_samples, empty_samples, target)

@@ -103,8 +103,6 @@ def _measure_case(case: Case) -> Figure:
     constants = {
         "bench_flows": case.flows,
         "bench_address_at": case.address_at,
-        "wm_attachment": 0,
-        "wm_has_ethernet": 1,
     }
     repeat = REPEAT if case.group == UNINTERESTING else REPEAT_SENT
     with (

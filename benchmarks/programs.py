@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.errors import InputError
+from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.libbpf.objects import BpfObject
 
 OBJECT = Path(__file__).parents[1] / "build" / "bench.bpf.o"
@@ -16,12 +18,25 @@ OBJECT = Path(__file__).parents[1] / "build" / "bench.bpf.o"
 
 @contextmanager
 def loaded(engine: KernelEngine, name: str, **constants: int) -> Iterator[int]:
-    """A program of the bench object over the tables of an engine that was made with it; its file descriptor."""
-    fd = engine._load_named(name, constants)
+    """A bench program over the tables of an engine that was made with the bench object; its file descriptor.
+
+    It goes on to the engine's meter, which is as it was loaded with the engine.
+    """
+    fd = engine._load_named(name, dict(constants))
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def entry(engine: KernelEngine, direction: Direction, mode: AttachMode = "tcx") -> Iterator[int]:
+    """An engine's program for one attachment, attached to nothing; its file descriptor."""
+    attachment = engine.attach(Hook("bench", 0, direction, mode, load_only=True))
+    try:
+        yield attachment.program_fd
+    finally:
+        engine.release(attachment)
 
 
 @contextmanager

@@ -126,10 +126,11 @@ _Static_assert(sizeof(struct wm_flow_head) == 8, "compared as one word");
 
 #define WM_CONTEXT_PROTOCOL_SHIFT   0  /* 8 bits: IP protocol */
 #define WM_CONTEXT_VLAN_SHIFT	    8  /* 13 bits: outermost tag's id, WM_VLAN_TAGGED set where there is one */
-#define WM_CONTEXT_NON_IP_SHIFT	    21 /* 1 bit: not a flow but a count of non-IP frames by ethertype */
-#define WM_CONTEXT_V6_SHIFT	    22 /* 1 bit: an IPv6 flow, two lines */
-#define WM_CONTEXT_ATTACHMENT_SHIFT 23 /* 9 bits: attachment + 1 */
-#define WM_ATTACHMENTS_MAX	    511
+#define WM_CONTEXT_V6_SHIFT	    21 /* 1 bit: an IPv6 flow, two lines */
+#define WM_CONTEXT_ATTACHMENT_SHIFT 22 /* 10 bits: attachment + 1 */
+#define WM_ATTACHMENTS_MAX	    1023
+#define WM_VLAN_MASK		    0x1fff
+#define WM_VLAN_NON_IP		    1 /* in place of a tag: not a flow but a count of non-IP frames by ethertype */
 #define WM_VLAN_TAGGED		    0x1000
 #define WM_SECOND_LINE		    1ULL /* the head of an IPv6 flow's second line: no attachment, so no flow's head */
 
@@ -191,6 +192,14 @@ struct wm_recent {
 	__u32 fragments[WM_RECENT_FRAGMENTS]; /* hashes of packets whose first fragment was sent */
 	struct wm_recent_flow flows[WM_RECENT_FLOWS];
 };
+
+/* Where a packet is counted: what each attachment's entry program says. */
+struct wm_identity {
+	__u16 attachment;
+	__u8 has_ethernet; /* packets begin with an Ethernet header */
+	__u8 is_ingress;
+};
+_Static_assert(sizeof(struct wm_identity) == 4, "mirrored in records.py, and one immediate operand");
 
 /* What the kernel's tick was at a time, so that user space can turn ticks into time. */
 struct wm_clock_reading {

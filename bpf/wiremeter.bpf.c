@@ -1,10 +1,10 @@
 /* The programs on a device: XDP ingress, tc ingress, tc egress. They count and pass every packet.
  *
- * Each attachment (one device, one direction) is a load of its own with its identity as constants, so no packet
- * pays for finding out where it is, and a device keeps its counts when it is renamed or moved.
+ * What is attached is an entry (kernel/entry.h), which goes on to the meter of its kind of hook.
  */
 #include "kernel/settings.h"
 #include "kernel/buffer.h"
+#include "kernel/entry.h"
 #include "kernel/payload_ring.h"
 #include "lib/meter.h"
 #include "lib/payload.h"
@@ -84,6 +84,7 @@ union {
 	struct wm_flip_request flip_request;
 	struct wm_payload payload;
 	struct wm_recent recent;
+	struct wm_identity identity;
 	enum wm_source source;
 	enum wm_reason reason;
 	enum wm_row row;
@@ -141,28 +142,30 @@ static __always_inline __u32 engine_inspect(struct inspected_packet *packet, __u
 
 /* Returns what to send the packet's payload as: enum wm_source, WM_SOURCES for not at all. `packet` as payload_pick()
  * takes it. */
-static __always_inline __u32 count(const struct packet *packet, const struct headers *h, const struct wm_tally *size,
-				   __u64 now)
+static __always_inline __u32 count(const struct wm_entry *entry, __u32 cpu, const struct packet *packet,
+				   const struct headers *h, const struct wm_tally *size, __u64 now)
 {
 	const volatile struct wm_table_shape *shape = &wm_shape;
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 attachment = entry->identity.attachment;
 	struct wm_region_header *region;
 	struct wm_flow_cold *flow = NULL;
 	__u32 epoch = wm_epoch & 1;
 	__u32 at;
 
+	if (attachment >= wm_attachments)
+		return WM_SOURCES; /* cannot be */
 	if (wm_unlikely(cpu >= wm_regions)) {
 		at = epoch;
 		region = bpf_map_lookup_elem(&wm_overflow, &at);
 		if (region)
-			meter_count(region, shape, h, wm_attachment, size, now, 1, &flow);
+			meter_count(region, shape, h, attachment, size, now, 1, &flow);
 		return WM_SOURCES;
 	}
 	at = epoch * wm_regions + cpu;
 	region = bpf_map_lookup_elem(&wm_tables, &at);
 	if (!region)
 		return WM_SOURCES; /* cannot be: `at` is below max_entries */
-	switch (meter_count(region, shape, h, wm_attachment, size, now, 0, &flow)) {
+	switch (meter_count(region, shape, h, attachment, size, now, 0, &flow)) {
 	case FLOW_NO_ROOM:
 		return WM_SOURCES;
 	case FLOW_NEW:
@@ -220,7 +223,8 @@ static __always_inline __u64 now(void)
 /* The common packet: Ethernet, IPv4 or IPv6 without extension headers, its headers linear, no super-packet. Returns
  * what to send its payload as, as count() does; NOT_COMMON leaves all of it to the general way. */
 #define NOT_COMMON (-1)
-static __always_inline int meter_common(const struct packet *packet, __u32 vlan, __u64 when)
+static __always_inline int meter_common(const struct wm_entry *entry, __u32 cpu, const struct packet *packet,
+					__u32 vlan, __u64 when)
 {
 	struct headers h = {.reason = WM_REASONS, .vlan = vlan};
 	const struct wm_eth *eth = packet->data;
@@ -239,22 +243,24 @@ static __always_inline int meter_common(const struct packet *packet, __u32 vlan,
 	if (h.reason != WM_REASONS)
 		return NOT_COMMON;
 	size = one_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
-	return count(packet, &h, &size, when);
+	return count(entry, cpu, packet, &h, &size, when);
 }
 
 /* count() for the general ways: a function that the verifier checks once, not once for each path through a parser. */
 __noinline int wm_count(const struct headers *h, const struct wm_tally *size, __u64 when)
 {
-	if (!h || !size)
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_entry *entry = entry_of(cpu);
+
+	if (!h || !size || !entry)
 		return WM_SOURCES;
-	return count(NULL, h, size, when);
+	return count(entry, cpu, NULL, h, size, when);
 }
 
 /* The region of this CPU, for what is counted about payloads; the same that counted the packet unless the epoch turned
  * in between, which moves the count to the next interval. */
-static __always_inline struct wm_region_header *region_now(void)
+static __always_inline struct wm_region_header *region_now(__u32 cpu)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
 	__u32 at = (wm_epoch & 1) * wm_regions + cpu;
 
 	return cpu < wm_regions ? bpf_map_lookup_elem(&wm_tables, &at) : NULL;
@@ -263,13 +269,15 @@ static __always_inline struct wm_region_header *region_now(void)
 static __always_inline void send_payload(const struct packet *packet, const struct headers *h, __u32 source,
 					 __u32 gso_size)
 {
-	struct wm_region_header *region = region_now();
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_region_header *region = region_now(cpu);
+	struct wm_entry *entry = entry_of(cpu);
 	struct scratch *memory = scratch();
 
-	if (!region || !memory)
+	if (!region || !entry || !memory)
 		return;
 	record_head(&memory->record.head, packet, h, source);
-	memory->record.head.attachment = wm_attachment;
+	memory->record.head.attachment = entry->identity.attachment;
 	memory->record.head.time_ns = wm_test_runs ? wm_test_packet.time_ns : bpf_ktime_get_ns();
 	record_send_all(&memory->record, packet, h, region, source, gso_size);
 }
@@ -312,18 +320,18 @@ static __always_inline __u32 vlan_of_skb(struct __sk_buff *skb)
 
 /* The headers of any skb at all. A function of its own, as are the next two: the verifier checks each once, and not
  * every way through one for every way through another. */
-__noinline int wm_parse_skb(struct __sk_buff *skb, __u32 skipped, struct headers *h)
+__noinline int wm_parse_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 skipped, struct headers *h)
 {
 	struct packet packet = packet_of_skb(skb);
 
 	if (!h)
 		return -1;
 	*h = (struct headers){.reason = WM_REASONS, .vlan = vlan_of_skb(skb)};
-	if (wm_has_ethernet && !skipped) {
+	if (has_ethernet && !skipped) {
 		parse_l2(&packet, h);
 	} else {
 		parse_l3(&packet, h, wm_be16(skb->protocol), 0);
-		if (!wm_has_ethernet && h->ethertype == WM_ETHERTYPE_LLC)
+		if (!has_ethernet && h->ethertype == WM_ETHERTYPE_LLC)
 			h->ethertype = WM_ETHERTYPE_NONE;
 	}
 	if (wm_payload_limit)
@@ -332,7 +340,7 @@ __noinline int wm_parse_skb(struct __sk_buff *skb, __u32 skipped, struct headers
 }
 
 /* Any skb at all: the general way, for what meter_common() leaves. */
-__noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
+__noinline int wm_count_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 skipped)
 {
 	struct scratch *memory = scratch();
 	struct wm_tally size;
@@ -342,7 +350,7 @@ __noinline int wm_meter_skb(struct __sk_buff *skb, __u32 skipped)
 	if (!memory)
 		return -1; /* cannot be */
 	h = &memory->headers;
-	wm_parse_skb(skb, skipped, h);
+	wm_parse_skb(skb, has_ethernet, skipped, h);
 	size = skb_size(skb, h, skipped + (h->vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
 	source = wm_count(h, &size, now());
 	return wm_payload_limit && source < WM_SOURCES ? wm_send_skb(skb, h, source) : 0;
@@ -355,27 +363,39 @@ __noinline int wm_resend_skb(struct __sk_buff *skb, __u32 source)
 
 	if (!memory)
 		return -1;
-	wm_parse_skb(skb, 0, &memory->headers);
+	wm_parse_skb(skb, 1, 0, &memory->headers);
 	return wm_send_skb(skb, &memory->headers, source);
-}
-
-static __always_inline void meter_skb(struct __sk_buff *skb, __u32 skipped)
-{
-	struct packet packet = packet_of_skb(skb);
-	int source = NOT_COMMON;
-
-	if (wm_has_ethernet && wm_likely(!skipped && !skb->gso_size))
-		source = meter_common(&packet, vlan_of_skb(skb), now());
-	if (wm_likely(source == WM_SOURCES))
-		return;
-	if (source == NOT_COMMON)
-		wm_meter_skb(skb, skipped);
-	else if (wm_payload_limit)
-		wm_resend_skb(skb, source);
 }
 
 /* TCX_NEXT and, under clsact, TC_ACT_UNSPEC: whoever comes next decides. */
 #define PASS_ON (-1)
+
+SEC("tc")
+int wm_meter_tc(struct __sk_buff *skb)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_entry *entry = entry_of(cpu);
+	struct packet packet = packet_of_skb(skb);
+	__u32 has_ethernet, skipped = 0;
+	int source = NOT_COMMON;
+
+	if (!entry)
+		return PASS_ON;
+	has_ethernet = entry->identity.has_ethernet;
+	if (wm_likely(has_ethernet)) {
+		if (entry->identity.is_ingress)
+			skipped = l2_bytes_skipped(skb);
+		if (wm_likely(!skipped && !skb->gso_size))
+			source = meter_common(entry, cpu, &packet, vlan_of_skb(skb), now());
+	}
+	if (wm_likely(source == WM_SOURCES))
+		return PASS_ON;
+	if (source == NOT_COMMON)
+		wm_count_skb(skb, has_ethernet, skipped);
+	else if (wm_payload_limit)
+		wm_resend_skb(skb, source);
+	return PASS_ON;
+}
 
 SEC("tc")
 int wm_tc_ingress(struct __sk_buff *skb)
@@ -384,14 +404,16 @@ int wm_tc_ingress(struct __sk_buff *skb)
 	 * here and was on no wire. Packet sockets, and so tcpdump, leave it out too. */
 	if (wm_unlikely(skb->pkt_type == PACKET_LOOPBACK))
 		return PASS_ON;
-	meter_skb(skb, wm_has_ethernet ? l2_bytes_skipped(skb) : 0);
+	entry_note(identity_of_copy());
+	bpf_tail_call(skb, &wm_tc_meter, 0);
 	return PASS_ON;
 }
 
 SEC("tc")
 int wm_tc_egress(struct __sk_buff *skb)
 {
-	meter_skb(skb, 0);
+	entry_note(identity_of_copy());
+	bpf_tail_call(skb, &wm_tc_meter, 0);
 	return PASS_ON;
 }
 
@@ -431,7 +453,7 @@ __noinline int wm_parse_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, struct he
 }
 
 /* Any XDP buffer at all. */
-__noinline int wm_meter_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
+__noinline int wm_count_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
 {
 	struct wm_tally size = one_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
 	struct scratch *memory = scratch();
@@ -458,30 +480,43 @@ __noinline int wm_resend_xdp(struct xdp_md *xdp, __u32 len, __u32 source)
 
 static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 vlan)
 {
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_entry *entry = entry_of(cpu);
 	__u32 len = xdp_length(xdp);
 	struct packet packet = packet_of_xdp(xdp, len);
-	int source = meter_common(&packet, vlan, now());
+	int source;
 
+	if (!entry)
+		return;
+	source = meter_common(entry, cpu, &packet, vlan, now());
 	if (wm_likely(source == WM_SOURCES))
 		return;
 	if (source == NOT_COMMON)
-		wm_meter_xdp(xdp, len, vlan);
+		wm_count_xdp(xdp, len, vlan);
 	else if (wm_payload_limit)
 		wm_resend_xdp(xdp, len, source);
 }
 
-SEC("xdp.frags")
-int wm_xdp(struct xdp_md *xdp)
+SEC("xdp")
+int wm_meter_xdp(struct xdp_md *xdp)
 {
 	meter_xdp(xdp, 0);
 	return XDP_PASS;
 }
 
+SEC("xdp")
+int wm_xdp(struct xdp_md *xdp)
+{
+	entry_note(identity_of_copy());
+	bpf_tail_call(xdp, &wm_xdp_meter, 0);
+	return XDP_PASS;
+}
+
 /* For drivers that strip VLAN tags into the descriptor and hand them out there: loaded bound to its device
- * (Linux 6.8, e6795330f88b). */
+ * (Linux 6.8, e6795330f88b), and so as a whole for each. */
 extern int bpf_xdp_metadata_rx_vlan_tag(const struct xdp_md *xdp, __u16 *tpid_be, __u16 *tci) __ksym __weak;
 
-SEC("xdp.frags")
+SEC("xdp")
 int wm_xdp_vlan(struct xdp_md *xdp)
 {
 	__u16 tpid_be = 0, tci = 0;
@@ -489,6 +524,7 @@ int wm_xdp_vlan(struct xdp_md *xdp)
 
 	if (!bpf_xdp_metadata_rx_vlan_tag(xdp, &tpid_be, &tci))
 		vlan = WM_VLAN_TAGGED | (tci & WM_VLAN_ID_MASK);
+	entry_note(wm_whole);
 	meter_xdp(xdp, vlan);
 	return XDP_PASS;
 }

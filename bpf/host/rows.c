@@ -10,10 +10,15 @@
 /* How many rows ahead the next lines are asked for: enough to have several cache misses under way at once. */
 #define PREFETCH_AHEAD 16
 
+static uint32_t context_vlan(uint32_t context)
+{
+	return context >> WM_CONTEXT_VLAN_SHIFT & WM_VLAN_MASK;
+}
+
 static void row_fill(struct wm_flow_row *row, const struct wm_flow_head *head, const struct wm_flow_hot *hot,
 		     const struct wm_flow_cold *cold, uint64_t tick_ns, uint64_t origin_ns)
 {
-	uint32_t vlan = head->context >> WM_CONTEXT_VLAN_SHIFT & 0x1fff;
+	uint32_t vlan = context_vlan(head->context);
 
 	row->src_port = wm_be16(head->src_port_be);
 	row->dst_port = wm_be16(head->dst_port_be);
@@ -69,7 +74,7 @@ struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *sha
 
 		if (i + PREFETCH_AHEAD < entries)
 			__builtin_prefetch(lines + (size_t)touched[i + PREFETCH_AHEAD] * WM_LINE_BYTES, 1);
-		if (head->context >> WM_CONTEXT_NON_IP_SHIFT & 1) {
+		if (context_vlan(head->context) == WM_VLAN_NON_IP) {
 			row_from_ethertype(&ethertypes[taken.ethertypes++], line);
 		} else if (head->context >> WM_CONTEXT_V6_SHIFT & 1) {
 			row_from_v6(&flows[taken.flows++], line, tick_ns, origin_ns);
@@ -81,6 +86,24 @@ struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *sha
 	}
 	header->entries = header->lines_used = header->flip_asked = 0;
 	return taken;
+}
+
+void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums)
+{
+	struct wm_counters *counters = (void *)((char *)region + sizeof(struct wm_region_header));
+	const size_t words = WM_ROWS * sizeof(struct wm_tally) / sizeof(uint64_t);
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t *from = (void *)&counters[attachments[i]];
+		uint64_t *to = &sums[attachments[i] * words];
+
+		for (size_t word = 0; word < words; word++) {
+			if (!from[word])
+				continue; /* most are 0, and their pages in `sums` are never touched */
+			to[word] += from[word];
+			from[word] = 0;
+		}
+	}
 }
 
 static int rows_same_flow(const struct wm_flow_row *a, const struct wm_flow_row *b)

@@ -52,6 +52,9 @@ struct wm_rows_taken {
 struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
 				  struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
 
+/* Adds a region's counters of some attachments to sums[attachments][WM_ROWS][3], and sets them to 0. */
+void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums);
+
 /* Adds rows of the same flow up, into the first of them; returns how many rows are left, at the front, in order of
  * appearance. `index` has index_mask + 1 entries, all 0, a power of two above `count`. */
 size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, uint64_t index_mask);

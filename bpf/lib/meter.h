@@ -35,7 +35,7 @@ flow_of_headers(struct wm_region_header *region, const volatile struct wm_table_
 	__u64 key[WM_KEY6_WORDS];
 
 	if (wm_unlikely(!h->family)) {
-		head.context = context | 1U << WM_CONTEXT_NON_IP_SHIFT;
+		head.context = context | WM_VLAN_NON_IP << WM_CONTEXT_VLAN_SHIFT;
 		__builtin_memcpy(&key[0], &head, sizeof(head));
 		__u32 in_place_of_addrs[2] = {h->ethertype, 0};
 		__builtin_memcpy(&key[1], in_place_of_addrs, sizeof(key[1]));

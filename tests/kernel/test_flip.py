@@ -7,7 +7,7 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from wiremeter.datapath.layout import plan_tables
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Tally
 from wiremeter.flows.columns import ETHERTYPE_OTHER
+from wiremeter.libbpf.objects import BpfObject
 
 from . import packets as p
 from .bench import CPUS, ENTRIES, audits, load_only
@@ -333,12 +334,21 @@ def test_what_a_released_program_still_counts_while_a_flip_waits_is_never_counte
 # CPUs without a region -----------------------------------------------------------------------------------------------
 
 
-def test_packets_on_a_cpu_that_came_after_the_tables_were_made_count_as_no_region() -> None:
+@pytest.fixture
+def all_cpus_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None has a region of its own."""
+    as_asked = BpfObject.set_constants
+
+    def set_constants(self: BpfObject, values: Mapping[str, int | np.void]) -> None:
+        as_asked(self, {**values, "wm_regions": 0})
+
+    monkeypatch.setattr(BpfObject, "set_constants", set_constants)
+
+
+def test_packets_on_a_cpu_that_came_after_the_tables_were_made_count_as_no_region(all_cpus_come_later: None) -> None:
     cpu = USABLE[-1]
     frames = [v4(1), v6(2), ethernet(p.ARP, bytes(46)), over4(UDP, b"abc")]
-    with pinned(cpu), KernelEngine(plan_tables(max(cpu, 1), LINES)) as engine:
-        if not cpu:
-            engine._constants["wm_regions"] = 0  # on a machine with one CPU: as if it had come later
+    with pinned(cpu), KernelEngine(plan_tables(1, LINES)) as engine:
         programs = {name: load_only(engine, entry.direction, entry.mode) for name, entry in ENTRIES.items()}
         for program in programs.values():
             run(program, frames)
@@ -354,9 +364,8 @@ def test_packets_on_a_cpu_that_came_after_the_tables_were_made_count_as_no_regio
     assert not again.counters.any()
 
 
-def test_cpus_without_a_region_share_one_and_lose_nothing() -> None:
+def test_cpus_without_a_region_share_one_and_lose_nothing(all_cpus_come_later: None) -> None:
     with KernelEngine(plan_tables(1, LINES)) as engine:
-        engine._constants["wm_regions"] = 0  # as if all CPUs had come later
         program = load_only(engine, "rx", "tcx")
         frame = v4(1)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -104,7 +105,7 @@ class PayloadQueue:
 
 
 class CaptureEngine:
-    """A table in this process's memory and the packet sockets that fill it. Not to be used by two threads at once."""
+    """A table in this process's memory and the packet sockets that fill it. One thread may attach as another flips."""
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class CaptureEngine:
         #: As KernelEngine's: where payloads wait for `take_payloads`.
         self.payload_rings = (self._payloads,) if payload_limit else ()
         self._snap_bytes, self._ring_bytes = HEADER_BYTES + payload_limit, ring_bytes
+        self._turn = threading.Lock()
         self._attachments: dict[int, CaptureAttachment] = {}
         self._closing: set[int] = set()
         self._free: list[int] = []
@@ -181,13 +183,17 @@ class CaptureEngine:
             ring_bytes=self._ring_bytes,
         )
         try:
-            slot = self._free.pop() if self._free else self._host.attach(hook.device, hook.direction)
-            self._waiting.register(ring, select.EPOLLIN)
+            with self._turn:
+                slot = self._free.pop() if self._free else self._host.attach(hook.device, hook.direction)
+                attachment = self._attachments[slot] = CaptureAttachment(slot, hook, ring)
+                self._waiting.register(ring, select.EPOLLIN)
         except BaseException:
             ring.close()
             raise
-        attachment = self._attachments[slot] = CaptureAttachment(slot, hook, ring)
         return attachment
+
+    def prepare(self, hook: Hook) -> None:
+        """As KernelEngine's: here nothing takes long."""
 
     def holds(self, attachment: CaptureAttachment) -> bool:
         """Whether counts of `attachment` may still come."""
@@ -195,18 +201,20 @@ class CaptureEngine:
 
     def release(self, attachment: CaptureAttachment) -> None:
         """Lets go; the next flip takes what its ring still holds and closes it."""
-        self._closing.add(attachment.id)
+        with self._turn:
+            self._closing.add(attachment.id)
 
     def take(self) -> bool:
         """Counts what has come; True if the table filled up meanwhile, so that a flip is due before the rest."""
-        by_fd = {attachment.ring.fileno(): attachment for attachment in self._attachments.values()}
-        for fd, events in self._waiting.poll(0):
-            if events & select.EPOLLERR:
-                by_fd[fd].ring.take_error()  # the device went down, or is gone: the tracker will see to it
-            # No more than there is now, or whoever waits for us would wait as long as packets come.
-            if not self._count(by_fd[fd], time.time_ns()):
-                return True
-        return False
+        with self._turn:
+            by_fd = {attachment.ring.fileno(): attachment for attachment in self._attachments.values()}
+            for fd, events in self._waiting.poll(0):
+                if events & select.EPOLLERR:
+                    by_fd[fd].ring.take_error()  # the device went down, or is gone: the tracker will see to it
+                # No more than there is now, or whoever waits for us would wait as long as packets come.
+                if not self._count(by_fd[fd], time.time_ns()):
+                    return True
+            return False
 
     def flip(self, turned: Callable[[], None] | None = None) -> Drain:
         """All that came before now, each frame by its time; what comes later belongs to the next flip.
@@ -215,6 +223,10 @@ class CaptureEngine:
 
         Frames that the kernel still holds back in a block that is not full are waited for, some 20 ms.
         """
+        with self._turn:
+            return self._flip(turned)
+
+    def _flip(self, turned: Callable[[], None] | None) -> Drain:
         started, until_ns = time.monotonic(), time.time_ns()
         if turned:
             turned()
@@ -236,6 +248,7 @@ class CaptureEngine:
         lost = self._payloads.take_lost()
         drain.payloads -= lost
         drain.lost_payloads += lost
+        drain.owners = dict(self._attachments)
         drain.grace_seconds = counted - started
         for slot in self._closing:
             self._attachments.pop(slot).ring.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,8 @@ class Drain:
     peak_lines: most lines in use in one region.
     dropped: buffers that came past an attachment and found no room on their way to the engine, by slot; only packet
     sockets are such a way.
+    owners: the attachment whose counts each slot has here. A slot goes to another attachment when no more counts of its
+    last owner can come, so one drain may name another owner than the next.
     """
 
     counters: NDArray[np.uint64]
@@ -37,3 +40,4 @@ class Drain:
     grace_seconds: float = 0.0
     drain_seconds: float = 0.0
     dropped: dict[int, int] = field(default_factory=dict)
+    owners: Mapping[int, object] = field(default_factory=dict)

@@ -73,7 +73,7 @@ class FlipRequests(Protocol):
 
 
 class LiveEngine(Protocol):
-    """Tables, and what fills them."""
+    """Tables, and what fills them. One thread may prepare, attach and release while another flips."""
 
     @property
     def plan(self) -> TablePlan:
@@ -97,6 +97,9 @@ class LiveEngine(Protocol):
 
     def take_payloads(self, ring: Any) -> PayloadBlock:
         """The oldest payloads that wait in one of `payload_rings`, not all if they are many; none: no offsets."""
+
+    def prepare(self, hook: Hook) -> None:
+        """Loads what takes long to load before the first `attach` of its kind. Raises WiremeterError."""
 
     def attach(self, hook: Hook) -> LiveAttachment:
         """Begins to count. Raises WiremeterError."""

@@ -43,10 +43,11 @@ class Interval:
         self.drain_seconds += drain.drain_seconds
         for slot, position in positions.items():
             self._dropped[position] = self._dropped.get(position, 0) + drain.dropped.get(slot, 0)
+            counts = drain.counters[slot]
             if position in self._counters:
-                self._counters[position] += drain.counters[slot]
-            else:
-                self._counters[position] = drain.counters[slot].copy()
+                self._counters[position] += counts
+            elif counts.any():
+                self._counters[position] = counts.copy()
         lookup = np.zeros(max(positions, default=0) + 1, np.uint16)
         for slot, position in positions.items():
             lookup[slot] = position

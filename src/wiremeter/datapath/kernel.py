@@ -1,13 +1,16 @@
-"""The kernel engine: tables shared with the programs, one load per attachment, and the flip of the epoch."""
+"""The kernel engine: tables shared with the programs, a meter for all attachments, and the flip of the epoch."""
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import secrets
+import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -37,7 +40,7 @@ from wiremeter.libbpf.attach import (
     xdp_programs,
 )
 from wiremeter.libbpf.btf import KIND_DATASEC, kernel_has_function
-from wiremeter.libbpf.maps import GracePeriod, map_memory
+from wiremeter.libbpf.maps import GracePeriod, map_memory, possible_cpus, put_program
 from wiremeter.libbpf.objects import BpfObject
 from wiremeter.libbpf.rings import BlockRing, RingBuffer
 from wiremeter.libbpf.testrun import ProgramRun, run_program
@@ -46,7 +49,14 @@ from wiremeter.names.payloads import PayloadBlock
 
 CLOCK_MONOTONIC_COARSE = 6  # its resolution is the kernel's tick
 PAYLOAD_RINGS = ("wm_dns_payloads", "wm_payloads")
-SHARED_MAPS = ("wm_tables", "wm_overflow", "wm_events", ".data.control", "wm_recent", "wm_scratch", *PAYLOAD_RINGS)
+SHARED_MAPS = (
+    *("wm_tables", "wm_overflow", "wm_events", ".data.control", "wm_recent", "wm_scratch"),
+    *("wm_entries", "wm_tc_meter", "wm_xdp_meter"),
+    *PAYLOAD_RINGS,
+)
+#: A meter, and the entries that go on to it.
+TC_PROGRAMS = ("wm_meter_tc", "wm_tc_ingress", "wm_tc_egress")
+XDP_PROGRAMS = ("wm_meter_xdp", "wm_xdp")
 _BLOCK_BYTES = 1 << 18
 _LONGEST_RECORD = records.PAYLOAD.itemsize + records.PAYLOAD_BYTES_MAX
 
@@ -59,15 +69,17 @@ def default_program() -> Path:
 class KernelAttachment:
     """One program on one hook. Its id names it in the tables until the engine has taken its last counts."""
 
-    def __init__(
-        self, id: int, hook: Hook, program_fd: int, held_by: Link | ClsactFilter | None, test_packet: NDArray[np.void]
-    ) -> None:
+    def __init__(self, id: int, hook: Hook, test_packet: NDArray[np.void]) -> None:
         self.id = id
         self.hook = hook
-        self.program_fd = program_fd
-        self._held_by = held_by
+        #: The engine sets both as it attaches.
+        self.program_fd = -1
+        self.held_by: Link | ClsactFilter | None = None
         self._test_packet = test_packet
-        self._program_id = self.info().id
+
+    @functools.cached_property
+    def _program_id(self) -> int:
+        return self.info().id
 
     def info(self) -> ProgramInfo:
         """The program's name, run time and count."""
@@ -118,9 +130,9 @@ class KernelAttachment:
 
     def detach(self) -> None:
         """Takes the program off its hook; it stays loaded until `close`. A second call does nothing."""
-        if self._held_by:
-            self._held_by.close()
-            self._held_by = None
+        if self.held_by:
+            self.held_by.close()
+            self.held_by = None
 
     def close(self) -> None:
         """Detaches and frees the program. A second call does nothing."""
@@ -128,6 +140,11 @@ class KernelAttachment:
         if self.program_fd >= 0:
             os.close(self.program_fd)
             self.program_fd = -1
+
+
+def _is_whole(hook: Hook) -> bool:
+    """Whether the program is bound to its device, so that no other can go on to it."""
+    return hook.mode == "xdp" and hook.vlan_from_driver
 
 
 class KernelEngine:
@@ -160,6 +177,7 @@ class KernelEngine:
         self._constants: dict[str, int | np.void] = {
             "wm_shape": plan.shape(secrets.randbits(64)),
             "wm_regions": plan.regions,
+            "wm_attachments": plan.attachments,
             "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
             "wm_test_runs": int(test_runs),
             "wm_payload_limit": payload_limit,
@@ -170,9 +188,11 @@ class KernelEngine:
         self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._clock = clock or WallClock()
         self._clock_fd = self._statistics_fd = -1
+        self._book = threading.Lock()  # of the next two: attaching and flipping may be two threads' work
         self._attachments: dict[int, KernelAttachment] = {}
         self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
         self._map_fds: dict[str, int] = {}
+        self._objects: dict[str, BpfObject] = {}  # by the name of an entry: where its instructions are
         self.flips = 0
         self.payload_rings: tuple[BlockRing, ...] = ()
         self._payload_limit = payload_limit
@@ -188,25 +208,29 @@ class KernelEngine:
 
     def _make_tables(self) -> None:
         plan = self.plan
-        with BpfObject(self.program) as base:
-            records.check_against_btf(base.btf, str(self.program))
-            base.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2 * plan.regions)
-            base.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
-            if self._payload_limit:
-                base.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
-                for name in PAYLOAD_RINGS:
-                    base.set_map_size(name, value_size=0, max_entries=self._ring_bytes)
-            else:
-                base.set_map_size("wm_recent", value_size=8, max_entries=1)
-            base.load()
-            for name in SHARED_MAPS:
-                self._map_fds[name] = base.map_fd(name)
-            variables = {m.name: m.offset for m in base.btf.members(base.btf.find(".data.control", KIND_DATASEC))}
+        opened = BpfObject(self.program)
+        self._objects = dict.fromkeys(TC_PROGRAMS[1:], opened)
+        records.check_against_btf(opened.btf, str(self.program))
+        opened.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2 * plan.regions)
+        opened.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
+        opened.set_map_size("wm_entries", value_size=64, max_entries=possible_cpus())
+        if self._payload_limit:
+            opened.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
+            for name in PAYLOAD_RINGS:
+                opened.set_map_size(name, value_size=0, max_entries=self._ring_bytes)
+        else:
+            opened.set_map_size("wm_recent", value_size=8, max_entries=1)
+        opened.set_constants(self._constants)
+        opened.load(*TC_PROGRAMS, "wm_read_clock")
+        for name in SHARED_MAPS:
+            self._map_fds[name] = opened.map_fd(name)
+        self._put_meter(opened, "wm_meter_tc", "wm_tc_meter")
+        self._clock_fd = opened.program_fd("wm_read_clock")
+        variables = {m.name: m.offset for m in opened.btf.members(opened.btf.find(".data.control", KIND_DATASEC))}
         control = map_memory(self._map_fds[".data.control"], mmap.PAGESIZE)
         self._epoch = np.frombuffer(control, "u4", 1, variables["wm_epoch"])
         self._clock_reading = np.frombuffer(control, records.CLOCK_READING, 1, variables["wm_clock"])
         self._test_packet = np.frombuffer(control, records.TEST_PACKET, 1, variables["wm_test_packet"])
-        self._clock_fd = self._load_named("wm_read_clock", {})
         self._kernel_ahead_ns = self._measure_kernel_clock()
         tables = map_memory(self._map_fds["wm_tables"], 2 * plan.regions * plan.region_bytes)
         overflow = map_memory(self._map_fds["wm_overflow"], 2 * plan.overflow_bytes)
@@ -223,6 +247,13 @@ class KernelEngine:
                 for name in PAYLOAD_RINGS
             )
 
+    def _put_meter(self, opened: BpfObject, meter: str, place: str) -> None:
+        fd = opened.program_fd(meter)
+        try:
+            put_program(self._map_fds[place], fd)
+        finally:
+            os.close(fd)
+
     def __enter__(self) -> Self:
         return self
 
@@ -237,51 +268,84 @@ class KernelEngine:
     @property
     def attachments(self) -> Sequence[KernelAttachment]:
         """Those that are attached now."""
-        return [a for a in self._attachments.values() if a.id not in self._closing]
+        with self._book:
+            return [a for a in self._attachments.values() if a.id not in self._closing]
+
+    def prepare(self, hook: Hook) -> None:
+        """Loads what `hook` needs and takes long to verify, if it is not there yet: may be called while flips go on.
+
+        Raises as `attach`.
+        """
+        if hook.mode.startswith("xdp") and not _is_whole(hook) and "wm_xdp" not in self._objects:
+            opened = self._open()
+            try:
+                opened.load(*XDP_PROGRAMS, with_frags=self._frags)
+                self._put_meter(opened, "wm_meter_xdp", "wm_xdp_meter")
+            except BaseException:
+                opened.close()
+                raise
+            self._objects["wm_xdp"] = opened
 
     def attach(self, hook: Hook) -> KernelAttachment:
-        """Loads a program for `hook` and attaches it; at tcx before all others.
+        """Attaches a program to `hook`; at tcx before all others.
 
-        Mode "none" loads without attaching, for test runs. Raises KernelError, PermissionNeeded or VerifierError;
+        With `load_only` it is on no device, for test runs. Raises KernelError, PermissionNeeded or VerifierError;
         InputError when all attachments the tables have room for are in use.
         """
-        free = sorted(set(range(self.plan.attachments)) - self._attachments.keys())
-        if not free:
-            raise InputError(
-                f"no room to meter {hook.device} {hook.direction}: the tables were made for "
-                f"{self.plan.attachments // 2} devices; ask for more with --max-devices"
-            )
-        program_fd = self._load(hook, free[0])
+        self.prepare(hook)
+        attachment = self._reserve(hook)
         try:
-            held_by = self._hold(hook, program_fd)
+            attachment.program_fd = self._load(hook, attachment.id)
+            attachment.held_by = self._hold(hook, attachment.program_fd)
         except BaseException:
-            os.close(program_fd)
+            attachment.close()
+            with self._book:
+                del self._attachments[attachment.id]
             raise
-        attachment = self._attachments[free[0]] = KernelAttachment(
-            free[0], hook, program_fd, held_by, self._test_packet
-        )
+        return attachment
+
+    def _reserve(self, hook: Hook) -> KernelAttachment:
+        """Before anything counts for it: a flip meanwhile takes its counts too."""
+        with self._book:
+            free = next((i for i in range(self.plan.attachments) if i not in self._attachments), None)
+            if free is None:
+                raise InputError(
+                    f"no room to meter {hook.device} {hook.direction}: the tables were made for "
+                    f"{self.plan.attachments // 2} devices; ask for more with --max-devices"
+                )
+            attachment = self._attachments[free] = KernelAttachment(free, hook, self._test_packet)
         return attachment
 
     def _load(self, hook: Hook, attachment_id: int) -> int:
-        bound = hook.mode == "xdp" and hook.vlan_from_driver
+        """A program for one attachment; its file descriptor."""
+        identity = np.zeros(1, records.IDENTITY)[0]
+        identity["attachment"] = attachment_id
+        identity["has_ethernet"], identity["is_ingress"] = hook.l2_bytes > 0, hook.direction == "rx"
+        if _is_whole(hook):
+            return self._load_named("wm_xdp_vlan", {"wm_whole": identity}, bound_to=hook.ifindex)
         if hook.mode.startswith("xdp"):
-            name = "wm_xdp_vlan" if bound else "wm_xdp"
+            entry = "wm_xdp"
         else:
-            name = "wm_tc_ingress" if hook.direction == "rx" else "wm_tc_egress"
-        return self._load_named(
-            name,
-            {"wm_attachment": attachment_id, "wm_has_ethernet": int(hook.l2_bytes > 0)},
-            bound_to=hook.ifindex if bound else 0,
-        )
+            entry = "wm_tc_ingress" if hook.direction == "rx" else "wm_tc_egress"
+        return self._objects[entry].copy_program(entry, records.IDENTITY_MARK, int(identity.view("u4")))
 
-    def _load_named(self, name: str, constants: dict[str, int], *, bound_to: int = 0) -> int:
+    def _load_named(self, name: str, constants: dict[str, int | np.void], *, bound_to: int = 0) -> int:
         """Loads one program over the shared tables; returns its file descriptor."""
-        with BpfObject(self.program) as program:
-            program.set_constants({**self._constants, **constants})
-            for map_name, fd in self._map_fds.items():
-                program.reuse_map(map_name, fd)
-            program.load(name, bound_to=bound_to, without_frags=not self._frags)
+        with self._open(constants) as program:
+            program.load(name, bound_to=bound_to, with_frags=self._frags)
             return program.program_fd(name)
+
+    def _open(self, constants: Mapping[str, int | np.void] = MappingProxyType({})) -> BpfObject:
+        """The object once more, over the shared tables."""
+        opened = BpfObject(self.program)
+        try:
+            opened.set_constants({**self._constants, **constants})
+            for map_name, fd in self._map_fds.items():
+                opened.reuse_map(map_name, fd)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @staticmethod
     def _hold(hook: Hook, program_fd: int) -> Link | ClsactFilter | None:
@@ -308,7 +372,8 @@ class KernelEngine:
     def release(self, attachment: KernelAttachment) -> None:
         """Detaches; the id stays taken until the second flip from now has read what the program still counted."""
         attachment.detach()
-        self._closing[attachment.id] = 2
+        with self._book:
+            self._closing[attachment.id] = 2
 
     def flip(self, turned: Callable[[], None] | None = None) -> Drain:
         """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it.
@@ -331,10 +396,11 @@ class KernelEngine:
         self.flips += 1
         # A run that began before a program was detached may have read the epoch after this turned it: what it counted
         # comes with the next flip, and only then can nothing come any more.
-        for at in [at for at, left in self._closing.items() if left == 1]:
-            del self._closing[at]
-            self._attachments.pop(at).close()
-        self._closing = dict.fromkeys(self._closing, 1)
+        with self._book:
+            ended = [self._attachments.pop(at) for at, left in self._closing.items() if left == 1]
+            self._closing = {at: 1 for at, left in self._closing.items() if left == 2}
+        for attachment in ended:
+            attachment.close()
         return drain
 
     def take_payloads(self, ring: BlockRing) -> PayloadBlock:
@@ -344,7 +410,9 @@ class KernelEngine:
 
     def _read(self, epoch: int) -> Drain:
         counters = np.zeros((self.plan.attachments, records.ROWS, 3), np.uint64)
-        in_use = np.fromiter(self._attachments, np.intp)
+        with self._book:
+            owners = dict(self._attachments)
+        in_use = np.fromiter(owners, np.intp)
         origin_ns = self._clock_origin_ns()
         flows: list[NDArray[np.void]] = []
         ethertypes: list[NDArray[np.void]] = []
@@ -367,6 +435,7 @@ class KernelEngine:
             payloads=payloads,
             lost_payloads=lost_payloads,
             peak_lines=peak_lines,
+            owners=owners,
         )
 
     def _clock_origin_ns(self) -> int:
@@ -395,6 +464,9 @@ class KernelEngine:
         self._closing.clear()
         for ring in self.payload_rings:
             ring.close()
+        for opened in self._objects.values():
+            opened.close()
+        self._objects.clear()
         for name in ("flip_requests", "_grace"):
             if hasattr(self, name):
                 getattr(self, name).close()

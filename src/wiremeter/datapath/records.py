@@ -47,10 +47,10 @@ REGION_HEADER = np.dtype(
 LINE_BYTES = 64
 
 CONTEXT_VLAN_SHIFT = 8
-CONTEXT_NON_IP_SHIFT = 21
-CONTEXT_V6_SHIFT = 22
-CONTEXT_ATTACHMENT_SHIFT = 23
-ATTACHMENTS_MAX = 511
+CONTEXT_V6_SHIFT = 21
+CONTEXT_ATTACHMENT_SHIFT = 22
+ATTACHMENTS_MAX = 1023
+VLAN_NON_IP = 1
 VLAN_TAGGED = 0x1000
 LINES_MAX = 1 << 24
 
@@ -80,6 +80,9 @@ TABLE_SHAPE = np.dtype(
         ("hash_keys", "u8", (HASH_KEYS,)),
     ]
 )
+#: What the entry programs have in place of an IDENTITY until a copy is made for an attachment.
+IDENTITY_MARK = 0x574D4944
+IDENTITY = np.dtype([("attachment", "u2"), ("has_ethernet", "u1"), ("is_ingress", "u1")])
 CLOCK_READING = np.dtype([("ticks", "u8"), ("monotonic_ns", "u8")])
 TEST_PACKET = np.dtype([("time_ns", "u8"), ("wire_bytes", "u4")])
 #: The head of a payload's record; `captured` bytes follow it.
@@ -126,6 +129,7 @@ STRUCTS = {
     "wm_flow4": FLOW4,
     "wm_flow6": FLOW6,
     "wm_table_shape": TABLE_SHAPE,
+    "wm_identity": IDENTITY,
     "wm_clock_reading": CLOCK_READING,
     "wm_flip_request": FLIP_REQUEST,
     "wm_payload": PAYLOAD,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.layout import TablePlan
-from wiremeter.datapath.rows import take_rows
+from wiremeter.datapath.rows import take_counters, take_rows
 
 
 class Region:
@@ -17,9 +17,6 @@ class Region:
 
     def __init__(self, plan: TablePlan, memory: Any, offset: int, *, counters_only: bool = False) -> None:
         self._header = np.frombuffer(memory, records.REGION_HEADER, 1, offset)
-        self._counters = np.frombuffer(
-            memory, records.COUNTERS, plan.attachments, offset + records.REGION_HEADER.itemsize
-        )["rows"]
         # `counters_only`: there is no more than the counters, and no entry will ever be taken.
         self._memory = memoryview(memory)[
             offset : offset + (plan.overflow_bytes if counters_only else plan.region_bytes)
@@ -41,12 +38,9 @@ class Region:
         """Lines in use, of both families."""
         return int(self._header["lines_used"][0])
 
-    def add_counters(self, to: NDArray[np.uint64], attachments: NDArray[np.intp]) -> None:
+    def add_counters(self, to: NDArray[np.uint64], attachments: NDArray[np.integer[Any]]) -> None:
         """Adds the counters of some attachments to `to`, shape (attachments, ROWS, 3), and sets them to zero."""
-        for at in attachments:
-            rows = self._counters[at].view("u8").reshape(records.ROWS, 3)
-            to[at] += rows
-            rows[:] = 0
+        take_counters(self._memory, attachments, to)
 
     def add_payload_counts(self, sent: NDArray[np.uint64], lost: NDArray[np.uint64]) -> None:
         """Adds the counts of payloads to `sent` and `lost`, by records.SOURCES, and sets them to zero."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.datapath import records
-from wiremeter.datapath.kernel import PAYLOAD_RINGS, SHARED_MAPS
+from wiremeter.datapath.kernel import PAYLOAD_RINGS, SHARED_MAPS, TC_PROGRAMS, XDP_PROGRAMS
 from wiremeter.datapath.layout import RING_BYTES, plan_tables
 from wiremeter.errors import VerifierError, WiremeterError
 from wiremeter.libbpf.btf import kernel_has_function
@@ -15,7 +15,7 @@ from wiremeter.libbpf.objects import BpfObject
 
 EM_BPF = 247
 _BUILD_IT = "build it with `make build` in a clone, or install a package that has it"
-PROGRAMS = ("wm_tc_ingress", "wm_tc_egress", "wm_xdp", "wm_read_clock")
+PROGRAMS = (*TC_PROGRAMS, *XDP_PROGRAMS, "wm_read_clock")
 MAPS = (*SHARED_MAPS, ".rodata")
 
 
@@ -105,13 +105,14 @@ def _trial_load(path: Path, name: str) -> Check:
             opened.set_constants(
                 {
                     "wm_shape": plan.shape(0),
+                    "wm_attachments": plan.attachments,
                     "wm_xdp_frags": frags,
                     "wm_payload_limit": records.PAYLOAD_BYTES_MAX,
                     "wm_payload_ring": RING_BYTES,
                     "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
                 }
             )
-            opened.load(name, without_frags=not frags, statistics=True)
+            opened.load(name, with_frags=bool(frags), statistics=True)
             cost = next((line for line in opened.verifier_log(name).splitlines() if line.startswith("processed")), "")
             return Check(f"load {name}", True, cost.split(" (limit")[0] or "accepted")
     except VerifierError as error:

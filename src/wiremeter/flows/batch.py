@@ -127,6 +127,7 @@ class Health:
     drain_seconds: float = 0.0  # reading and merging in this interval, grace period excluded
     grace_seconds: float = 0.0  # waiting for RCU grace periods in this interval
     displaced: tuple[str, ...] = ()  # "device direction" where another program comes before ours
+    attaching: int = 0  # devices that match and wait to be attached
     clock_step_seconds: float = 0.0  # by which the system's clock was set in this interval; times of the next have it
     programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
     #: Payloads picked to read names from, by source (records.SOURCES of the datapath): those that arrived, and those

@@ -22,6 +22,7 @@ ffi.cdef(
     const char *bpf_program__section_name(const struct bpf_program *prog);
     int bpf_program__set_autoload(struct bpf_program *prog, _Bool autoload);
     void bpf_program__set_ifindex(struct bpf_program *prog, unsigned int ifindex);
+    int bpf_program__type(const struct bpf_program *prog);
     unsigned int bpf_program__flags(const struct bpf_program *prog);
     int bpf_program__set_flags(struct bpf_program *prog, unsigned int flags);
     int bpf_program__set_log_buf(struct bpf_program *prog, char *log_buf, size_t log_size);
@@ -60,6 +61,8 @@ ffi.cdef(
 
     void wm_keep_messages(void);
     struct bpf_object *wm_object_open(const char *path);
+    int wm_program_copy(const struct bpf_program *prog, int mark, int value);
+    int libbpf_num_possible_cpus(void);
     size_t wm_messages_take(char *to, size_t size);
     int wm_map_create_array(const char *name, unsigned int value_size, unsigned int max_entries);
     int wm_map_create_outer(const char *name, int inner_fd);

@@ -14,6 +14,17 @@ def map_memory(fd: int, length: int) -> mmap.mmap:
     return mmap.mmap(fd, (length + page - 1) // page * page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
+def possible_cpus() -> int:
+    """How many CPUs this host may ever have: any program runs on one numbered below."""
+    return checked(lib.libbpf_num_possible_cpus(), "libbpf_num_possible_cpus", "counting the CPUs that there may be")
+
+
+def put_program(map_fd: int, program_fd: int) -> None:
+    """Puts a program into the first place of a map of programs, for others to go on to."""
+    key, value = ffi.new("unsigned int *", 0), ffi.new("unsigned int *", program_fd)
+    checked(lib.bpf_map_update_elem(map_fd, key, value, 0), "BPF_MAP_UPDATE_ELEM", "putting a program into a map")
+
+
 class GracePeriod:
     """Waits until every program that runs now has ended.
 

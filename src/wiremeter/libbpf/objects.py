@@ -16,6 +16,7 @@ from wiremeter.libbpf._ffi import checked, ffi, lib, messages, refusal, text
 from wiremeter.libbpf.btf import KIND_DATASEC, Btf
 
 LOG_BYTES = 1 << 20
+PROG_TYPE_XDP = 6  # enum bpf_prog_type
 
 
 class BpfObject:
@@ -121,11 +122,24 @@ class BpfObject:
         """A loaded program's file descriptor, duplicated: the caller closes it."""
         return _duplicate(lib.bpf_program__fd(self.programs()[name]), name)
 
-    def load(self, *only: str, bound_to: int = 0, without_frags: bool = False, statistics: bool = False) -> None:
+    def copy_program(self, name: str, mark: int, value: int) -> int:
+        """Loads a program that is loaded once more, with another constant; returns its file descriptor, to be closed.
+
+        mark: the immediate operand that stands there exactly once; value: what stands there in the copy; 32 bits each.
+        Raises KernelError.
+        """
+        return checked(
+            lib.wm_program_copy(self.programs()[name], _signed(mark), _signed(value)),
+            "BPF_PROG_LOAD",
+            f"copying {name}",
+        )
+
+    def load(self, *only: str, bound_to: int = 0, with_frags: bool = False, statistics: bool = False) -> None:
         """Creates the maps and loads the programs named `only` (none: maps alone).
 
         bound_to: ifindex that an XDP program is bound to, for the driver's metadata functions.
-        without_frags: load XDP programs without multi-buffer support (kernels before 5.18).
+        with_frags: load XDP programs as such that take packets of several buffers (Linux 5.18). The section's name must
+        not say it: libbpf would insist.
         statistics: keep what verification cost, for `verifier_log`.
         Raises VerifierError with the log, PermissionNeeded, or KernelError.
         """
@@ -144,8 +158,8 @@ class BpfObject:
             if bound_to:
                 lib.bpf_program__set_ifindex(program, bound_to)
                 flags |= 1 << 6  # BPF_F_XDP_DEV_BOUND_ONLY
-            if without_frags:
-                flags &= ~(1 << 5)  # BPF_F_XDP_HAS_FRAGS
+            if with_frags and lib.bpf_program__type(program) == PROG_TYPE_XDP:
+                flags |= 1 << 5  # BPF_F_XDP_HAS_FRAGS
             lib.bpf_program__set_flags(program, flags)
         result = lib.bpf_object__load(self._object)
         if result < 0:
@@ -185,6 +199,11 @@ def _duplicate(fd: int, name: str) -> int:
         return os.dup(fd)
     except OSError as error:
         raise refusal(f"keeping {name} open: {error.strerror}", "dup", error.errno or 0) from error
+
+
+def _signed(word: int) -> int:
+    """32 bits as the operand of an instruction has them."""
+    return word - (1 << 32) if word >> 31 else word
 
 
 def _last_words(log: str) -> str:

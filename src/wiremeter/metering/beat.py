@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 
 #: Devices are looked at again when the kernel says that one changed, and this often besides (default routes move).
 REFRESH_SECONDS = 5.0
+#: The most of the time that goes into looking at devices: with a thousand of them one look takes a third of a second,
+#: and each that comes brings several messages.
+REFRESH_SHARE = 0.1
 #: The most of an interval that goes into reading payloads. What is left in the rings then waits, and may be lost, which
 #: is counted: names must not keep the meter from its tables.
 NAMES_SHARE = 0.5
@@ -28,20 +31,28 @@ class Beat:
         self._clock = clock
         self._ends_at = clock() + interval
         self._names_left = NAMES_SHARE * interval
-        self.refreshed()
+        self._may_refresh_at = clock()
+        self._refresh_at = clock() + REFRESH_SECONDS
 
     @property
     def left(self) -> float:
         """Seconds to the end of the interval; 0 when it is over."""
         return max(0.0, self._ends_at - self._clock())
 
-    def refresh_is_due(self) -> bool:
-        """Whether devices must be looked at again."""
-        return self._clock() >= self._refresh_at
+    @property
+    def left_to_refresh(self) -> float:
+        """Seconds until devices must be looked at again; 0 when it is time."""
+        return max(0.0, self._refresh_at - self._clock())
 
-    def refreshed(self) -> None:
-        """Devices have been looked at."""
-        self._refresh_at = self._clock() + REFRESH_SECONDS
+    def devices_changed(self) -> None:
+        """They should be looked at soon."""
+        self._refresh_at = min(self._refresh_at, max(self._clock(), self._may_refresh_at))
+
+    def refreshed(self, seconds: float) -> None:
+        """Devices have been looked at, which took so long."""
+        now = self._clock()
+        self._refresh_at = now + REFRESH_SECONDS
+        self._may_refresh_at = now + min(REFRESH_SECONDS, seconds * (1 / REFRESH_SHARE - 1))
 
     def names_have_time(self) -> bool:
         """Whether payloads may be read."""

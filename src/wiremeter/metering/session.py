@@ -131,22 +131,26 @@ class Session:
             self._wait()
             self._payloads_wait = self._beat.names_have_time() and self._read_payloads()
         self._ended = self._wake.is_asked
-        if self._beat.refresh_is_due() and not self._ended:
-            self._refresh()
         return self._close_interval()
 
     def _wait(self) -> None:
-        seconds = self._beat.left
+        """Until something is to be done, and does that. While devices wait to be attached it is one of them."""
+        seconds = min(self._beat.left, self._beat.left_to_refresh)
         if self._engine.payload_rings:
-            seconds = 0 if self._payloads_wait else min(seconds, LOOK_SECONDS)
+            seconds = min(seconds, LOOK_SECONDS)
+        if self._payloads_wait or self._tracker.waiting:
+            seconds = 0
         waiting = self._waiting if self._beat.names_have_time() else self._waiting_without_rings
         ready = {fd for fd, _ in waiting.poll(seconds)}
         if self._early.fileno() in ready:
-            with self._early.paused():
-                self._add(self._early.take())
+            self._take_drains()
         if self._watch.fileno() in ready:
             self._watch.read()
+            self._beat.devices_changed()
+        if not self._beat.left_to_refresh:
             self._refresh()
+        elif self._tracker.waiting:
+            self._tracker.attach_next()
 
     def _read_payloads(self) -> bool:
         """Reads a block of each ring; returns whether there may be more."""
@@ -166,11 +170,10 @@ class Session:
         return found > 0
 
     def _refresh(self) -> None:
-        with self._early.paused():
-            self._add(self._early.take())
-            self._let_go += self._tracker.refresh()
+        began = time.monotonic()
+        self._tracker.refresh()
         self._names.know_own(own_addresses())
-        self._beat.refreshed()
+        self._beat.refreshed(time.monotonic() - began)
 
     # -- an interval
 
@@ -192,15 +195,25 @@ class Session:
         self._positions: dict[int, int] = {}  # attachment id → place in the batch
         self._in_batch: list[Attachment] = []
 
-    def _add(self, drains: list[Drain]) -> None:
-        """Adds what flips brought. Before attachments change: a slot may have another owner then."""
+    def _take_drains(self, *, flip: bool = False) -> None:
+        """Adds what early flips brought, oldest first, and what a flip now brings."""
+        self._let_go += self._tracker.take_let_go()
+        with self._early.paused():
+            # What the engine holds no more has its last counts in drains that are there already.
+            ended = {m.kernel for m in self._let_go if not self._engine.holds(m.kernel)}
+            drains = self._early.take()
+            if flip:
+                drains.append(self._engine.flip(self._turned))
         for drain in drains:
-            slots = {m.kernel.id: m.attachment for m in self._tracker.metered}
-            # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
-            slots |= {m.kernel.id: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
-            self._interval.add(drain, {slot: self._position(a) for slot, a in slots.items()})
-        if drains:
-            self._let_go = [m for m in self._let_go if self._engine.holds(m.kernel)]
+            self._add(drain)
+        self._let_go = [m for m in self._let_go if m.kernel not in ended]
+
+    def _add(self, drain: Drain) -> None:
+        attachments: dict[object, Attachment] = {m.kernel: m.attachment for m in self._tracker.metered}
+        # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
+        attachments |= {m.kernel: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
+        slots = {slot: attachments[owner] for slot, owner in drain.owners.items() if owner in attachments}
+        self._interval.add(drain, {slot: self._position(attachment) for slot, attachment in slots.items()})
 
     def _position(self, attachment: Attachment) -> int:
         position = self._positions.setdefault(attachment.id, len(self._in_batch))
@@ -211,8 +224,7 @@ class Session:
 
     def _close_interval(self) -> FlowBatch:
         is_last = self._ended  # stop() may be called from now on: then one more batch follows
-        with self._early.paused():
-            self._add([*self._early.take(), self._engine.flip(self._turned)])
+        self._take_drains(flip=True)
         self._beat.last_look(is_last=is_last)
         while self._beat.names_have_time() and self._read_payloads():
             pass
@@ -252,6 +264,7 @@ class Session:
             drain_seconds=drain_seconds,
             grace_seconds=interval.grace_seconds,
             displaced=self._tracker.displaced(),
+            attaching=self._tracker.waiting,
             clock_step_seconds=step_ns / 1e9,
             programs=tuple(self._program_stats()) if self._with_programs else (),
         )

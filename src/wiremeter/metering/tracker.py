@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +20,9 @@ from wiremeter.metering.attach_policy import AttachPlan, plan_attach
 from wiremeter.settings.words import RequestedMode
 
 log = logging.getLogger(__name__)
+
+#: How long the start waits for devices that nobody named before the first interval begins.
+START_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -40,45 +46,73 @@ class Tracker:
         self._requested = requested
         self._ids = itertools.count()
         self._refused: dict[tuple[int, str], str] = {}
+        self._waiting: deque[Device] = deque()
+        self._let_go: list[Metered] = []
         self.metered: list[Metered] = []
 
+    @property
+    def waiting(self) -> int:
+        """Devices that `attach_next` will attach to."""
+        return len(self._waiting)
+
     def start(self) -> None:
-        """Attaches to all devices that match now.
+        """Attaches to devices that match now: to those that are named, and to others for START_SECONDS; the rest waits.
 
         Raises InputError for a device that is named but not there, or when `auto` finds none; KernelError and
         PermissionNeeded when a named device, or the only one, cannot be metered.
         """
+        until = time.monotonic() + START_SECONDS
         for device in select_devices(self._patterns, read_devices(), read_default_route()):
+            is_named = device.name in self._patterns or not any(map(_is_glob, self._patterns))
+            if not is_named and self.metered and time.monotonic() >= until:
+                self._waiting.append(device)
+                continue
             try:
                 self._attach(device)
             except PermissionNeeded:
                 raise
             except WiremeterError as error:
-                if device.name in self._patterns or not any(map(_is_glob, self._patterns)):
+                if is_named:
                     raise
                 self._refuse(device, error)
 
-    def refresh(self) -> list[Metered]:
-        """Looks at the devices again; returns those let go. Devices that cannot be metered are logged once."""
+    def refresh(self) -> None:
+        """Looks at the devices again and lets go of those that are gone. Those that are new wait for `attach_next`."""
         devices = {device.ifindex: device for device in read_devices()}
         gone = [m for m in self.metered if not self._is_still_on(m, devices.get(m.device.ifindex))]
         for metered in gone:
-            self._engine.release(metered.kernel)
+            self._release(metered)
             self.metered.remove(metered)
         for metered in self.metered:
             metered.device = devices[metered.device.ifindex]
             if metered.device.name != metered.attachment.device:
                 metered.attachment = replace(metered.attachment, device=metered.device.name)
         taken = {metered.device.ifindex for metered in self.metered}
-        for device in select_devices(self._patterns, devices.values(), read_default_route(), strict=False):
-            if device.ifindex not in taken and (device.ifindex, device.name) not in self._refused:
-                try:
-                    self._attach(device)
-                except WiremeterError as error:
-                    self._refuse(device, error)
+        selected = select_devices(self._patterns, devices.values(), read_default_route(), strict=False)
+        self._waiting = deque(
+            device
+            for device in selected
+            if device.ifindex not in taken and (device.ifindex, device.name) not in self._refused
+        )
         for refused in [key for key in self._refused if key[0] not in devices or devices[key[0]].name != key[1]]:
             del self._refused[refused]
-        return gone
+
+    def take_let_go(self) -> list[Metered]:
+        """What was let go of since the last call; the engine may still have counts of it."""
+        let_go, self._let_go = self._let_go, []
+        return let_go
+
+    def attach_next(self) -> None:
+        """Attaches to one of the devices that wait. The kernel waits for a grace period for each direction: some 30 ms.
+
+        A device that cannot be metered is logged; one that is gone again is not.
+        """
+        device = self._waiting.popleft()
+        try:
+            self._attach(device)
+        except WiremeterError as error:
+            if not (isinstance(error, KernelError) and error.errno == errno.ENODEV):
+                self._refuse(device, error)
 
     def displaced(self) -> tuple[str, ...]:
         """Where another program comes before ours, as "device direction"."""
@@ -95,6 +129,10 @@ class Tracker:
     def _is_still_on(self, metered: Metered, device: Device | None) -> bool:
         """A device that went to another namespace keeps its link, and another may have its ifindex here by now."""
         return device is not None and metered.kernel.is_attached()
+
+    def _release(self, metered: Metered) -> None:
+        self._engine.release(metered.kernel)
+        self._let_go.append(metered)
 
     def _refuse(self, device: Device, error: WiremeterError) -> None:
         self._refused[device.ifindex, device.name] = str(error)
@@ -117,7 +155,7 @@ class Tracker:
         try:
             tx = self._attach_one(device, "tx", plan.tx_mode)
         except BaseException:
-            self._engine.release(rx.kernel)
+            self._release(rx)
             raise
         self.metered += (rx, tx)
 

@@ -13,6 +13,7 @@ Severity = Literal["fault", "warning", "note"]
 Kind = Literal[
     "unbalanced",
     "displaced",
+    "attaching",
     "unattributed",
     "capture_dropped",
     "dropped",
@@ -39,6 +40,7 @@ class _Words(NamedTuple):
 
 _WORDS: dict[Kind, _Words] = {
     "unbalanced": _Words("the audit does not balance", "a fault of the meter, please report it"),
+    "attaching": _Words("{reason} devices have appeared and will be metered in a moment"),
     "displaced": _Words(
         "displaced: another program runs before ours and may hide packets", "`wiremeter doctor` names it"
     ),
@@ -71,7 +73,7 @@ _ADVICE = {
     "batch_full": "more flows than a batch may hold: shorten --interval",
 }
 #: Kinds that go on until something changes, and have no number.
-_STATES: frozenset[Kind] = frozenset(("displaced", "skb_counts", "simulated", "no_device", "stacked"))
+_STATES: frozenset[Kind] = frozenset(("displaced", "attaching", "skb_counts", "simulated", "no_device", "stacked"))
 
 
 def sentence(kind: Kind) -> str:
@@ -85,8 +87,8 @@ class Finding:
     """One thing to know about one interval; views call a fault or a warning an alarm.
 
     device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of;
-    where packets were dropped; by how much the clock was set; the MTU that super-packets exceed; the MSS that was
-    assumed.
+    where packets were dropped; how many devices wait; by how much the clock was set; the MTU that super-packets exceed;
+    the MSS that was assumed.
     packets, bytes: how much it concerns, 0 where that has no number; of capture_dropped packets are buffers.
     """
 
@@ -144,6 +146,8 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Finding]:
         yield Finding("no_device", "warning")
     if batch.health.clock_step_seconds:
         yield Finding("clock_set", "warning", reason=f"{batch.health.clock_step_seconds:+,.3f} s")
+    if batch.health.attaching:
+        yield Finding("attaching", "warning", reason=count(batch.health.attaching))
     for place in batch.health.displaced:
         device, _, direction = place.rpartition(" ")
         yield Finding("displaced", "fault", device, direction)

@@ -338,6 +338,7 @@ class Health(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[float, Meta(description="reading and merging in this interval")]
     grace_seconds: Annotated[float, Meta(description="waiting for the kernel before reading, in this interval")]
     displaced: Annotated[tuple[str, ...], Meta(description='"device direction" where another program runs first')]
+    attaching: Annotated[int, Meta(description="devices that match and wait to be attached")]
     clock_step_seconds: Annotated[float, Meta(description="by which the system's clock was set in this interval")]
     programs: Annotated[tuple[ProgramStats, ...], Meta(description="only with --bpf-stats")]
     payloads: Annotated[dict[str, int], Meta(description="payloads read for names, by source")]

@@ -113,5 +113,5 @@ def test_as_many_attachments_as_their_number_has_bits_for(attachments: int) -> N
 
 @pytest.mark.parametrize("attachments", [-2, 0, 1, records.ATTACHMENTS_MAX + 1])
 def test_no_attachments_or_too_many_are_refused(attachments: int) -> None:
-    with pytest.raises(InputError, match="from 1 to 255 can be metered"):
+    with pytest.raises(InputError, match="from 1 to 511 can be metered"):
         plan_tables(1, attachments=attachments)

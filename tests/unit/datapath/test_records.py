@@ -99,7 +99,7 @@ def constants() -> Iterator[tuple[str, int]]:
 
 NAMES_HERE = {
     "CONTEXT_VLAN_SHIFT": records.CONTEXT_VLAN_SHIFT,
-    "CONTEXT_NON_IP_SHIFT": records.CONTEXT_NON_IP_SHIFT,
+    "VLAN_NON_IP": records.VLAN_NON_IP,
     "CONTEXT_ATTACHMENT_SHIFT": records.CONTEXT_ATTACHMENT_SHIFT,
     "ATTACHMENTS_MAX": records.ATTACHMENTS_MAX,
     "VLAN_TAGGED": records.VLAN_TAGGED,

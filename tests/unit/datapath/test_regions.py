@@ -47,7 +47,7 @@ class Table:
         """A line that counts frames that are not IP."""
         flow = self.v4[line]
         flow["src_addr_be"], flow["dst_addr_be"] = ethertype, 0
-        self._fill(flow, line, 1, context | 1 << records.CONTEXT_NON_IP_SHIFT, state)
+        self._fill(flow, line, 1, context | records.VLAN_NON_IP << records.CONTEXT_VLAN_SHIFT, state)
 
     def add_v6(self, line: int, src: str, dst: str, context: int, **state: int) -> None:
         """An IPv6 flow in an even line and the next."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wiremeter.metering.beat import CLOSING_SECONDS, LAST_LOOK_SHARE, NAMES_SHARE, REFRESH_SECONDS, Beat
+from wiremeter.metering.beat import CLOSING_SECONDS, LAST_LOOK_SHARE, NAMES_SHARE, REFRESH_SECONDS, REFRESH_SHARE, Beat
 
 
 class Clock:
@@ -55,11 +55,27 @@ def test_devices_are_looked_at_again_after_a_while(clock: Clock) -> None:
     beat = Beat(0.1, clock)
     clock.now += REFRESH_SECONDS - 0.01
     beat.next()
-    assert not beat.refresh_is_due()
+    assert beat.left_to_refresh == pytest.approx(0.01)
     clock.now += 0.02
-    assert beat.refresh_is_due()
-    beat.refreshed()
-    assert not beat.refresh_is_due()
+    assert not beat.left_to_refresh
+    beat.refreshed(0.1)
+    assert beat.left_to_refresh == REFRESH_SECONDS
+
+
+def test_devices_that_changed_are_looked_at_at_once_but_looking_has_a_share_of_the_time(clock: Clock) -> None:
+    beat = Beat(1.0, clock)
+    beat.devices_changed()
+    assert not beat.left_to_refresh
+    clock.now += 0.3
+    beat.refreshed(0.3)
+    beat.devices_changed()
+    assert beat.left_to_refresh == pytest.approx(0.3 / REFRESH_SHARE - 0.3)
+    clock.now += 1.0
+    beat.devices_changed()
+    assert beat.left_to_refresh == pytest.approx(0.3 / REFRESH_SHARE - 1.3)
+    beat.refreshed(10.0)
+    beat.devices_changed()
+    assert beat.left_to_refresh == REFRESH_SECONDS
 
 
 def test_names_have_a_share_of_each_interval_and_no_more(clock: Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,7 @@ class Engine:
         self.flip_requests = Event()
         self.flips = 0
         self.on_flip: Callable[[], None] = lambda: None
+        self.owners: dict[int, object] = {}
         self._counted = np.zeros((4, records.ROWS, 3), np.uint64)
 
     def count(self, slot: int, packets: int) -> None:
@@ -73,27 +75,53 @@ class Engine:
         counters, self._counted = self._counted, np.zeros_like(self._counted)
         self.flips += 1
         self.on_flip()
-        return Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER))
+        return Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER), owners=dict(self.owners))
 
-    def holds(self, _: object) -> bool:
-        return False
+    def holds(self, attachment: object) -> bool:
+        return attachment in self.owners.values()
+
+
+class Slot:
+    """What the engine has of an attachment."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
 
 
 class Devices:
     """A tracker and what it tracks: one attachment after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self.metered: list[Metered] = []
+        self.wanted: list[tuple[int, str, int]] = []
+        self.let_go: list[Metered] = []
         self.refreshes = 0
 
     def add(self, id: int, name: str, slot: int) -> None:
         device = Device(name, 10 + id)
         attachment = Attachment(id, name, device.ifindex, "rx", "tcx")
-        self.metered.append(Metered(attachment, cast(Any, SimpleNamespace(id=slot)), device))
+        kernel = self._engine.owners[slot] = Slot(slot)
+        self.metered.append(Metered(attachment, cast(Any, kernel), device))
 
-    def refresh(self) -> list[Metered]:
+    def release(self, id: int) -> None:
+        (gone,) = (m for m in self.metered if m.attachment.id == id)
+        self.metered.remove(gone)
+        self.let_go.append(gone)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.wanted)
+
+    def attach_next(self) -> None:
+        self.add(*self.wanted.pop(0))
+
+    def take_let_go(self) -> list[Metered]:
+        let_go, self.let_go = self.let_go, []
+        return let_go
+
+    def refresh(self) -> None:
         self.refreshes += 1
-        return []
 
     def displaced(self) -> tuple[str, ...]:
         return ()
@@ -101,7 +129,8 @@ class Devices:
 
 class Parts:
     def __init__(self) -> None:
-        self.engine, self.devices, self.watch, self.clocks = Engine(), Devices(), Event(), Clocks()
+        self.engine, self.watch, self.clocks = Engine(), Event(), Clocks()
+        self.devices = Devices(self.engine)
         self.devices.add(7, "eth0", 0)
         self.early = EarlyFlips(cast(Any, self.engine))
 
@@ -170,6 +199,39 @@ def test_a_device_that_comes_counts_from_then_on(parts: Parts) -> None:
         parts.engine.count(1, 3)
         assert seen(session) == {"eth0": 0, "veth1": 3}
         assert [attachment.id for attachment in session.attachments] == [7, 9]
+
+
+def test_counts_of_a_slot_go_to_whom_it_belonged_when_they_were_taken(parts: Parts) -> None:
+    """An early flip takes the last counts of eth0, and its slot goes to veth1 before anyone looks at them."""
+    with parts.open() as session:
+        parts.engine.count(0, 5)
+        parts.devices.release(7)
+        parts.engine.flip_requests.tell()
+        while not parts.early.count:
+            time.sleep(0.001)
+        parts.devices.add(9, "veth1", 0)
+        parts.engine.count(0, 3)
+        assert seen(session) == {"eth0": 5, "veth1": 3}
+        assert seen(session) == {"veth1": 0}
+
+
+def test_what_was_let_go_is_counted_as_long_as_the_engine_holds_it(parts: Parts) -> None:
+    with parts.open() as session:
+        parts.devices.release(7)
+        assert seen(session) == {}
+        parts.engine.count(0, 2)
+        assert seen(session) == {"eth0": 2}
+        del parts.engine.owners[0]
+        assert seen(session) == {}
+
+
+def test_devices_are_attached_one_after_the_other_between_all_else(parts: Parts) -> None:
+    with parts.open() as session:
+        parts.devices.wanted = [(20 + n, f"veth{n}", 1 + n) for n in range(3)]
+        batch = session.next_batch()
+        assert batch
+        assert batch.health.attaching == 0
+        assert [attachment.id for attachment in session.attachments] == [7, 20, 21, 22]
 
 
 def test_after_stop_one_batch_comes_and_no_more(parts: Parts) -> None:
