@@ -13,6 +13,7 @@ from wiremeter.names.decoders.applications import tcp_application
 from wiremeter.names.decoders.dns import DnsStream
 from wiremeter.names.decoders.http1 import Http1Decoder
 from wiremeter.names.decoders.http2 import Http2Decoder
+from wiremeter.names.decoders.preludes import prelude_bytes
 from wiremeter.names.decoders.streams import Chunk, Gap, StreamReader
 from wiremeter.names.decoders.tls import TlsDecoder
 from wiremeter.names.records import (
@@ -215,6 +216,8 @@ class TcpConversation:
 
     def _hear(self, side: int, item: Chunk | Gap) -> list[Transaction]:
         """Looks for evidence in what was said so far, with one more item."""
+        if isinstance(item, Chunk) and side not in (each for each, _ in self._first):
+            item = item._replace(data=item.data[prelude_bytes(item.data) :] or item.data)
         self._first.append((side, item))
         if isinstance(item, Gap):
             self._forget(side)
@@ -321,9 +324,13 @@ class TcpConversation:
             self._note_request(decoder)
         elif isinstance(decoder, _Tls) and from_client and (hello := decoder.pending):
             self._name = _named_by(self._name, hello)  # the server may be long in answering
-        if decoder.done:
-            out += self._note(decoder.flush())
-            self._close()
+        if not decoder.done:
+            return out
+        out += self._note(decoder.flush())
+        if isinstance(decoder, Http1Decoder) and decoder.upgraded and isinstance(item, Chunk):
+            self._decoder = Http2Decoder(self.client_flow, self._redact, decoder.upgraded)
+            return out + self._decode(side, item._replace(data=decoder.rest))
+        self._close()
         return out
 
     def _note_request(self, decoder: Http1Decoder | Http2Decoder) -> None:

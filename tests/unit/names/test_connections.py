@@ -224,6 +224,44 @@ def test_tls_through_a_proxy_is_read_after_connect() -> None:
     assert wire.conversation.name.application == "http"
 
 
+PROXY_1 = b"PROXY TCP4 203.0.113.9 198.51.100.20 50000 443\r\n"
+PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)
+
+
+@pytest.mark.parametrize("prelude", [PROXY_1, b"PROXY UNKNOWN\r\n", PROXY_2], ids=["1", "1, unknown", "2"])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_proxy_says_first_hides_nothing(prelude: bytes, together: bool) -> None:
+    for begin, answer in ((client_hello(), SERVER_HELLO), (GET, OK)):
+        wire = Wire().shake()
+        wire = wire.client(prelude + begin) if together else wire.client(prelude).client(begin)
+        wire.server(answer)
+        assert len(wire.out) == 1
+        name = wire.conversation.name
+        assert (name.application, name.domain) == ("tls" if begin != GET else "http", "example.com")
+
+
+def test_http2_behind_an_upgrade_is_read() -> None:
+    settings_frame = bytes.fromhex("000000040000000000")
+    asked = b"GET /up HTTP/1.1\r\nHost: example.com\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    request = bytes.fromhex("82868441") + b"\x0bexample.com"
+    headers = len(request).to_bytes(3, "big") + b"\1\4\0\0\0\3" + request
+    first, second = b"\0\0\1\1\4\0\0\0\1\x88", b"\0\0\1\1\4\0\0\0\3\x8d"
+    for together in (True, False):
+        wire = Wire().shake().client(asked)
+        wire = wire.server(switching + settings_frame) if together else wire.server(switching).server(settings_frame)
+        wire.client(PREFACE + settings_frame).server(first).client(headers).server(second)
+        assert statuses(wire.end()) == [("/up", 200), ("/", 404)]
+        assert {record.version for record in wire.out if isinstance(record, HttpTransaction)} == {"2"}
+
+
+def test_a_websocket_is_one_request_and_what_it_carries_is_none() -> None:
+    asked = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\r\n"
+    wire = Wire().shake().client(asked).server(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
+    wire.server(b"\x81\x15" + GET).client(GET)
+    assert statuses(wire.end()) == [("/chat", 101)]
+
+
 def test_hello_behind_something_unknown_is_found() -> None:
     wire = Wire().shake().client(b"\x7fpreamble of its own").client(client_hello()).server(SERVER_HELLO)
     assert wire.conversation.application == "tls"

@@ -35,7 +35,7 @@ _METHOD_BEGINNING = re.compile(_TOKEN + rb"(?: |\Z)")
 _STATUS_BEGINNING = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?:[ \t][^\r\n]*)?\r?\Z")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
-_FIELD = re.compile(rb"\n(host|content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_FIELD = re.compile(rb"\n(host|content-length|transfer-encoding|upgrade)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 # RFC 3986, section 3.2: user information, host, port. Some clients send bytes of UTF-8 as they are.
 _AUTHORITY = re.compile(rb"(?:[^@/?#\s]*@)?(\[[0-9A-Fa-f:.]+\]|[\w.~%!$&'()*+,;=\x80-\xff-]+)(?::[0-9]*)?")
@@ -107,13 +107,23 @@ class _Fields:
     length: int | None = None
     is_chunked: bool = False
     has_other_coding: bool = False
+    upgrade: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A request whose response comes in another protocol. last_ns: of its last byte."""
+
+    request: HttpTransaction
+    last_ns: int
 
 
 class Http1Decoder:
     """Follows one connection. Bytes that are no HTTP are skipped up to the next packet that begins like a head.
 
-    `done`: the connection speaks something else from here on (an upgrade or a tunnel). `host` and `method` are those of
-    the latest request, known before its response is.
+    `done`: an upgrade or a tunnel: the connection speaks something else from here on. `rest`: the bytes behind that.
+    `upgraded`: the request that began HTTP/2 in clear (RFC 7540, section 3.2), if one did.
+    `host` and `method` are those of the latest request, known before its response is.
     """
 
     application = "http"
@@ -121,6 +131,8 @@ class Http1Decoder:
     def __init__(self, flow: FlowKey, redact: bool = True) -> None:
         """flow: from client to server. redact: leave paths out of the records, and never keep them."""
         self.done = False
+        self.rest = b""
+        self.upgraded: Upgraded | None = None
         self.host: str | None = None
         self.method: str | None = None
         self._flow = flow
@@ -159,6 +171,8 @@ class Http1Decoder:
             except DecodeError:
                 self._lose(from_client)
                 break
+        if self.done:
+            self.rest = chunk[at:]
         return out
 
     def gap(self, from_client: bool, missing: int | None) -> list[HttpTransaction]:
@@ -303,6 +317,9 @@ class Http1Decoder:
             return  # interim: the final response follows (RFC 9110, section 15.2)
         request = self._answered(half, out)
         half.lost = False
+        if status == 101 and request and (_fields(head).upgrade or b"").strip().lower() == b"h2c":
+            self.upgraded, self.done = Upgraded(self._record(request), request.last_ns), True
+            return
         if request is None:
             out.append(HttpTransaction(half.first_ns, self._flow, line[1].decode("ascii"), None, None, None, status))
         else:
@@ -376,6 +393,8 @@ def _fields(head: bytes) -> _Fields:
             case b"transfer-encoding":
                 fields.is_chunked = value.lower().rstrip().endswith(b"chunked")
                 fields.has_other_coding = not fields.is_chunked
+            case b"upgrade":
+                fields.upgrade = value
             case _:
                 fields.length = _content_length(value, fields.length)
     return fields

@@ -1,4 +1,4 @@
-"""HTTP/2 in clear, by prior knowledge (RFC 9113): the first requests of a connection and their responses.
+"""HTTP/2 in clear: the first requests of a connection and their responses (RFC 9113; upgrades: RFC 7540).
 
 Header compression (RFC 7541) carries its state from one header block to the next, so decoding ends with the first of
 them that is missing. What is missing of a body does no harm.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from wiremeter.names.decoders.http1 import MAX_PATH, host_name
+from wiremeter.names.decoders.http1 import MAX_PATH, Upgraded, host_name
 from wiremeter.names.records import DecodeError, FlowKey, HttpTransaction
 
 if TYPE_CHECKING:
@@ -87,8 +87,11 @@ class Http2Decoder:
     `application`: "grpc" if a request said so in its content-type, else "http".
     """
 
-    def __init__(self, flow: FlowKey, redact: bool = True) -> None:
-        """flow: from client to server. redact: leave paths out of the records, and never keep them."""
+    def __init__(self, flow: FlowKey, redact: bool = True, upgraded: Upgraded | None = None) -> None:
+        """flow: from client to server. redact: leave paths out of the records, and never keep them.
+
+        upgraded: the request in HTTP/1.1 that the connection began with; it is stream 1 (RFC 7540, section 3.2).
+        """
         from hpack import Decoder  # only the few who speak HTTP/2 in clear need it
 
         self.done = False
@@ -98,6 +101,10 @@ class Http2Decoder:
         self._flow = flow
         self._redact = redact
         self._outstanding: dict[int, _Request] = {}
+        if upgraded:
+            first = upgraded.request
+            self.host, self.method = first.host, first.method
+            self._outstanding[1] = _Request(first.time_ns, upgraded.last_ns, first.method or "", first.host, first.path)
         self._halves: dict[bool, _Half] = {}
         for from_client in (True, False):
             decoder = Decoder(max_header_list_size=MAX_BLOCK_BYTES)
