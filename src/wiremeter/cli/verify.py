@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wiremeter.cli.streams import shown
+
 if TYPE_CHECKING:
     from wiremeter.settings.catalogue import Verify
 
@@ -17,15 +19,15 @@ _MARKS = {True: "ok", False: "FAILED", None: "skipped"}
 def run(settings: Verify) -> int:
     """Checks each object and reports."""
     from wiremeter.datapath.kernel import default_program
-    from wiremeter.datapath.verification import verify_object
+    from wiremeter.datapath.verification import verify_apart
 
     load = os.geteuid() == 0 and not settings.no_load
-    reports = {path: verify_object(path, load=load) for path in map(Path, settings.programs or [default_program()])}
+    reports = {path: verify_apart(path, load=load) for path in map(Path, settings.programs or [default_program()])}
     if settings.format == "json":
         print(json.dumps([{"file": str(f), "checks": [dataclasses.asdict(c) for c in r]} for f, r in reports.items()]))
     else:
         for path, checks in reports.items():
-            print(path)
+            print(shown(str(path)))
             for check in checks:
                 print(f"  {_MARKS[check.passed]:<8}{check.name:<20}{check.detail}")
                 if settings.log and check.log:

@@ -11,6 +11,7 @@ from wiremeter.errors import InputError
 from wiremeter.libbpf._ffi import ffi, lib, text
 
 KIND_INT, KIND_ARRAY, KIND_STRUCT, KIND_ENUM, KIND_FUNC, KIND_DATASEC = 1, 3, 4, 6, 12, 15
+_MODIFIERS_MAX = 32
 _MODIFIERS = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag
 
 
@@ -57,7 +58,10 @@ class Btf:
 
         Raises InputError where the struct is missing or has members that NumPy cannot hold.
         """
-        return self._dtype(self.find(name, KIND_STRUCT))
+        try:
+            return self._dtype(self.find(name, KIND_STRUCT))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"the layout of struct {name} in BTF is none ({error}): the file is damaged") from error
 
     def size(self, type_id: int) -> int:
         """Size of a type in bytes."""
@@ -70,15 +74,14 @@ class Btf:
         return info
 
     def _dtype(self, type_id: int) -> np.dtype[Any]:
+        type_id = self._unmodified(type_id)
         info = self._type(type_id)
-        while info.kind in _MODIFIERS:
-            info = self._type(info.type_id)
         if info.kind in (KIND_INT, KIND_ENUM):
             return np.dtype(f"u{info.size}")
         if info.kind == KIND_ARRAY:
             return np.dtype((self._dtype(info.type_id), (info.count,)))
         if info.kind == KIND_STRUCT:
-            members = list(self.members(type_id if self._type(type_id).kind == KIND_STRUCT else self._struct(type_id)))
+            members = list(self.members(type_id))
             return np.dtype(
                 {
                     "names": [m.name for m in members],
@@ -89,12 +92,14 @@ class Btf:
             )
         raise InputError(f"BTF kind {info.kind} has no NumPy equivalent")
 
-    def _struct(self, type_id: int) -> int:
-        info = self._type(type_id)
-        while info.kind in _MODIFIERS:
-            type_id = info.type_id
+    def _unmodified(self, type_id: int) -> int:
+        """The type behind typedefs and qualifiers. Raises InputError where they go round in a circle."""
+        for _ in range(_MODIFIERS_MAX):
             info = self._type(type_id)
-        return type_id
+            if info.kind not in _MODIFIERS:
+                return type_id
+            type_id = info.type_id
+        raise InputError("typedefs in this object's BTF go round in a circle: the file is damaged, build it again")
 
 
 def kernel_has_function(name: str) -> bool:
