@@ -41,11 +41,11 @@ def try_programs(
     """
     try:
         from wiremeter.datapath.kernel import KernelEngine, default_program
-        from wiremeter.datapath.verification import verify_object
+        from wiremeter.datapath.verification import verify_apart
     except WiremeterError as error:  # the binding is missing
         return Trial(str(error))
     path = program or default_program()
-    for check in verify_object(path, load=False):
+    for check in verify_apart(path, load=False):
         if check.passed is False:
             return Trial(f"the compiled programs cannot be used: {check.detail}")
     if not load or not plan:

@@ -39,6 +39,7 @@ from wiremeter.tui.dns_rows import dns_rows
 from wiremeter.tui.flow_rows import flow_rows
 from wiremeter.tui.screens import AuditSheet, Sheet, help_text
 from wiremeter.tui.table import Rows
+from wiremeter.tui.terminal import Terminal
 from wiremeter.tui.total_rows import total_rows
 from wiremeter.tui.widgets import Table
 
@@ -84,6 +85,7 @@ class LiveApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
         Binding("v", "view(1)", "View"),
         Binding("V", "view(-1)", show=False),
         *(Binding(str(key), f"show({view!r})", show=False) for key, view in enumerate(VIEWS, 1)),
@@ -149,11 +151,14 @@ class LiveApp(App[None]):
                 asyncio.get_running_loop().add_signal_handler(number, self.exit)
             except (RuntimeError, ValueError):  # not in the main thread: who runs us there handles signals
                 break
+        self._terminal = Terminal()
         self.run_worker(self._watch(), exit_on_error=False)
 
     async def _watch(self) -> None:
         try:
             async for batch in self._source:
+                if self._terminal.is_gone():
+                    break
                 self._take(batch)
         except Exception as error:
             self.failure = error

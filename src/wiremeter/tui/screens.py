@@ -26,6 +26,7 @@ KEYS = (
     ("space", "pause; the meter counts on"),
     ("a", "all alarms; audit of each device"),
     ("x", "clear alarms that are over"),
+    ("Ctrl-Z", "back to the shell; fg returns, and the kernel has counted on"),
     ("q", "quit and detach"),
 )
 _FILTERS = (
