@@ -152,9 +152,11 @@ size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, ui
 	return kept;
 }
 
-void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count)
+void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count, const uint16_t *places)
 {
 	memcpy(to, rows, count * sizeof(*rows));
+	for (size_t i = 0; places && i < count; i++)
+		to[i].attachment = places[to[i].attachment];
 }
 
 void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments)

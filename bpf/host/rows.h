@@ -59,9 +59,9 @@ void wm_counters_take(void *region, const uint32_t *attachments, size_t count, u
  * appearance. `index` has index_mask + 1 entries, all 0, a power of two above `count`. */
 size_t wm_rows_merge(struct wm_flow_row *rows, size_t count, uint64_t *index, uint64_t index_mask);
 
-/* Copies rows. In C, so that whoever calls from Python lets other threads run: a million rows take tens of
- * milliseconds. */
-void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count);
+/* Copies rows; the attachment of each becomes its entry of `places`, if there are any. In C, so that whoever calls from
+ * Python lets other threads run: a million rows take tens of milliseconds. */
+void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count, const uint16_t *places);
 
 /* Sums of the rows of each attachment: packets, bytes and skbs, added to sums[attachments][3]. Rows of others are left
  * out. */

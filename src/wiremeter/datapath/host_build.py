@@ -52,7 +52,7 @@ ffi.cdef(
     struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
                                       struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
     void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums);
-    void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count);
+    void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count, const uint16_t *places);
     void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments);
     #define WM_ROWS_HASH_KEYS ...
     void wm_rows_conversation_hashes(const struct wm_flow_row *rows, size_t count, const uint64_t *keys,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.rows import merge_rows, tally_rows
+from wiremeter.datapath.rows import Part, merge_parts, tally_rows
 from wiremeter.flows.batch import Tally
 from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER
 
@@ -20,12 +20,12 @@ MAX_FLOWS = 1 << 20
 
 
 class Interval:
-    """Adds up drains. Attachments are named by positions in the batch to be, which its owner hands out."""
+    """Adds up drains: what an engine names by slots, it has by places in the batch to be, which its owner hands out."""
 
     def __init__(self, max_flows: int = MAX_FLOWS) -> None:
         self._max_flows = max_flows
-        self._parts: list[NDArray[np.void]] = []
-        self._ethertypes: list[NDArray[np.void]] = []
+        self._parts: list[Part] = []
+        self._ethertypes: list[tuple[NDArray[np.void], NDArray[np.uint16] | None]] = []
         self._counters: dict[int, NDArray[np.uint64]] = {}
         self._overflow: dict[int, Tally] = {}
         self._dropped: dict[int, int] = {}
@@ -34,45 +34,42 @@ class Interval:
         self.grace_seconds = 0.0
         self.drain_seconds = 0.0
 
-    def add(self, drain: Drain, positions: Mapping[int, int]) -> None:
-        """Takes what one flip brought. positions: place in the batch for each slot of the engine that was in use."""
+    def add(self, drain: Drain, places: Mapping[int, int]) -> None:
+        """Takes what one flip brought. places: in the batch, of each slot of the engine that was in use."""
         self.peak_lines = max(self.peak_lines, drain.peak_lines)
         self._payloads += drain.payloads
         self._lost_payloads += drain.lost_payloads
         self.grace_seconds += drain.grace_seconds
         self.drain_seconds += drain.drain_seconds
-        for slot, position in positions.items():
+        for slot, position in places.items():
             self._dropped[position] = self._dropped.get(position, 0) + drain.dropped.get(slot, 0)
             counts = drain.counters[slot]
             if position in self._counters:
                 self._counters[position] += counts
             elif counts.any():
                 self._counters[position] = counts.copy()
-        lookup = np.zeros(max(positions, default=0) + 1, np.uint16)
-        for slot, position in positions.items():
-            lookup[slot] = position
-        moved = any(slot != position for slot, position in positions.items())
-        for rows in (*drain.flows, drain.ethertypes):
-            if moved and len(rows):
-                rows["attachment"] = lookup[rows["attachment"]]
-        self._parts.extend(rows for rows in drain.flows if len(rows))
-        self._ethertypes.append(drain.ethertypes)
-        if sum(map(len, self._parts)) > self._max_flows:
+        lookup = None
+        if any(slot != place for slot, place in places.items()):
+            lookup = np.zeros(max(places) + 1, np.uint16)
+            lookup[list(places)] = list(places.values())
+        self._parts.extend(Part(rows, lookup) for rows in drain.flows if len(rows))
+        self._ethertypes.append((drain.ethertypes, lookup))
+        if sum(len(part.rows) for part in self._parts) > self._max_flows:
             self._compact()
 
     def _compact(self) -> None:
         """Merges what there is; rows beyond the bound go to BATCH_FULL, so that memory ends but no count is lost."""
-        rows = merge_rows(self._parts)
+        rows = merge_parts(self._parts)
         kept, rest = rows[: self._max_flows], rows[self._max_flows :]
         for position in np.unique(rest["attachment"]):
             mine = rest[rest["attachment"] == position]
             lost = Tally(int(mine["packets"].sum()), int(mine["bytes"].sum()), int(mine["skbs"].sum()))
             self._overflow[int(position)] = self._overflow.get(int(position), Tally()).plus(lost)
-        self._parts = [kept.copy() if len(rest) else kept]
+        self._parts = [Part(kept.copy() if len(rest) else kept)]
 
     def flows(self) -> NDArray[np.void]:
         """All flows so far, dtype FLOW, one row a flow."""
-        return merge_rows(self._parts)
+        return merge_parts(self._parts)
 
     def counters(self) -> NDArray[np.void]:
         """Rows of dtype COUNTER for every family and protocol that was seen."""
@@ -90,9 +87,10 @@ class Interval:
     def ethertypes(self) -> NDArray[np.void]:
         """Rows of dtype ETHERTYPE_COUNTER. Together they are the non-IP counters: the rest is ETHERTYPE_OTHER."""
         sums: dict[tuple[int, int], Tally] = {}
-        for row in np.concatenate(self._ethertypes) if self._ethertypes else ():
-            key = int(row["attachment"]), int(row["ethertype"])
-            sums[key] = sums.get(key, Tally()).plus(Tally(int(row["packets"]), int(row["bytes"]), int(row["skbs"])))
+        for rows, lookup in self._ethertypes:
+            for slot, ethertype, *tally in rows.tolist():
+                key = slot if lookup is None else int(lookup[slot]), ethertype
+                sums[key] = sums.get(key, Tally()).plus(Tally(*tally))
         for position in self._counters:
             named = [tally for (at, _), tally in sums.items() if at == position]
             rest = [n - sum(tally[i] for tally in named) for i, n in enumerate(self.non_ip(position))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,17 +85,28 @@ def take_counters(region: Any, attachments: NDArray[np.integer[Any]], sums: NDAr
     )
 
 
-def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
-    """All rows of `parts` with rows of the same flow added up.
+class Part(NamedTuple):
+    """Rows of dtype FLOW, and the place in the batch for each slot that their `attachment` names; None: the same."""
 
-    parts: arrays of dtype FLOW, without two rows of one flow in the same part. Returns shape (n,), dtype FLOW: packets,
+    rows: NDArray[np.void]
+    places: NDArray[np.uint16] | None = None
+
+
+def merge_parts(parts: Sequence[Part]) -> NDArray[np.void]:
+    """All rows of `parts`, at their places, with rows of the same flow added up.
+
+    parts: without two rows of one flow in the same part. Returns shape (n,), dtype FLOW: packets,
     bytes and skbs summed, first_ns the least, last_ns the greatest, tcp_flags ORed; in order of appearance.
     Equal flows must carry equal hashes; different flows may share one. The input is not changed; it may be returned.
     """
-    filled = [part for part in parts if len(part)]
-    if len(filled) < 2:
-        return filled[0] if filled else np.zeros(0, FLOW)
+    filled = [part for part in parts if len(part.rows)]
+    if not filled:
+        return np.zeros(0, FLOW)
+    if len(filled) == 1 and filled[0].places is None:
+        return filled[0].rows
     rows: NDArray[np.void] = _joined(filled)
+    if len(filled) == 1:
+        return rows
     places = 1 << (2 * len(rows) - 1).bit_length()
     index = np.zeros(places, np.uint64)
     kept = lib.wm_rows_merge(
@@ -107,15 +118,22 @@ def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     return rows[:kept]
 
 
-def _joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """As merge_parts, of rows that name the same attachments."""
+    return merge_parts([Part(rows) for rows in parts])
+
+
+def _joined(parts: Sequence[Part]) -> NDArray[np.void]:
     """All parts in one array. NumPy would keep other threads waiting meanwhile, one that serves filling tables too."""
-    rows = np.empty(sum(map(len, parts)), FLOW)
+    rows = np.empty(sum(len(part.rows) for part in parts), FLOW)
     at = 0
-    for part in map(np.ascontiguousarray, parts):
+    for part in parts:
+        source = np.ascontiguousarray(part.rows)
         lib.wm_rows_copy(
             ffi.cast("struct wm_flow_row *", rows[at:].ctypes.data),
-            ffi.cast("struct wm_flow_row *", part.ctypes.data),
-            len(part),
+            ffi.cast("struct wm_flow_row *", source.ctypes.data),
+            len(source),
+            ffi.NULL if part.places is None else ffi.cast("uint16_t *", part.places.ctypes.data),
         )
-        at += len(part)
+        at += len(source)
     return rows

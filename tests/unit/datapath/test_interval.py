@@ -202,6 +202,20 @@ def test_frames_of_which_no_ethertype_found_room_are_all_other() -> None:
     assert interval.ethertypes().tolist() == [(0, ETHERTYPE_OTHER, 5, 300, 5)]
 
 
+@pytest.mark.parametrize("places", [{0: 0}, {0: 3}])
+def test_the_drain_is_left_as_it_is(places: dict[int, int]) -> None:
+    drained = drain_of([{Key(attachment=0, sport=port): Amounts(1, 60, 1) for port in (1, 2)}])
+    drained.ethertypes = np.array([(0, 0x0806, 1, 60, 1)], ETHERTYPE_COUNTER)
+    before = [rows.copy() for rows in (*drained.flows, drained.ethertypes, drained.counters)]
+    interval = Interval()
+    for _ in range(2):
+        interval.add(drained, places)
+        assert set(interval.flows()["attachment"]) == set(places.values())
+    assert interval.flows()["packets"].tolist() == [2, 2]
+    for rows, then in zip((*drained.flows, drained.ethertypes, drained.counters), before, strict=True):
+        assert (rows == then).all()
+
+
 def test_the_drain_may_be_used_again_where_slots_and_places_agree() -> None:
     interval = Interval()
     one = drain(counters={(0, records.ROW_IPV4 + 6): Tally(1, 60, 1)})
