@@ -17,6 +17,8 @@ from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachme
 from wiremeter.datapath.naming import NameOptions, Naming
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
+from wiremeter.flows.filter import compile_filter
+from wiremeter.settings.values import seconds_of
 from wiremeter.settings.words import ENGINES, EngineName
 
 
@@ -39,7 +41,8 @@ class CaptureReplay:
         self,
         files: Sequence[str | os.PathLike[str]],
         *,
-        interval: float | None = None,
+        interval: float | str | None = None,
+        filter: str = "",
         engine: EngineName = "host",
         table_lines: int | None = None,
         max_flows: int = MAX_FLOWS,
@@ -51,7 +54,8 @@ class CaptureReplay:
         """Nothing is opened yet.
 
         files: paths; "-" is standard input. interval: seconds of capture time, from the first frame on; None makes
-        one batch of all. engine: "host", or "kernel" for test runs of the kernel's programs, which needs root.
+        one batch of all; text such as "500ms" will do. filter: only flows that match are in the batches, as
+        FlowBatch.filter has them. engine: "host", or "kernel" for test runs of the kernel's programs, which needs root.
         table_lines: of the engine's table, a power of two; a small one is flipped more often and changes no count.
         max_flows: most flows of one batch; what goes beyond is unattributed, by reason batch_full.
         names: what to read of payloads; None: NameOptions(). assumed_mss: TCP packets with more payload are counted as
@@ -59,6 +63,7 @@ class CaptureReplay:
         counted, some at a time. on_progress: called now and then while a file is read.
         Raises InputError for an interval that is not above 0, an engine that is not known, and an MSS out of range.
         """
+        interval = None if interval is None else seconds_of(interval)
         if interval is not None and not interval > 0:
             raise InputError(f"an interval of {interval} s: it must be above 0")
         if engine not in ENGINES:
@@ -70,6 +75,7 @@ class CaptureReplay:
         #: Frames counted by the host engine though the kernel's was asked for, by reason.
         self.counted_by_host: dict[str, int] = {}
         self._interval_ns = None if interval is None else max(1, round(interval * 1e9))
+        self._filter = compile_filter(filter)
         self._engine: EngineName = engine
         self._table_lines = table_lines
         self._max_flows = max_flows
@@ -89,6 +95,11 @@ class CaptureReplay:
 
         Raises InputError for a file that cannot be read at all, PermissionNeeded or KernelError by the kernel engine.
         """
+        for batch in self._batches():
+            yield batch.filter(self._filter)
+
+    def _batches(self) -> Iterator[FlowBatch]:
+        """All batches, whatever the filter."""
         self.problems.clear()
         self.linktypes.clear()
         self._super_packets = SuperPacketFinder(self._assumed_mss)
@@ -210,6 +221,26 @@ class CaptureReplay:
         if not self._naming:
             return batch
         return self._naming.add(batch, parts.sent_payloads(), parts.lost_payloads(), last=last)
+
+
+def replay(
+    *files: str | os.PathLike[str],
+    interval: float | str | None = None,
+    filter: str = "",
+    engine: EngineName = "host",
+    names: NameOptions | None = None,
+    assumed_mss: int | None = None,
+) -> CaptureReplay:
+    """Capture files as batches, of mode "capture": pcap or pcapng, compressed or not. Needs no privilege.
+
+    The arguments are those of CaptureReplay; without an interval there is one batch of all. Files are read as batches
+    are asked for; what was wrong with one that could be read in part is in `problems` afterwards.
+    Raises InputError for a value out of range, and while it iterates for a file that is no capture.
+
+    >>> for batch in replay("traffic.pcap", interval="1s", filter="tcp port 443"):      # doctest: +SKIP
+    ...     print(batch.to_polars())
+    """
+    return CaptureReplay(files, interval=interval, filter=filter, engine=engine, names=names, assumed_mss=assumed_mss)
 
 
 def _open_meter(

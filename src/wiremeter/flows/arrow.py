@@ -1,13 +1,15 @@
 """Flows and transactions as pyarrow Tables.
 
 Columns of the same name mean the same in all of them: addresses are fixed_size_binary(16) in network order, IPv4 as
-v4-mapped; ports uint16 in host order; protocol and family uint8; times timestamp[ns, UTC]. The schema's metadata holds
-`wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and `wiremeter.end_ns`, and `wiremeter.assumed_mss`
-where packets and bytes are computed from that.
+v4-mapped, or text where that is asked for; ports uint16 in host order; protocol and family uint8; times
+timestamp[ns, UTC]. The schema's metadata holds `wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and
+`wiremeter.end_ns`, and `wiremeter.assumed_mss` where packets and bytes are computed from that.
 """
 
 from __future__ import annotations
 
+import importlib
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,7 @@ def flow_table(
     names: Sequence[FlowName],
     flow_names: NDArray[np.uint32] | None,
     about: Mapping[str, str],
+    addresses_as_text: bool = False,
 ) -> pa.Table:
     """Flows as a pyarrow Table, one row a flow, columns as FlowBatch.to_arrow says.
 
@@ -56,6 +59,9 @@ def flow_table(
 
     def addresses(column: str) -> Any:
         packed = np.ascontiguousarray(flows[column])
+        if addresses_as_text:
+            indices, texts = _texts(packed, flows["family"])
+            return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(texts, pa.string()))
         return pa.Array.from_buffers(pa.binary(16), len(packed), [None, pa.py_buffer(packed)])
 
     def times(column: str) -> Any:
@@ -84,7 +90,9 @@ def flow_table(
     return _with_metadata(pa.table(columns | _name_columns(len(flows), names, flow_names, pa)), about)
 
 
-def transaction_table(transactions: Transactions, kind: TransactionKind, *, about: Mapping[str, str]) -> pa.Table:
+def transaction_table(
+    transactions: Transactions, kind: TransactionKind, *, about: Mapping[str, str], addresses_as_text: bool = False
+) -> pa.Table:
     """The transactions of one kind as a pyarrow Table, one row each, in order of time; columns as
     FlowBatch.transactions_to_arrow says.
 
@@ -101,7 +109,12 @@ def transaction_table(transactions: Transactions, kind: TransactionKind, *, abou
     }
     if "answers" in columns:
         columns["answers"] = [[answer._asdict() for answer in answers] for answers in columns["answers"]]
-    schema = pa.schema({"time": pa.timestamp("ns", "UTC"), **_ends(pa), **schemas[kind]})
+    types = {"time": pa.timestamp("ns", "UTC"), **_ends(pa), **schemas[kind]}
+    if addresses_as_text:
+        for side in ("src_addr", "dst_addr"):
+            ends = zip(columns[side], columns["family"], strict=True)
+            columns[side], types[side] = [_text(packed, family) for packed, family in ends], pa.string()
+    schema = pa.schema(types)
     return _with_metadata(pa.table(columns, schema), about)
 
 
@@ -166,9 +179,26 @@ def _with_metadata(table: Any, about: Mapping[str, str]) -> Any:
     return table.replace_schema_metadata({f"wiremeter.{key}": value for key, value in about.items()})
 
 
-def _pyarrow() -> Any:
+def needed(module: str, what: str) -> Any:
+    """The module. Raises InputError, with the way to get it, where it is not installed."""
     try:
-        import pyarrow as pa
+        return importlib.import_module(module)
     except ImportError as error:
-        raise InputError("to_arrow needs pyarrow, which is not installed: pip install 'wiremeter[arrow]'") from error
-    return pa
+        package = "'wiremeter[arrow]'" if module == "pyarrow" else module
+        raise InputError(f"{what} needs {module}, which is not installed: pip install {package}") from error
+
+
+def _pyarrow() -> Any:
+    return needed("pyarrow", "to_arrow")
+
+
+def _texts(packed: NDArray[np.uint8], family: NDArray[np.uint8]) -> tuple[NDArray[np.int32], list[str]]:
+    """Each address's place among the different ones, and those as text. packed: shape (n, 16); family: shape (n,)."""
+    keys = np.ascontiguousarray(np.concatenate([packed, family[:, None]], axis=1)).view("V17")[:, 0]
+    different, places = np.unique(keys, return_inverse=True)
+    return places.astype("i4"), [_text(key[:16], key[16]) for key in map(bytes, different)]
+
+
+def _text(packed: bytes, family: int) -> str:
+    """By the packet's family: an IPv6 packet may have a v4-mapped address, which is no IPv4 address."""
+    return socket.inet_ntop(socket.AF_INET, packed[12:]) if family == 4 else socket.inet_ntop(socket.AF_INET6, packed)

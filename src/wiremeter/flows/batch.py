@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +14,15 @@ from wiremeter.flows.columns import CONNECTIONS, AttachMode, Direction, Mode, Tr
 from wiremeter.names.records import NAMELESS, FlowName, Transactions
 
 if TYPE_CHECKING:
+    import duckdb
+    import pandas
+    import polars
     import pyarrow as pa
+
+    from wiremeter.flows.filter import Filter
+
+#: How addresses stand in a table: 16 bytes in network order, IPv4 as v4-mapped; or as people write them.
+AddressForm = Literal["bytes", "text"]
 
 
 class Tally(NamedTuple):
@@ -189,12 +197,38 @@ class FlowBatch:
         """Length of the interval in seconds."""
         return (self.end_ns - self.start_ns) / 1e9
 
-    def to_arrow(self) -> pa.Table:
+    @property
+    def name_indexes(self) -> NDArray[np.uint32]:
+        """Each flow's index into `names`: shape (n,); all 0, of which nothing is known, where names are off."""
+        return np.zeros(len(self.flows), np.uint32) if self.flow_names is None else self.flow_names
+
+    def filter(self, expression: str | Filter) -> FlowBatch:
+        """The batch with only those flows that match, such as "tcp and port 443"; see `wiremeter live --help`.
+
+        What does not hang on single flows is of all traffic as before: counters, audit, connections, transactions.
+        Raises FilterError, an InputError, for an expression that cannot be read.
+
+        >>> from wiremeter import simulate
+        >>> (batch,) = simulate("dns", seconds=1, packets_per_second=100)
+        >>> len(batch.flows), len(batch.filter("icmp").flows), len(batch.filter("").flows)
+        (94, 2, 94)
+        """
+        from wiremeter.flows.filter import compile_filter
+
+        chosen = compile_filter(expression) if isinstance(expression, str) else expression
+        if not chosen.text:
+            return self
+        mask = chosen.mask(self)
+        names = None if self.flow_names is None else self.flow_names[mask]
+        return replace(self, flows=self.flows[mask], flow_names=names)
+
+    def to_arrow(self, addresses: AddressForm = "bytes") -> pa.Table:
         """The flows as a pyarrow Table, one row a flow.
 
         Columns: device and direction (dictionary of string), family, vlan (uint16, null without a tag), protocol,
-        src_addr, dst_addr (fixed_size_binary(16)), ports, packets, bytes, skbs, tcp_flags, first_time and last_time
-        (timestamp[ns, UTC]); and all of FlowName (text as dictionaries), null where names are off.
+        src_addr, dst_addr (fixed_size_binary(16), or dictionary of string if `addresses` is "text"), ports, packets,
+        bytes, skbs, tcp_flags, first_time and last_time (timestamp[ns, UTC]); and all of FlowName (text as
+        dictionaries), null where names are off.
         Raises InputError if pyarrow is not installed.
         """
         return arrow.flow_table(
@@ -204,20 +238,45 @@ class FlowBatch:
             names=self.names,
             flow_names=self.flow_names,
             about=self._about,
+            addresses_as_text=addresses == "text",
         )
 
-    def transactions_to_arrow(self, kind: TransactionKind) -> pa.Table:
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The flows for all that reads Arrow's PyCapsule interface, such as `polars.DataFrame(batch)`."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def to_polars(self, addresses: AddressForm = "text") -> polars.DataFrame:
+        """The flows as a Polars DataFrame, columns as to_arrow has them. Raises InputError without polars."""
+        return arrow.needed("polars", "to_polars").from_arrow(self.to_arrow(addresses))  # type: ignore[no-any-return]
+
+    def to_pandas(self, addresses: AddressForm = "text") -> pandas.DataFrame:
+        """The flows as a pandas DataFrame, columns as to_arrow has them. Raises InputError without pandas."""
+        arrow.needed("pandas", "to_pandas")
+        return self.to_arrow(addresses).to_pandas()
+
+    def to_duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """The flows as a DuckDB relation, which SQL can be asked of; addresses are text, so `src_addr::INET` works.
+
+        connection: where, by default DuckDB's own in memory. Raises InputError without duckdb.
+        """
+        duckdb = arrow.needed("duckdb", "to_duckdb")
+        table = self.to_arrow("text")
+        return duckdb.from_arrow(table, connection=connection) if connection else duckdb.from_arrow(table)  # type: ignore[no-any-return]
+
+    def transactions_to_arrow(self, kind: TransactionKind, addresses: AddressForm = "bytes") -> pa.Table:
         """The transactions of one kind as a pyarrow Table, one row each: the flow from client to server, and the
         fields of DnsTransaction, TlsHandshake, QuicHandshake or HttpTransaction.
 
-        Columns of all: time (timestamp[ns, UTC]), src_addr, dst_addr (fixed_size_binary(16)), src_port, dst_port,
-        protocol, family.
+        Columns of all: time (timestamp[ns, UTC]), src_addr, dst_addr (fixed_size_binary(16), or string), src_port,
+        dst_port, protocol, family.
         dns: query, qtype, rcode, latency_ns (int64), answers (list of struct: name, type, ttl in seconds, data), retry,
         has_query, cut. tls: sni, version, alpn (list), ja4, ech, cipher, alpn_chosen, ja4s. quic: sni, version, alpn,
         ja4, ech. http: version, method, host, path, status, latency_ns.
         Raises InputError if pyarrow is not installed.
         """
-        return arrow.transaction_table(self.transactions, kind, about=self._about)
+        return arrow.transaction_table(
+            self.transactions, kind, about=self._about, addresses_as_text=addresses == "text"
+        )
 
     @property
     def _about(self) -> dict[str, str]:

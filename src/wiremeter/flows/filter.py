@@ -29,20 +29,21 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import FLOW, VLAN_NONE
 from wiremeter.flows.protocols import protocol_number
-from wiremeter.flows.top import name_indexes
 from wiremeter.names.records import FlowName
 
+if TYPE_CHECKING:
+    from wiremeter.flows.batch import FlowBatch
+
 Mask = NDArray[np.bool_]
-_Test = Callable[[FlowBatch], Mask]
+_Test = Callable[["FlowBatch"], Mask]
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Side = Literal["either", "both", "src", "dst"]
 
@@ -119,7 +120,7 @@ def compile_filter(text: str) -> Filter:
 
     Raises FilterError, an InputError, which points at the word that is wrong.
 
-    >>> from wiremeter.flows.batch import Attachment
+    >>> from wiremeter.flows.batch import Attachment, FlowBatch
     >>> from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, empty_rows
     >>> flows = np.zeros(2, FLOW)
     >>> flows["protocol"] = 6, 17
@@ -519,7 +520,7 @@ def _attachment_test(device: str | None = None, direction: str | None = None) ->
 
 def _name_test(fits: Callable[[FlowName], bool]) -> _Test:
     """Asks once a name, not once a flow."""
-    return lambda batch: np.array([fits(name) for name in batch.names], np.bool_)[name_indexes(batch)]
+    return lambda batch: np.array([fits(name) for name in batch.names], np.bool_)[batch.name_indexes]
 
 
 def _port_test(low: int, high: int, side: _Side) -> _Test:

@@ -217,7 +217,7 @@ def conversations(batch: FlowBatch, mask: NDArray[np.bool_] | None = None) -> ND
 
 def name_indexes(batch: FlowBatch) -> NDArray[np.uint32]:
     """Each flow's index into batch.names: shape (len(batch.flows),); all 0, nameless, where names are off."""
-    return np.zeros(len(batch.flows), np.uint32) if batch.flow_names is None else batch.flow_names
+    return batch.name_indexes
 
 
 def is_rx(batch: FlowBatch) -> NDArray[np.bool_]:

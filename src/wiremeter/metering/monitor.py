@@ -14,8 +14,10 @@ from typing import Self
 from wiremeter.datapath.naming import NameOptions
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.flows.filter import compile_filter
 from wiremeter.linux.devices import name_as_text
 from wiremeter.metering.session import Options, Session, opened
+from wiremeter.settings.values import seconds_of
 from wiremeter.settings.words import REQUESTED_MODES, SHORTEST_INTERVAL, RequestedMode
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,8 @@ class Monitor:
     def __init__(
         self,
         *interfaces: str,
-        interval: float = 1.0,
+        interval: float | str = 1.0,
+        filter: str = "",
         attach: RequestedMode = "auto",
         flow_table: int | None = None,
         program: str | os.PathLike[str] | None = None,
@@ -44,7 +47,8 @@ class Monitor:
         """Nothing is opened yet.
 
         interfaces: device names, globs, or "auto" (also without any): those that carry the default routes.
-        interval: seconds between batches, at least 0.05. attach: "auto", "xdp", "xdp-generic", "tcx" or
+        interval: seconds between batches, at least 0.05, or text such as "500ms". filter: only flows that match are in
+        the batches, as FlowBatch.filter has them. attach: "auto", "xdp", "xdp-generic", "tcx" or
         "capture" (packet sockets, without BPF).
         flow_table: lines of each CPU's table, a power of two; None follows the memory there is.
         program: another compiled object. bpf_stats: have the kernel time every program run (costs some 20 ns each).
@@ -53,6 +57,7 @@ class Monitor:
         that does so; for a process whose business is metering.
         Raises InputError for a value out of range.
         """
+        interval = seconds_of(interval)
         if not interval >= SHORTEST_INTERVAL:
             raise InputError(f"an interval of {interval} s: it must be at least {SHORTEST_INTERVAL} s")
         if attach not in REQUESTED_MODES:
@@ -70,6 +75,7 @@ class Monitor:
             names=names or NameOptions(),
             urgent=urgent,
         )
+        self._filter = compile_filter(filter)
         self._resources = contextlib.ExitStack()
         self._session: Session | None = None
         self._is_closed = False
@@ -113,13 +119,13 @@ class Monitor:
     def __iter__(self) -> Iterator[FlowBatch]:
         session = self._drive("an iterator")
         while (batch := session.next_batch()) is not None:
-            yield batch
+            yield batch.filter(self._filter)
             del batch  # not to be held while the next is made
 
     async def __aiter__(self) -> AsyncIterator[FlowBatch]:
         session = self._drive("an async iterator")
         while (batch := await asyncio.to_thread(session.next_batch)) is not None:
-            yield batch
+            yield batch.filter(self._filter)
             del batch
 
     def subscribe(self, callback: Callable[[FlowBatch], None]) -> Callable[[], None]:
@@ -144,6 +150,7 @@ class Monitor:
 
     def _run_subscribers(self, session: Session) -> None:
         while (batch := session.next_batch()) is not None:
+            batch = batch.filter(self._filter)
             for callback in tuple(self._subscribers):
                 try:
                     callback(batch)

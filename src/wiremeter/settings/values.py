@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from wiremeter.errors import InputError
 from wiremeter.settings.words import LONGEST_INTERVAL, SHORTEST_INTERVAL
 
 _Number = TypeVar("_Number", int, float)
@@ -63,6 +64,20 @@ def seconds(least: float = SHORTEST_INTERVAL, most: float = LONGEST_INTERVAL) ->
         return _within(found, least, most)
 
     return Values(f"seconds from {least:g} to {most:g}, such as 5, 5s or 500ms", read)
+
+
+def seconds_of(given: float | str) -> float:
+    """Seconds, from a number of them or from text with a unit. Raises InputError for other text.
+
+    >>> seconds_of("500ms"), seconds_of(2)
+    (0.5, 2)
+    """
+    if not isinstance(given, str):
+        return given
+    try:
+        return float(duration().read(given))
+    except Unfit:
+        raise InputError(f"{given!r} is no time: expected {duration().expected}") from None
 
 
 def duration() -> Values:

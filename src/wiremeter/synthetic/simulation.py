@@ -51,7 +51,8 @@ class Simulation(CaptureReplay):
         ipv6: float | None = None,
         vlan: int | None = None,
         mtu: int = DEFAULT_MTU,
-        interval: float | None = 1.0,
+        interval: float | str | None = 1.0,
+        filter: str = "",
         write: str | os.PathLike[str] | None = None,
         table_lines: int | None = None,
         max_flows: int = MAX_FLOWS,
@@ -62,11 +63,12 @@ class Simulation(CaptureReplay):
         seconds: of simulated time; it takes as long as it takes. hosts: clients, from 1 to 65,536; there is a server
         for every four. protocols: only those of tcp, udp, icmp and arp. ipv6: part of conversations from 0 to 1, None
         as the profile has it. vlan: a tag of all frames, 0 to 4094. mtu: bytes of the largest IP packet, 576 to 9,216.
-        interval: seconds, None for one batch of all. write: a pcap file to write the frames to.
+        interval: seconds, or text such as "500ms"; None for one batch of all. filter: only
+        flows that match are in the batches. write: a pcap file to write the frames to.
         table_lines, max_flows: as for CaptureReplay.
         Raises InputError for a value out of range.
         """
-        super().__init__(["simulated"], interval=interval, table_lines=table_lines, max_flows=max_flows)
+        super().__init__(["simulated"], interval=interval, filter=filter, table_lines=table_lines, max_flows=max_flows)
         self._attachments = (Attachment(0, "simulated", 0, direction="rx", mode="none"),)
         self.profile = find_profile(profile)
         self.seed = _within("seed", seed, 0, (1 << 64) - 1)
@@ -99,7 +101,7 @@ class Simulation(CaptureReplay):
             mtu=self._mtu,
         ).slices()
 
-    def __iter__(self) -> Iterator[FlowBatch]:
+    def _batches(self) -> Iterator[FlowBatch]:
         """All batches; the traffic is made as they are asked for.
 
         Raises WiremeterError for a batch that does not hold what was made: the meter or the generator has a fault.
@@ -157,7 +159,8 @@ def simulate(
     ipv6: float | None = None,
     vlan: int | None = None,
     mtu: int = DEFAULT_MTU,
-    interval: float | None = 1.0,
+    interval: float | str | None = 1.0,
+    filter: str = "",
     write: str | os.PathLike[str] | None = None,
 ) -> Iterator[FlowBatch]:
     """Batches of synthetic traffic, of mode "simulated"; each has been checked against what was made.
@@ -180,6 +183,7 @@ def simulate(
             vlan=vlan,
             mtu=mtu,
             interval=interval,
+            filter=filter,
             write=write,
         )
     )
