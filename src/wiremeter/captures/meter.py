@@ -32,7 +32,7 @@ class FrameMeter(Protocol):
         """Counts from the first on; returns how many. Fewer than all where a flip is due."""
 
     def flip(self) -> list[tuple[Drain, dict[int, int]]]:
-        """All counts since the last flip, with the place in the batch of each slot."""
+        """All counts since the last flip, with the id of the attachment that each slot counted for."""
 
     def close(self) -> None:
         """Frees what it holds."""

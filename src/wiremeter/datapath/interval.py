@@ -20,10 +20,11 @@ MAX_FLOWS = 1 << 20
 
 
 class Interval:
-    """Adds up drains: what an engine names by slots, it has by places in the batch to be, which its owner hands out."""
+    """Adds up drains. An attachment has one place in all that comes out, whatever slots of an engine it had."""
 
     def __init__(self, max_flows: int = MAX_FLOWS) -> None:
         self._max_flows = max_flows
+        self._places: dict[int, int] = {}
         self._parts: list[Part] = []
         self._ethertypes: list[tuple[NDArray[np.void], NDArray[np.uint16] | None]] = []
         self._counters: dict[int, NDArray[np.uint64]] = {}
@@ -34,8 +35,17 @@ class Interval:
         self.grace_seconds = 0.0
         self.drain_seconds = 0.0
 
-    def add(self, drain: Drain, places: Mapping[int, int]) -> None:
-        """Takes what one flip brought. places: in the batch, of each slot of the engine that was in use."""
+    @property
+    def attachments(self) -> tuple[int, ...]:
+        """Their ids, each at its place: what the `attachment` of rows and the positions of tallies count by."""
+        return tuple(self._places)
+
+    def add(self, drain: Drain, owners: Mapping[int, int]) -> None:
+        """Takes what one flip brought. owners: the id of the attachment that each slot of the engine counted for.
+
+        An id that was not there before gets the next place.
+        """
+        places = {slot: self._places.setdefault(id, len(self._places)) for slot, id in owners.items()}
         self.peak_lines = max(self.peak_lines, drain.peak_lines)
         self._payloads += drain.payloads
         self._lost_payloads += drain.lost_payloads

@@ -192,8 +192,7 @@ class Session:
     def _begin(self) -> None:
         self._start_ns = self._end_ns
         self._interval = Interval(self._max_flows)
-        self._positions: dict[int, int] = {}  # attachment id → place in the batch
-        self._in_batch: list[Attachment] = []
+        self._known: dict[int, Attachment] = {}  # by id
 
     def _take_drains(self, *, flip: bool = False) -> None:
         """Adds what early flips brought, oldest first, and what a flip now brings."""
@@ -213,14 +212,8 @@ class Session:
         # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
         attachments |= {m.kernel: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
         slots = {slot: attachments[owner] for slot, owner in drain.owners.items() if owner in attachments}
-        self._interval.add(drain, {slot: self._position(attachment) for slot, attachment in slots.items()})
-
-    def _position(self, attachment: Attachment) -> int:
-        position = self._positions.setdefault(attachment.id, len(self._in_batch))
-        if position == len(self._in_batch):
-            self._in_batch.append(attachment)
-        self._in_batch[position] = attachment  # its device may have another name by now
-        return position
+        self._known |= {attachment.id: attachment for attachment in slots.values()}  # a device may have a new name
+        self._interval.add(drain, {slot: attachment.id for slot, attachment in slots.items()})
 
     def _close_interval(self) -> FlowBatch:
         is_last = self._ended  # stop() may be called from now on: then one more batch follows
@@ -228,7 +221,8 @@ class Session:
         self._beat.last_look(is_last=is_last)
         while self._beat.names_have_time() and self._read_payloads():
             pass
-        interval, attachments = self._interval, tuple(self._in_batch)
+        interval = self._interval
+        attachments = tuple(self._known[id] for id in interval.attachments)
         merging = time.monotonic()
         flows = interval.flows()
         drain_seconds = interval.drain_seconds + time.monotonic() - merging

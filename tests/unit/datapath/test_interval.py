@@ -96,11 +96,13 @@ def test_flows_beyond_the_bound_are_counted_as_batch_full(drawn: list[list[dict[
 
 @steady
 @given(flips)
-def test_attachments_get_the_places_that_their_owner_hands_out(drawn: list[list[dict[Key, Amounts]]]) -> None:
-    """Slots 0 and 1 of the engine become places 1 and 0 of the batch."""
+def test_attachments_have_places_in_the_order_in_which_they_came(drawn: list[list[dict[Key, Amounts]]]) -> None:
+    """The attachment in slot 1 came first."""
     interval = Interval()
+    interval.add(drain(), {1: 77})
     for parts in drawn:
-        interval.add(drain_of(parts), {0: 1, 1: 0})
+        interval.add(drain_of(parts), {0: 99, 1: 77})
+    assert interval.attachments == ((77, 99) if drawn else (77,))
     turned = [
         {key._replace(attachment=1 - key.attachment): amounts for key, amounts in part.items()}
         for parts in drawn
@@ -111,13 +113,17 @@ def test_attachments_get_the_places_that_their_owner_hands_out(drawn: list[list[
 
 
 def test_a_slot_may_belong_to_another_place_in_the_next_flip() -> None:
-    """Its attachment is gone, and another has taken the slot."""
+    """Its attachment is gone, and another has taken the slot; a third has two slots."""
     interval = Interval()
     one = {Key(attachment=0): Amounts(packets=1, bytes=60, skbs=1)}
-    interval.add(drain_of([one]), {0: 0})
-    interval.add(drain_of([one]), {0: 1})
-    assert flows_of(interval.flows()).keys() == {Key(attachment=0), Key(attachment=1)}
+    both = {Key(attachment=slot, sport=slot): Amounts(packets=1, bytes=60, skbs=1) for slot in (0, 1)}
+    interval.add(drain_of([one]), {0: 5})
+    interval.add(drain_of([one]), {0: 6})
+    interval.add(drain_of([{key: amounts} for key, amounts in both.items()]), {0: 7, 1: 7})
+    assert interval.attachments == (5, 6, 7)
+    assert sorted(key.attachment for key in flows_of(interval.flows())) == [0, 1, 2, 2]
     assert interval.seen(0) == interval.seen(1) == Tally(1, 60, 1)
+    assert interval.seen(2) == Tally(2, 120, 2)
 
 
 def test_counters_have_a_row_for_each_family_and_protocol_that_was_seen() -> None:
@@ -202,15 +208,17 @@ def test_frames_of_which_no_ethertype_found_room_are_all_other() -> None:
     assert interval.ethertypes().tolist() == [(0, ETHERTYPE_OTHER, 5, 300, 5)]
 
 
-@pytest.mark.parametrize("places", [{0: 0}, {0: 3}])
-def test_the_drain_is_left_as_it_is(places: dict[int, int]) -> None:
+@pytest.mark.parametrize("others", [0, 3])
+def test_the_drain_is_left_as_it_is(others: int) -> None:
     drained = drain_of([{Key(attachment=0, sport=port): Amounts(1, 60, 1) for port in (1, 2)}])
     drained.ethertypes = np.array([(0, 0x0806, 1, 60, 1)], ETHERTYPE_COUNTER)
     before = [rows.copy() for rows in (*drained.flows, drained.ethertypes, drained.counters)]
     interval = Interval()
+    for other in range(others):
+        interval.add(drain(), {0: 100 + other})
     for _ in range(2):
-        interval.add(drained, places)
-        assert set(interval.flows()["attachment"]) == set(places.values())
+        interval.add(drained, {0: 7})
+        assert set(interval.flows()["attachment"]) == {others}
     assert interval.flows()["packets"].tolist() == [2, 2]
     for rows, then in zip((*drained.flows, drained.ethertypes, drained.counters), before, strict=True):
         assert (rows == then).all()
