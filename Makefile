@@ -19,7 +19,7 @@ FUZZ_SECONDS ?= 600
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist loadgroup
 
-.PHONY: help run test check build lint format bench compare accuracy fuzz docs setup setup-test setup-compare clean
+.PHONY: help run test check build lint format bench compare accuracy fuzz docs man setup setup-test setup-compare clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host li
 docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the code
 	$(BIN)/python scripts/documents.py
 	$(BIN)/python scripts/configuration.py
+
+man: $(VENV)/.installed  ## write the man pages to build/man
+	$(BIN)/python scripts/manual.py build/man
 
 lint: $(VENV)/.dev  ## formatting, lint, types, layering
 	$(BIN)/ruff check src tests benchmarks setup.py

@@ -7,6 +7,7 @@ from typing import Any
 
 import shtab
 
+from wiremeter.cli.about import ABOUT
 from wiremeter.cli.parser import WORDS, build_parser, commands_of
 from wiremeter.settings.catalogue import COMMANDS
 from wiremeter.settings.setting import settings_of
@@ -24,17 +25,17 @@ def script(shell: str) -> str:
     parser = build_parser()
     commands = commands_of(parser)
     for name, kind in COMMANDS.items():
-        values = {}
-        for each in settings_of(kind).values():
-            if not each.is_switch:
-                values[each.name] = each.values
-            if each.takes_words:
-                values[WORDS] = each.values
+        commands[name].description = ABOUT[name].summary
+        settings = settings_of(kind)
+        words = next((each for each in settings.values() if each.takes_words), None)
         for action in commands[name]._actions:
+            setting = words if action.dest == WORDS else settings.get(action.dest)
             if action.dest == "config":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-            elif action.dest in values and not isinstance(action, argparse._StoreConstAction):
-                _offer(action, values[action.dest])
+            elif setting and action.help != argparse.SUPPRESS:
+                action.help = setting.help.replace("%", "%%")
+                if not setting.is_switch and not isinstance(action, argparse._StoreConstAction):
+                    _offer(action, setting.values)
     return shtab.complete(parser, shell)
 
 
