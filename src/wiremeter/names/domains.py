@@ -59,6 +59,21 @@ class _Index(NamedTuple):
     shift: np.uint64
 
 
+_HALF, _LOWER_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
+_MIX = np.uint64(0xFF51AFD7ED558CCD)
+_CHUNK = 1 << 13
+
+
+def _nh(words: _Words, key: np.uint64, other_key: np.uint64) -> _Words:
+    """One word of NH (RFC 4418, section 5.2.2): the sum of its halves with a key each, multiplied."""
+    low = words & _LOWER_HALF
+    low += key
+    high = words >> _HALF
+    high += other_key
+    low *= high
+    return low
+
+
 class _Ends(NamedTuple):
     """One end of many pairs: its addresses as two words each, and what their hashes are made of; all of shape (n,)."""
 
@@ -125,8 +140,8 @@ class DomainCache:
         self._until_ns = np.zeros(capacity, np.int64)
         self._used_ns = np.zeros(capacity, np.int64)
         self._index: _Index | None = None
-        #: Unpredictable, so that nobody can choose addresses which share a hash.
-        self._multipliers = np.frombuffer(os.urandom(32), np.uint64) | np.uint64(1)
+        #: Unpredictable: two for each half of an address, and one for clients.
+        self._hash_keys = np.frombuffer(os.urandom(8 * 5), np.uint64) | np.uint64(1)
         self._pointers: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
         #: Addresses of one host that are one client, since it may ask over IPv4 and connect over IPv6.
         self.own: frozenset[bytes] = frozenset()
@@ -298,11 +313,23 @@ class DomainCache:
     def _ends(self, addresses: NDArray[np.uint8]) -> _Ends:
         words = np.ascontiguousarray(addresses).view(np.uint64)
         upper, lower = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
-        mixed = upper * self._multipliers[0] + lower * self._multipliers[1]
-        return _Ends(upper, lower, mixed ^ mixed >> np.uint64(32))
+        mixed = np.empty_like(upper)
+        for start in range(0, len(mixed), _CHUNK):  # what is in between stays in the nearer caches
+            part = slice(start, start + _CHUNK)
+            mixed[part] = self._mixed(upper[part], lower[part])
+        return _Ends(upper, lower, mixed)
+
+    def _mixed(self, upper: _Words, lower: _Words) -> _Words:
+        """NH and Murmur3's step behind it, as in bpf/lib/hash.h: nobody can choose addresses which share one."""
+        mixed = _nh(upper, self._hash_keys[0], self._hash_keys[1])
+        mixed += _nh(lower, self._hash_keys[2], self._hash_keys[3])
+        mixed ^= mixed >> _HALF
+        mixed *= _MIX
+        return mixed
 
     def _hashes(self, clients: _Ends, servers: _Ends) -> _Words:
-        hashes: _Words = (clients.mixed * self._multipliers[2] + servers.mixed) * self._multipliers[3]
+        hashes: _Words = clients.mixed * self._hash_keys[4]
+        hashes += servers.mixed
         return hashes
 
     def _find(self, found: _Slots, is_wanted: NDArray[np.bool_], clients: _Ends, servers: _Ends, time_ns: int) -> None:

@@ -519,3 +519,16 @@ def test_the_addresses_of_one_host_are_one_client() -> None:
     src, dst = (np.frombuffer(b"".join(pair[side] for pair in pairs), "u1").reshape(-1, 16) for side in (0, 1))
     numbers, names = cache.lookup_many(src, dst, NOW)
     assert [names[number] for number in numbers] == ["site.example", "site.example", "", "site.example", ""]
+
+
+@pytest.mark.parametrize("places", [(7, 15), (0, 8), (3, 7), (15, 14), (11, 3)])
+def test_nobody_can_choose_addresses_that_share_a_hash(places: tuple[int, int]) -> None:
+    """Of a sum of products 65,536 addresses that differ in bytes 7 and 15 had 256 hashes, whatever the keys."""
+    numbers = np.arange(1 << 16)
+    chosen = np.zeros((len(numbers), 16), np.uint8)
+    chosen[:, places[0]], chosen[:, places[1]] = numbers & 255, numbers >> 8
+    cache = DomainCache()
+    ends, one = cache._ends(chosen), cache._ends(np.zeros_like(chosen))
+    for hashes in (cache._hashes(ends, one), cache._hashes(one, ends), cache._hashes(ends, ends)):
+        assert len(np.unique(hashes)) == len(numbers)
+        assert np.bincount((hashes >> np.uint64(48)).astype(np.intp)).max() <= 16  # 1 on the average
