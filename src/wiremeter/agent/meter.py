@@ -22,6 +22,7 @@ def open_monitor(settings: Settings | Live) -> Monitor:
         program=settings.program,
         bpf_stats=settings.bpf_stats,
         max_devices=settings.max_devices,
+        max_flows=settings.max_flows,
         names=name_options(settings, settings.state_dir),
         urgent=True,
     )

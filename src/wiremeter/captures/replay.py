@@ -13,13 +13,13 @@ import numpy as np
 from wiremeter.captures.file import LINKTYPES, STANDARD_INPUT, CaptureFile, Frames
 from wiremeter.captures.meter import FrameMeter, HostMeter, OnPayloads
 from wiremeter.captures.super_packets import SuperPacketFinder
-from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
+from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.naming import NameOptions, Naming
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health
 from wiremeter.flows.filter import compile_filter
 from wiremeter.settings.values import seconds_of
-from wiremeter.settings.words import ENGINES, EngineName
+from wiremeter.settings.words import ENGINES, FLOWS_MAX, EngineName
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class CaptureReplay:
         filter: str = "",
         engine: EngineName = "host",
         table_lines: int | None = None,
-        max_flows: int = MAX_FLOWS,
+        max_flows: int = FLOWS_MAX,
         names: NameOptions | None = None,
         assumed_mss: int | None = None,
         on_frames: Callable[[Frames], None] | None = None,

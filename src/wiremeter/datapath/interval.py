@@ -12,17 +12,16 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.rows import Part, merge_parts, tally_rows
 from wiremeter.flows.batch import Tally
 from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, ETHERTYPE_OTHER
+from wiremeter.settings.words import FLOWS_MAX
 
 #: A reason of user space's own: more flows in one interval than a batch may hold.
 BATCH_FULL = "batch_full"
-#: Rows of one batch; 2^20 are some 100 MiB.
-MAX_FLOWS = 1 << 20
 
 
 class Interval:
     """Adds up drains. An attachment has one place in all that comes out, whatever slots of an engine it had."""
 
-    def __init__(self, max_flows: int = MAX_FLOWS) -> None:
+    def __init__(self, max_flows: int = FLOWS_MAX) -> None:
         self._max_flows = max_flows
         self._places: dict[int, int] = {}
         self._parts: list[Part] = []

@@ -39,7 +39,7 @@ from wiremeter.libbpf.attach import (
     tcx_programs,
     xdp_programs,
 )
-from wiremeter.libbpf.btf import KIND_DATASEC, kernel_has_function
+from wiremeter.libbpf.btf import KIND_DATASEC, kernel_functions
 from wiremeter.libbpf.maps import GracePeriod, map_memory, possible_cpus, put_program
 from wiremeter.libbpf.objects import BpfObject
 from wiremeter.libbpf.rings import BlockRing, RingBuffer
@@ -54,6 +54,8 @@ SHARED_MAPS = (
     *("wm_entries", "wm_tc_meter", "wm_xdp_meter"),
     *PAYLOAD_RINGS,
 )
+#: What programs call where the kernel has it.
+KERNEL_FUNCTIONS = ("bpf_cast_to_kern_ctx", "bpf_xdp_get_buff_len", "bpf_xdp_load_bytes")
 #: A meter, and the entries that go on to it.
 TC_PROGRAMS = ("wm_meter_tc", "wm_tc_ingress", "wm_tc_egress")
 XDP_PROGRAMS = ("wm_meter_xdp", "wm_xdp")
@@ -173,12 +175,13 @@ class KernelEngine:
         """
         self.plan = plan
         self.program = program or default_program()
-        self._frags = kernel_has_function("bpf_xdp_load_bytes") or kernel_has_function("bpf_xdp_get_buff_len")
+        functions = kernel_functions(*KERNEL_FUNCTIONS)
+        self._frags = "bpf_xdp_load_bytes" in functions or "bpf_xdp_get_buff_len" in functions
         self._constants: dict[str, int | np.void] = {
             "wm_shape": plan.shape(secrets.randbits(64)),
             "wm_regions": plan.regions,
             "wm_attachments": plan.attachments,
-            "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
+            "wm_kernel_skb": int("bpf_cast_to_kern_ctx" in functions),
             "wm_test_runs": int(test_runs),
             "wm_payload_limit": payload_limit,
             "wm_payload_sources": records.source_bits(payload_sources),

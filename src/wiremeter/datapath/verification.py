@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.datapath import records
-from wiremeter.datapath.kernel import PAYLOAD_RINGS, SHARED_MAPS, TC_PROGRAMS, XDP_PROGRAMS
+from wiremeter.datapath.kernel import KERNEL_FUNCTIONS, PAYLOAD_RINGS, SHARED_MAPS, TC_PROGRAMS, XDP_PROGRAMS
 from wiremeter.datapath.layout import RING_BYTES, plan_tables
 from wiremeter.errors import VerifierError, WiremeterError
-from wiremeter.libbpf.btf import kernel_has_function
+from wiremeter.libbpf.btf import kernel_functions
 from wiremeter.libbpf.objects import BpfObject
 
 EM_BPF = 247
@@ -122,7 +122,8 @@ def _trial_load(path: Path, name: str) -> Check:
             opened.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
             for ring in PAYLOAD_RINGS:
                 opened.set_map_size(ring, value_size=0, max_entries=RING_BYTES)
-            frags = int(kernel_has_function("bpf_xdp_get_buff_len"))
+            functions = kernel_functions(*KERNEL_FUNCTIONS)
+            frags = int("bpf_xdp_get_buff_len" in functions)
             opened.set_constants(
                 {
                     "wm_shape": plan.shape(0),
@@ -130,7 +131,7 @@ def _trial_load(path: Path, name: str) -> Check:
                     "wm_xdp_frags": frags,
                     "wm_payload_limit": records.PAYLOAD_BYTES_MAX,
                     "wm_payload_ring": RING_BYTES,
-                    "wm_kernel_skb": int(kernel_has_function("bpf_cast_to_kern_ctx")),
+                    "wm_kernel_skb": int("bpf_cast_to_kern_ctx" in functions),
                 }
             )
             opened.load(name, with_frags=bool(frags), statistics=True)

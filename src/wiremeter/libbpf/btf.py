@@ -102,12 +102,13 @@ class Btf:
         raise InputError("typedefs in this object's BTF go round in a circle: the file is damaged, build it again")
 
 
-def kernel_has_function(name: str) -> bool:
-    """Whether the running kernel has a function of this name that programs could call; False without kernel BTF."""
+def kernel_functions(*names: str) -> frozenset[str]:
+    """Those of these names that the running kernel has as functions for programs to call; none without kernel BTF."""
     pointer = lib.wm_btf_kernel()
     if pointer == ffi.NULL:
-        return False
+        return frozenset()
     try:
-        return Btf(pointer).has(name, KIND_FUNC)
+        btf = Btf(pointer)
+        return frozenset(name for name in names if btf.has(name, KIND_FUNC))
     finally:
         lib.btf__free(pointer)

@@ -18,7 +18,7 @@ from wiremeter.flows.filter import compile_filter
 from wiremeter.linux.devices import name_as_text
 from wiremeter.metering.session import Options, Session, opened
 from wiremeter.settings.values import seconds_of
-from wiremeter.settings.words import REQUESTED_MODES, SHORTEST_INTERVAL, RequestedMode
+from wiremeter.settings.words import FLOWS_MAX, REQUESTED_MODES, SHORTEST_INTERVAL, RequestedMode
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Monitor:
         program: str | os.PathLike[str] | None = None,
         bpf_stats: bool = False,
         max_devices: int = 32,
+        max_flows: int = FLOWS_MAX,
         names: NameOptions | None = None,
         urgent: bool = False,
     ) -> None:
@@ -52,6 +53,8 @@ class Monitor:
         "capture" (packet sockets, without BPF).
         flow_table: lines of each CPU's table, a power of two; None follows the memory there is.
         program: another compiled object. bpf_stats: have the kernel time every program run (costs some 20 ns each).
+        max_devices: most devices at a time. max_flows: most flows in a batch, less where memory is short; what finds no
+        room is in audit.unattributed, as "batch_full". Memory while a batch is made follows it.
         names: what to read of payloads; None: NameOptions(), which is all but paths.
         urgent: read tables that fill up before anything else that this host does, by raising the priority of the thread
         that does so; for a process whose business is metering.
@@ -72,6 +75,7 @@ class Monitor:
             program=Path(program) if program else None,
             bpf_stats=bpf_stats,
             max_devices=max_devices,
+            max_flows=max_flows,
             names=names or NameOptions(),
             urgent=urgent,
         )

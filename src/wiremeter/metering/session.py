@@ -13,7 +13,7 @@ from pathlib import Path
 from wiremeter.datapath.capture import CaptureEngine
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
-from wiremeter.datapath.interval import MAX_FLOWS, Interval, tallies_by_attachment
+from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NameOptions, Names, open_names
@@ -29,7 +29,7 @@ from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.beat import LOOK_SECONDS, Beat
 from wiremeter.metering.early_flips import EarlyFlips
 from wiremeter.metering.tracker import Metered, Tracker
-from wiremeter.settings.words import RequestedMode
+from wiremeter.settings.words import FLOWS_MAX, RequestedMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Options:
     program: Path | None
     bpf_stats: bool
     max_devices: int
+    max_flows: int
     names: NameOptions
     urgent: bool
 
@@ -84,7 +85,7 @@ class Session:
         wake: Wake,
         clock: WallClock,
         options: Options,
-        max_flows: int = MAX_FLOWS,
+        max_flows: int = FLOWS_MAX,
     ) -> None:
         """max_flows: most rows of one batch."""
         self._engine = engine
@@ -291,7 +292,8 @@ def opened(options: Options) -> Iterator[Session]:
         tracker.start()
         early = enter(EarlyFlips(engine, urgent=options.urgent))
         fitting = flows_that_fit(host.memory_limit_bytes, with_names=bool(options.names.limit))
-        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options, min(MAX_FLOWS, fitting))
+        max_flows = min(options.max_flows, fitting)
+        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options, max_flows)
         yield enter(contextlib.closing(session))
 
 

@@ -18,6 +18,7 @@ from wiremeter.settings.words import (
     ENGINES,
     FLOW_TABLE_LINES_MAX,
     FLOW_TABLE_LINES_MIN,
+    FLOWS_MAX,
     LOG_LEVELS,
     NAME_KINDS,
     OUTPUT_FORMATS,
@@ -98,6 +99,12 @@ class Metering(Interfaces):
     )
     max_devices: int = setting(
         values.whole(1), 32, "most devices at a time; each takes 25 KB on each CPU, twice", placeholder="N"
+    )
+    max_flows: int = setting(
+        values.whole(1024),
+        FLOWS_MAX,
+        'most flows in a batch, less where memory is short; others count as `unattributed{reason="batch_full"}`',
+        placeholder="N",
     )
     bpf_stats: bool = setting(
         values.switch(),

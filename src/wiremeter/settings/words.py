@@ -47,6 +47,9 @@ SIMULATED_MTUS = (576, 9216)
 SHORTEST_INTERVAL = 0.05
 LONGEST_INTERVAL = 3600.0
 
+#: Flows of one batch; 2^20 are 88 MiB, and several times that while they are merged.
+FLOWS_MAX = 1 << 20
+
 #: Lines in the flow table of one CPU, a power of two.
 FLOW_TABLE_LINES_MIN = 1 << 8
 FLOW_TABLE_LINES_MAX = 1 << 22

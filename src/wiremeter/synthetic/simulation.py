@@ -14,10 +14,9 @@ import numpy as np
 
 from wiremeter.captures.meter import HostMeter
 from wiremeter.captures.replay import CaptureReplay
-from wiremeter.datapath.interval import MAX_FLOWS
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import Attachment, FlowBatch
-from wiremeter.settings.words import SIMULATED_HOSTS_MAX, SIMULATED_MTUS, SIMULATED_PROTOCOLS
+from wiremeter.settings.words import FLOWS_MAX, SIMULATED_HOSTS_MAX, SIMULATED_MTUS, SIMULATED_PROTOCOLS
 from wiremeter.synthetic.expected import Expected
 from wiremeter.synthetic.frames import NO_VLAN, FrameBuilder, Packets, pcap_header
 from wiremeter.synthetic.profiles import Exchange, find_profile
@@ -55,7 +54,7 @@ class Simulation(CaptureReplay):
         filter: str = "",
         write: str | os.PathLike[str] | None = None,
         table_lines: int | None = None,
-        max_flows: int = MAX_FLOWS,
+        max_flows: int = FLOWS_MAX,
     ) -> None:
         """Nothing is made yet.
 

@@ -28,7 +28,7 @@ from wiremeter.metering.tracker import Metered
 
 from ..linux.test_clock import HOUR, Clocks
 
-OPTIONS = Options(("*",), 0.05, "auto", None, Path("none"), False, 4, NO_NAMES, False)
+OPTIONS = Options(("*",), 0.05, "auto", None, Path("none"), False, 4, 1 << 20, NO_NAMES, False)
 
 
 class Event:
