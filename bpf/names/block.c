@@ -1,8 +1,7 @@
-/* Blocks of payload records: each goes to the decoder it is for. */
-#include "names.h"
-#include "../records.h"
-
-#include <string.h>
+/* Blocks of payload records: each goes to the decoder it is for, and most to none. */
+#include "applications.h"
+#include "dns.h"
+#include "listening.h"
 
 /* `tcp_flags` of a UDP payload: where a fragment belongs, and whether others follow. */
 #define IS_FRAGMENT 0x3fff
@@ -29,30 +28,55 @@ static struct wm_ends ends_of(const struct wm_payload *head)
 	return ends;
 }
 
-/* Whether a datagram was read as DNS, or at least is none of anything else. */
-static int datagram_read(struct wm_dns *dns, const struct wm_payload *head, const uint8_t *data, uint32_t device,
-			 uint64_t time_ns, struct wm_told *told)
+/* Whether a datagram was DNS, and told. */
+static int dns_read(struct wm_dns *dns, const struct wm_payload *head, const struct wm_ends *flow, const uint8_t *data,
+		    uint32_t device, struct wm_told *told)
 {
 	int how = head->captured < head->bytes ? WM_DNS_IS_CUT : 0;
-	struct wm_ends ends;
 
 	if (head->source == WM_SOURCE_DNS)
 		how |= WM_DNS_LENIENT;
 	else if (!wm_dns_looks_like(data, head->captured, how))
 		return 0;
-	ends = ends_of(head);
-	return !wm_dns_take(dns, device, time_ns, &ends, data, head->captured, how, told);
+	return !wm_dns_take(dns, device, head->time_ns, flow, data, head->captured, how, told);
 }
 
-size_t wm_names_read(struct wm_dns *dns, struct wm_names_block *block, size_t first, struct wm_told *told)
+/* Whether others can read a packet, whose conversation they get from now on then. */
+static int is_for_others(struct wm_listening *listening, struct wm_names_block *block, const struct wm_payload *head,
+			 const struct wm_ends *flow, const uint8_t *data, uint32_t device)
 {
-	for (; first < block->count && wm_told_has_room(told); first++) {
+	uint64_t hash = wm_conversation_hash(listening->seed, device, flow);
+	struct wm_said said = {data, head->captured};
+	int is_tcp = head->protocol == WM_NAMES_TCP;
+
+	if (wm_listening_has(listening, hash))
+		return 1;
+	if (is_tcp ? !wm_tcp_may_begin(said, head->src_port, head->dst_port)
+		   : !wm_udp_application(said, head->src_port, head->dst_port)) {
+		if (is_tcp)
+			wm_late_keep(listening, hash, head, data);
+		return 0;
+	}
+	wm_listening_add(listening, hash);
+	if (is_tcp)
+		block->late_count = wm_late_take(listening, hash, head->time_ns, block->late);
+	return 1;
+}
+
+size_t wm_names_read(struct wm_dns *dns, struct wm_listening *listening, struct wm_names_block *block, size_t first,
+		     struct wm_told *told)
+{
+	block->others_count = block->late_count = 0;
+	while (first < block->count && wm_told_has_room(told) && !wm_listening_is_full(listening) &&
+	       !block->late_count) {
 		uint64_t at = block->offsets[first];
+		uint32_t number = (uint32_t)first++;
 		struct wm_payload head;
+		struct wm_ends flow;
 		int32_t device;
 
 		if (at > block->data_bytes || block->data_bytes - at < sizeof(head)) {
-			block->others[block->others_count++] = (uint32_t)first; /* who will say what is wrong */
+			block->others[block->others_count++] = number; /* who will say what is wrong */
 			continue;
 		}
 		memcpy(&head, block->data + at, sizeof(head));
@@ -60,11 +84,20 @@ size_t wm_names_read(struct wm_dns *dns, struct wm_names_block *block, size_t fi
 		device = device_of(block, head.attachment);
 		if (device < 0)
 			continue;
-		if (head.captured > block->data_bytes - at || head.protocol != WM_NAMES_UDP ||
-		    head.tcp_flags & IS_FRAGMENT ||
-		    !datagram_read(dns, &head, block->data + at, (uint32_t)device, block->origin_ns + head.time_ns,
-				   told))
-			block->others[block->others_count++] = (uint32_t)first;
+		head.time_ns += block->origin_ns;
+		flow = ends_of(&head);
+		if (head.captured > block->data_bytes - at ||
+		    (head.protocol != WM_NAMES_TCP && head.tcp_flags & IS_FRAGMENT)) {
+			block->others[block->others_count++] = number;
+			continue;
+		}
+		if (head.protocol != WM_NAMES_TCP &&
+		    dns_read(dns, &head, &flow, block->data + at, (uint32_t)device, told))
+			continue;
+		if (is_for_others(listening, block, &head, &flow, block->data + at, (uint32_t)device))
+			block->others[block->others_count++] = number;
+		else
+			block->opaque_count++;
 	}
 	return first;
 }

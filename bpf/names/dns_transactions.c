@@ -12,8 +12,7 @@
  * for nothing and responses stand alone (section 6).
  */
 #include "dns.h"
-
-#include <string.h>
+#include "ends.h"
 
 #define PORT_MDNS 5353
 
@@ -93,40 +92,10 @@ void wm_dns_begin(struct wm_dns *dns, uint32_t capacity, uint64_t seed)
 
 /* --- whose question it is */
 
-static uint64_t mixed(uint64_t hash, uint64_t word)
-{
-	hash ^= word;
-	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccdULL;
-	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53ULL;
-	return hash ^ hash >> 33;
-}
-
-static uint64_t word_at(const uint8_t *at)
-{
-	uint64_t word;
-
-	memcpy(&word, at, sizeof(word));
-	return word;
-}
-
-/* Of a flow; of one to anyone, its destination left out. */
-static uint64_t flow_hash(const struct wm_dns *dns, const struct wm_ends *flow, int to_anyone)
-{
-	uint64_t hash = mixed(dns->seed, (uint64_t)flow->protocol << 40 | (uint64_t)flow->family << 32 |
-						 (uint64_t)flow->src_port << 16 | flow->dst_port);
-
-	hash = mixed(hash, word_at(flow->src_addr));
-	hash = mixed(hash, word_at(flow->src_addr + 8));
-	if (to_anyone)
-		return hash;
-	hash = mixed(hash, word_at(flow->dst_addr));
-	return mixed(hash, word_at(flow->dst_addr + 8));
-}
-
 static struct asked asked_by(const struct wm_dns *dns, uint32_t device, const struct wm_ends *flow, uint16_t id,
 			     int of_anyone)
 {
-	uint64_t hash = mixed(flow_hash(dns, flow, of_anyone), (uint64_t)device << 16 | id);
+	uint64_t hash = wm_mixed(wm_flow_hash(dns->seed, flow, of_anyone), (uint64_t)device << 16 | id);
 
 	return (struct asked){*flow, device, (uint32_t)(hash >> 32), id, (uint8_t)of_anyone};
 }
@@ -300,17 +269,6 @@ static int is_multicast(const uint8_t address[16])
 	return address[0] == 0xff || (address[12] >> 4 == 0xe && !memcmp(address, v4_mapped, sizeof(v4_mapped)));
 }
 
-static struct wm_ends reversed(const struct wm_ends *flow)
-{
-	struct wm_ends back = *flow;
-
-	memcpy(back.src_addr, flow->dst_addr, 16);
-	memcpy(back.dst_addr, flow->src_addr, 16);
-	back.src_port = flow->dst_port;
-	back.dst_port = flow->src_port;
-	return back;
-}
-
 static void ask_one(struct wm_dns *dns, const struct asked *asked, uint64_t time_ns,
 		    const struct wm_dns_question *question, uint8_t flags, struct wm_told *told)
 {
@@ -422,7 +380,7 @@ static void tell_heard(const struct wm_dns *dns, uint64_t time_ns, const struct 
 
 	*heard = (struct wm_dns_heard){
 		.time_ns = time_ns,
-		.hash = flow_hash(dns, flow, 0),
+		.hash = wm_flow_hash(dns->seed, flow, 0),
 		.flow = *flow,
 		.query_at = told->text_bytes,
 		.query_bytes = WM_NONE,
@@ -447,9 +405,9 @@ int wm_dns_take(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const str
 		stand_alone(time_ns, flow, &message, told);
 		if (!message.rcode && flow->src_port == PORT_MDNS && flow->dst_port == PORT_MDNS)
 			wm_dns_learn_announced(&message, everyone, time_ns, told);
-		from_client = reversed(flow);
+		from_client = wm_reversed(flow);
 	} else {
-		from_client = reversed(flow);
+		from_client = wm_reversed(flow);
 		answer(dns, device, time_ns, &from_client, &message, told);
 	}
 	if (flow->protocol == WM_NAMES_UDP)

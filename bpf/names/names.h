@@ -163,7 +163,27 @@ int wm_dns_may_begin(const uint8_t *data, size_t bytes);
  * Random bytes pass less than once in 10^9. cut: its end is missing, and its records are not looked at. */
 int wm_dns_looks_like(const uint8_t *data, size_t bytes, int cut);
 
-/* Payload records as an engine left them (struct wm_payload), of which `first` is the next to read. */
+/* Conversations that others than this library read, as they have it from wm_names_read(); and the last packets of none.
+ */
+struct wm_listening;
+
+/* The memory that `capacity` conversations take. */
+size_t wm_listening_bytes(uint32_t capacity);
+
+/* Makes an empty set of memory that is all zeros. */
+void wm_listening_begin(struct wm_listening *listening, uint32_t capacity, uint64_t seed);
+
+/* A conversation is read no more; `flow` is of either direction. */
+void wm_listening_forget(struct wm_listening *listening, uint32_t device, const struct wm_ends *flow);
+
+/* Packets of conversations that nobody read, of which so many are kept: the first part of a hello may come after the
+ * second. */
+#define WM_LATE_PACKETS 64
+
+/* Where in the memory of a set the record of a packet lies that was kept; its time is since the epoch. */
+size_t wm_late_offset(uint32_t number);
+
+/* Payload records as an engine left them (struct wm_payload). */
 struct wm_names_block {
 	const uint8_t *data;
 	size_t data_bytes;
@@ -174,11 +194,16 @@ struct wm_names_block {
 	size_t devices_count;
 	uint32_t *others; /* numbers of records that are left to others, room for all */
 	size_t others_count;
+	uint32_t late[WM_LATE_PACKETS]; /* numbers of kept packets that belong before the last of `others` */
+	size_t late_count;
+	size_t opaque_count; /* records of which nothing can be read */
 };
 
-/* Reads records from number `first` on. Returns the next to read: less than all of them where `told` has no room left.
- */
-size_t wm_names_read(struct wm_dns *dns, struct wm_names_block *block, size_t first, struct wm_told *told);
+/* Reads records from number `first` on: DNS is told, what others can read is left to them, the rest is opaque. Returns
+ * the next to read: less than all of them where `told` has no room left, or others should read first what is left to
+ * them. */
+size_t wm_names_read(struct wm_dns *dns, struct wm_listening *listening, struct wm_names_block *block, size_t first,
+		     struct wm_told *told);
 
 /* When a flow was first seen, in sets of as many as lie in a cache line: of more than find room, those not seen for the
  * longest time are forgotten. */

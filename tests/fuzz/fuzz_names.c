@@ -1,9 +1,12 @@
-/* Any bytes as DNS messages on a few flows: nothing beyond a message is read and nothing beyond its room written, what
- * waits is bounded, each question ends once, and all that is told points at text that is there.
+/* Any bytes as DNS messages and other payloads on a few flows: nothing beyond a payload is read and nothing beyond its
+ * room written, what waits is bounded, each question ends once, all that is told points at text that is there, and of a
+ * conversation that may be read every packet is left to who reads it.
  *
- * An input is a byte of settings, then messages, each with how it came.
+ * An input is a byte of settings, then payloads, each with how it came.
  */
+#include "applications.h"
 #include "dns.h"
+#include "listening.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +37,7 @@ _Static_assert(sizeof(struct recipe) == 4, "mirrored in fuzzing.py");
 #define AS_BLOCK 0x04
 #define EXPIRE	 0x08
 #define IN_PART	 0x10
-
-#define PAYLOAD_BYTES 64 /* struct wm_payload */
+#define FORGET	 0x20
 
 static struct wm_dns_transaction transactions[WM_TOLD_TRANSACTIONS];
 static struct wm_dns_answer answers[WM_TOLD_ANSWERS];
@@ -135,39 +137,103 @@ static struct wm_ends ends_of(uint8_t ends)
 	return flow;
 }
 
+/* So few that they often meet in one place. */
+#define CONVERSATIONS 16
+
+static struct wm_listening *listening;
+
+/* What is in it, as it should be. */
+static uint64_t read_by_others[CONVERSATIONS];
+static uint32_t read_count;
+
+static void listening_begin(void)
+{
+	read_count = 0;
+	memset(listening, 0, wm_listening_bytes(CONVERSATIONS));
+	wm_listening_begin(listening, CONVERSATIONS, 77);
+}
+
+static void listening_check(void)
+{
+	REQUIRE(listening->count == read_count);
+	for (uint32_t i = 0; i < read_count; i++)
+		REQUIRE(wm_listening_has(listening, read_by_others[i]));
+}
+
+static void read_forget(uint64_t hash)
+{
+	for (uint32_t i = 0; i < read_count; i++) {
+		if (read_by_others[i] == hash)
+			read_by_others[i] = read_by_others[--read_count];
+	}
+}
+
+/* What the packets of a conversation that is read must lead to. */
+static void others_check(const struct wm_names_block *block, const struct wm_ends *flow, const uint8_t *record,
+			 size_t bytes, int was_read)
+{
+	uint64_t hash = wm_conversation_hash(listening->seed, 0, flow);
+	struct wm_said said = {record + sizeof(struct wm_payload), bytes}, nothing = {said.data, 0};
+
+	REQUIRE(block->others_count + block->opaque_count <= 1);
+	REQUIRE(block->late_count <= WM_LATE_PACKETS && (!block->late_count || block->others_count));
+	REQUIRE(!block->opaque_count || !was_read);
+	for (size_t i = 0; i < block->late_count; i++) {
+		struct wm_payload late;
+
+		REQUIRE(block->late[i] < WM_LATE_PACKETS);
+		memcpy(&late, (uint8_t *)listening + wm_late_offset(block->late[i]), sizeof(late));
+		REQUIRE(late.protocol == WM_NAMES_TCP && late.captured <= sizeof(listening->late[0].data));
+	}
+	if (flow->protocol != WM_NAMES_TCP)
+		return;
+	REQUIRE(wm_listening_has(listening, hash) == (int)block->others_count);
+	if (wm_tcp_application(said, nothing, flow->src_port, flow->dst_port) ||
+	    wm_tcp_application(nothing, said, flow->dst_port, flow->src_port))
+		REQUIRE(block->others_count);
+}
+
 /* The same as a record of a block, as an engine writes it: a head, then what was captured. */
 static void block_take(struct wm_dns *dns, uint64_t time_ns, const struct wm_ends *flow, const uint8_t *data,
 		       size_t bytes, uint8_t how, struct wm_told *told)
 {
-	uint8_t *record = malloc(PAYLOAD_BYTES + bytes);
-	uint32_t whole = (uint32_t)bytes + !!(how & WM_DNS_IS_CUT), others[1];
-	uint16_t captured = (uint16_t)bytes, fragment = how & IN_PART ? 0x2000 : 0;
+	uint8_t *record = malloc(sizeof(struct wm_payload) + bytes);
+	struct wm_payload head = {
+		.time_ns = time_ns,
+		.src_port = flow->src_port,
+		.dst_port = flow->dst_port,
+		.bytes = (uint32_t)bytes + !!(how & WM_DNS_IS_CUT),
+		.captured = (uint16_t)bytes,
+		.tcp_flags = how & IN_PART && flow->protocol != WM_NAMES_TCP ? 0x2000 : 0,
+		.protocol = flow->protocol,
+		.family = flow->family,
+		.source = how & WM_DNS_LENIENT ? WM_SOURCE_DNS : WM_SOURCE_FIRST,
+	};
+	uint32_t others[1];
 	uint64_t offset = 0;
+	int was_read = wm_listening_has(listening, wm_conversation_hash(listening->seed, 0, flow));
 	struct wm_names_block block = {
 		.data = record,
-		.data_bytes = PAYLOAD_BYTES + bytes,
+		.data_bytes = sizeof(head) + bytes,
 		.offsets = &offset,
 		.count = 1,
 		.others = others,
 	};
 
 	REQUIRE(record);
-	memset(record, 0, PAYLOAD_BYTES);
-	memcpy(record, &time_ns, 8);
-	memcpy(record + 8, flow->src_addr, 16);
-	memcpy(record + 24, flow->dst_addr, 16);
-	memcpy(record + 40, &flow->src_port, 2);
-	memcpy(record + 42, &flow->dst_port, 2);
-	memcpy(record + 48, &whole, 4);
-	memcpy(record + 52, &captured, 2);
-	memcpy(record + 56, &fragment, 2);
-	record[58] = flow->protocol;
-	record[59] = flow->family;
-	record[60] = how & WM_DNS_LENIENT ? 0 : 4; /* WM_SOURCE_DNS or _FIRST */
-	memcpy(record + PAYLOAD_BYTES, data, bytes);
-	REQUIRE(wm_names_read(dns, &block, 0, told) == 1);
-	REQUIRE(block.others_count <= 1);
-	REQUIRE(block.others_count || flow->protocol == WM_NAMES_UDP);
+	memcpy(head.src_addr, flow->src_addr, 16);
+	memcpy(head.dst_addr, flow->dst_addr, 16);
+	memcpy(record, &head, sizeof(head));
+	memcpy(record + sizeof(head), data, bytes);
+	REQUIRE(wm_names_read(dns, listening, &block, 0, told) == 1);
+	if (!was_read && block.others_count && !head.tcp_flags)
+		read_by_others[read_count++] = wm_conversation_hash(listening->seed, 0, flow);
+	listening_check();
+	others_check(&block, flow, record, bytes, was_read);
+	if (wm_listening_is_full(listening)) {
+		REQUIRE(!wm_names_read(dns, listening, &block, 0, told) && !block.others_count);
+		listening_begin();
+	}
 	free(record);
 }
 
@@ -193,6 +259,12 @@ static uint32_t message_take(struct wm_dns *dns, uint64_t time_ns, struct recipe
 		/* Whether it was taken is the block's to say. */
 		if (dns->count == before && !told->transactions_count)
 			asked = 0;
+		if (recipe.how & FORGET) {
+			wm_listening_forget(listening, 0, &flow);
+			read_forget(wm_conversation_hash(listening->seed, 0, &flow));
+			REQUIRE(!wm_listening_has(listening, wm_conversation_hash(listening->seed, 0, &flow)));
+			listening_check();
+		}
 	} else if (wm_dns_take(dns, 0, time_ns, &flow, exact, bytes, how, told)) {
 		REQUIRE(!asked);
 	}
@@ -209,8 +281,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	uint64_t asked = 0, ended = 0, time_ns = 1000;
 	struct recipe recipe;
 
-	REQUIRE(dns);
+	listening = malloc(wm_listening_bytes(CONVERSATIONS));
+	REQUIRE(dns && listening);
 	wm_dns_begin(dns, capacity, 77);
+	listening_begin();
 	for (size_t at = 1; at + sizeof(recipe) <= bytes; time_ns += 10) {
 		struct wm_told told = told_begin();
 		size_t length;
@@ -236,6 +310,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		REQUIRE(is_over || told.transactions_count);
 	}
 	REQUIRE(!dns->count && !dns->oldest && !dns->newest && asked == ended);
+	free(listening);
 	free(dns);
 	return 0;
 }

@@ -128,6 +128,17 @@ def names_seeds() -> Iterator[tuple[str, bytes]]:
                 f"made-{ends}-{how}",
                 b"\x03" + b"".join(MESSAGE.pack(len(message), ends, how) + message for message, ends in made),
             )
+    for number, (client, server) in enumerate(MADE_BEGINNINGS):
+        for ends in (0x33, 0x53, 0x23):  # TCP on port 4000 of two clients, UDP
+            both = ((client, ends), (server, ends ^ 4))
+            yield (
+                f"beginning-{number}-{ends}",
+                b"\x03"
+                + b"".join(MESSAGE.pack(len(data), side, how) + data for how in (4, 0x24) for data, side in both),
+            )
+    hello = MADE_BEGINNINGS[0][0]
+    many = [MESSAGE.pack(len(hello), ends, how) + hello for how in (4, 0x24, 4) for ends in range(0x10, 0x100, 0x13)]
+    yield "many", b"\x03" + b"".join(many)
     for path in captures():
         seed = b"\x3f"
         for payload in first_payloads(path, 60):
@@ -221,14 +232,40 @@ def _made_messages() -> tuple[bytes, ...]:
     return (
         *exchange(1, record(5, b"\3cdn\xc0\x10"), record(1, bytes(4), b"\3cdn\xc0\x10")),
         *exchange(28, record(28, bytes(16)), record(16, b"\3abc")),
+        *exchange(5, record(5, (b"\x3f" + bytes(63)) * 4 + b"\0"), record(5, (b"\x3f" + bytes(63)) * 5 + b"\0")),
         *exchange(65, record(65, hints)),
         *exchange(12, record(12, b"\4host\5local\0", pointer), record(1, bytes(4), b"\4host\5local\0")),
         head.pack(7, 0x0100, 2, 0, 0, 0) + (question + b"\0\1\0\1") * 2,
         head.pack(7, 0x8182, 0, 0, 0, 0),
+        exchange(1, record(1, bytes(4)))[1][:-12],  # its OPT record and the last byte of the address are missing
     )
 
 
 MADE_MESSAGES = _made_messages()
+
+#: What client and server say first, in protocols that are told apart by it.
+MADE_BEGINNINGS = (
+    (bytes.fromhex("16030100fc010000f80303") + bytes(40), bytes.fromhex("160303002a0200002603") + bytes(40)),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"SSH-2.0-x\r\n"),
+    (b"PING\r\n", b"+PONG\r\n"),
+    (b"PIN", b"220 FILEZ"),
+    (b"a LOG", b"* OK"),
+    (b"USE", b"220 ESMT"),
+    (b"USER x\r\n", b"220 FTP ready\r\n"),
+    (b"a LOGIN x y\r\n", b"* OK IMAP4rev1 ready\r\n"),
+    (b"set key 0 0 1\r\n1\r\n", b"STORED\r\n"),
+    (b"<?xml version='1.0'?> <stream:stream to='x'>", b"+OK <1@x>\r\n"),
+    (bytes.fromhex("0300002a25e00000000000") + b"Cookie: mstshash=x\r\n" + bytes(8), b"\xff\xfd\x18\xff\xfa\1\xff\xf0"),
+    (bytes.fromhex("301d02010177188016") + b"1.3.6.1.4.1.1466.20037", b"\x4a\0\0\0\x0a8.0.33\0" + bytes(67)),
+    (struct.pack("<iiii", 64, 1, 0, 2013) + bytes(48), b"RFB 003.008\n"),
+    (struct.pack("!iHHiH", 16, 18, 3, 7, 6) + b"client", struct.pack("!ii", 20, 7) + bytes(16)),
+    (struct.pack("!II", 25, 196608) + b"user\0me\0database\0", bytes(range(128, 200))),
+    (b"REGISTER sip:example.com SIP/2.0\r\n", b"OPTIONS rtsp://example.com/x RTSP/1.0\r\n"),
+    (b"\x80\1" + bytes(6) + b"\0\0\0\4" + bytes(20), b"\x81\1" + bytes(30)),
+    (b"\xc0\0\0\0\1\x08" + bytes(60), b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe"),
+    (bytes.fromhex("302602010104067075626c6963a019") + bytes(25), bytes.fromhex("000100002112a442") + bytes(12)),
+)
 
 
 def run(

@@ -41,6 +41,10 @@ def test_no_input_breaks_the_library(name: str, tmp_path: Path) -> None:
         ("names", "names/dns.c", "told->text[told->text_bytes++] = wm_lower(", "told->text[told->text_bytes++] = ("),
         ("names", "names/dns_transactions.c", "waiting->older = dns->newest;", "waiting->older = 0;"),
         ("names", "names/dns_transactions.c", "if (dns->count == dns->capacity)", "if (dns->count > dns->capacity)"),
+        ("names", "names/applications.c", "i < at + bytes && i < said.bytes", "i < at + bytes && i <= said.bytes"),
+        ("names", "names/applications.c", "if (text->bytes < count)\n\t\treturn 0;", ""),
+        ("names", "names/listening.c", "listening->conversations[hole] = moved;", ""),
+        ("names", "names/block.c", "wm_listening_add(listening, hash);", ""),
         ("capture", "host/capture.c", "if (bytes < length)", "if (bytes + 1 < length)"),
     ],
 )

@@ -8,8 +8,15 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
-from wiremeter.names.decoders import http1, http2, tls
-from wiremeter.names.decoders.applications import tcp_application
+from wiremeter.names.decoders import tls
+from wiremeter.names.decoders.applications import (
+    looks_like_http1,
+    looks_like_http2,
+    looks_like_request,
+    looks_like_response,
+    looks_like_tls,
+    tcp_application,
+)
 from wiremeter.names.decoders.dns import DnsStream
 from wiremeter.names.decoders.http1 import Http1Decoder
 from wiremeter.names.decoders.http2 import Http2Decoder
@@ -44,7 +51,7 @@ _LATE_PACKETS = 4
 
 
 class OnDns(Protocol):
-    """What takes each DNS message: DnsReader.message for a device."""
+    """What takes each DNS message: BlockReader.message for a device."""
 
     def __call__(
         self, time_ns: int, flow: FlowKey, data: bytes, *, cut: bool = False
@@ -176,7 +183,7 @@ class TcpConversation:
         """Whether a packet begins something to read, in a conversation with nothing to read so far."""
         if isinstance(self._decoder, _Tls):
             return False
-        return _begins_hello(data) if self._name is NAMELESS else tls.looks_like_tls(data)
+        return _begins_hello(data) if self._name is NAMELESS else looks_like_tls(data)
 
     def _remember(self, side: int, time_ns: int, seq: int, data: bytes, length: int) -> None:
         """Keeps a packet that may be the rest of a hello whose beginning is late."""
@@ -270,7 +277,7 @@ class TcpConversation:
         match application:
             case "tls":
                 return _Tls(flow, self._ja4s)
-            case "http" if http2.looks_like_http2(client_said):
+            case "http" if looks_like_http2(client_said):
                 return Http2Decoder(flow, self._redact)
             case "http":
                 return Http1Decoder(flow, self._redact)
@@ -404,17 +411,17 @@ class _Dns:
 
 def _begins_hello(data: bytes) -> bool:
     """Whether a packet begins what a decoder reads, as the kernel half would think."""
-    return tls.looks_like_tls(data) or http1.looks_like_http1(data) or http2.looks_like_http2(data)
+    return looks_like_tls(data) or looks_like_http1(data) or looks_like_http2(data)
 
 
 def _speaks_as_client(data: bytes) -> bool | None:
     """Whether the sender of the first bytes of a stream is the client of its protocol; None where they don't tell."""
-    if tls.looks_like_tls(data):
+    if looks_like_tls(data):
         # The type of the first handshake message; a hello in the form of SSL 2.0 is a client's.
         return data[0] != 0x16 or data[5] == tls.CLIENT_HELLO
-    if http2.looks_like_http2(data) or http1.looks_like_request(data):
+    if looks_like_http2(data) or looks_like_request(data):
         return True
-    return False if http1.looks_like_response(data) else None
+    return False if looks_like_response(data) else None
 
 
 def _named_by(name: FlowName, transaction: Transaction) -> FlowName:

@@ -178,17 +178,17 @@ class Listening:
         self._heard[key] = (conversation, time_ns)
         self._heard.move_to_end(key)
 
-    def let_go(self, silent_since_ns: int) -> Iterator[tuple[FlowKey, Conversation]]:
+    def let_go(self, silent_since_ns: int) -> Iterator[tuple[tuple[int, FlowKey], Conversation]]:
         """Takes out those not heard since, and as many more as there are too many."""
         while self._heard:
             key, (conversation, heard_ns) = next(iter(self._heard.items()))
             if heard_ns >= silent_since_ns and len(self._heard) <= self._most:
                 return
             del self._heard[key]
-            yield key[1], conversation
+            yield key, conversation
 
-    def let_all_go(self) -> Iterator[tuple[FlowKey, Conversation]]:
+    def let_all_go(self) -> Iterator[tuple[tuple[int, FlowKey], Conversation]]:
         """Takes out all."""
         while self._heard:
             key, (conversation, _) = self._heard.popitem(last=False)
-            yield key[1], conversation
+            yield key, conversation

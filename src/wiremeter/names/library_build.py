@@ -6,7 +6,7 @@ from cffi import FFI
 
 # Relative to the project's folder, where setup.py runs: setuptools wants it so.
 _NAMES = Path("bpf/names")
-_SOURCES = ("dns.c", "dns_transactions.c", "block.c", "began.c")
+_SOURCES = ("dns.c", "dns_transactions.c", "block.c", "began.c", "applications.c", "listening.c")
 _HEADERS = (*_NAMES.glob("*.h"), Path("bpf/records.h"), Path("bpf/lib/platform.h"))
 
 ffi = FFI()
@@ -68,6 +68,13 @@ ffi.cdef(
     int wm_dns_may_begin(const uint8_t *data, size_t bytes);
     int wm_dns_looks_like(const uint8_t *data, size_t bytes, int cut);
 
+    #define WM_LATE_PACKETS ...
+    struct wm_listening;
+    size_t wm_listening_bytes(uint32_t capacity);
+    void wm_listening_begin(struct wm_listening *listening, uint32_t capacity, uint64_t seed);
+    void wm_listening_forget(struct wm_listening *listening, uint32_t device, const struct wm_ends *flow);
+    size_t wm_late_offset(uint32_t number);
+
     struct wm_names_block {
         const uint8_t *data;
         size_t data_bytes;
@@ -78,8 +85,23 @@ ffi.cdef(
         size_t devices_count;
         uint32_t *others;
         size_t others_count;
+        uint32_t late[...];
+        size_t late_count;
+        size_t opaque_count;
     };
-    size_t wm_names_read(struct wm_dns *dns, struct wm_names_block *block, size_t first, struct wm_told *told);
+    size_t wm_names_read(struct wm_dns *dns, struct wm_listening *listening, struct wm_names_block *block, size_t first,
+                         struct wm_told *told);
+
+    #define WM_APPLICATIONS ...
+    extern const char *const wm_application_names[];
+    struct wm_said { const uint8_t *data; size_t bytes; };
+    int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t client_port, uint16_t server_port);
+    int wm_udp_application(struct wm_said said, uint16_t src_port, uint16_t dst_port);
+    int wm_tcp_may_begin(struct wm_said said, uint16_t src_port, uint16_t dst_port);
+    int wm_looks_like_tls(struct wm_said said);
+    int wm_looks_like_request(struct wm_said said);
+    int wm_looks_like_response(struct wm_said said);
+    int wm_looks_like_http2(struct wm_said said);
 
     struct wm_began_set;
     void wm_began_find(struct wm_began_set *sets, uint32_t sets_mask, uint32_t round, const uint64_t *hashes,
@@ -89,7 +111,7 @@ ffi.cdef(
 
 ffi.set_source(
     "wiremeter.names._library",
-    '#include "names.h"\n',
+    '#include "names.h"\n#include "applications.h"\n',
     sources=[str(_NAMES / name) for name in _SOURCES],
     include_dirs=[str(_NAMES)],
     depends=[str(header) for header in _HEADERS],

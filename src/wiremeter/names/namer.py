@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.begun import Begun
+from wiremeter.names.block_reader import BlockReader
 from wiremeter.names.columns import DnsColumns, DnsTold
 from wiremeter.names.connections import TcpConversation
 from wiremeter.names.conversations import Conversation, DnsHeard, KnownNames, Listening, canonical
 from wiremeter.names.datagrams import UdpConversation
 from wiremeter.names.decoders.fragments import Fragments, is_fragment
-from wiremeter.names.dns_reader import DnsReader
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.matching import TCP, TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
 from wiremeter.names.payloads import Payload, PayloadBlock
@@ -83,7 +83,7 @@ class Namer:
         self._redact = redact
         self._ja4s = ja4s
         self.domains = domains if domains is not None else DomainCache()
-        self._dns = DnsReader(self._take_dns)
+        self._reader = BlockReader(self._take_dns)
         self._dns_told: list[DnsTold] = []
         self._fragments = Fragments()
         self._listening = Listening(CONVERSATIONS_MAX)
@@ -104,9 +104,8 @@ class Namer:
 
         devices: the device of each attachment; payloads of others are left out. None: all are of one device.
         """
-        others = self._dns.read(block, devices)
-        for payload in block.at(others.tolist()):
-            self._read(0 if devices is None else devices[payload.attachment], payload)
+        for device, payload in self._reader.read(block, devices):
+            self._read(device, payload)
 
     def _read(self, device: int, payload: Payload) -> None:
         if payload.flow.protocol == TCP:
@@ -121,7 +120,7 @@ class Namer:
         """A datagram that came in parts, as only those of DNS are sent."""
         cut = len(payload.data) < payload.length
         try:
-            self._dns.message(device, payload.time_ns, payload.flow, payload.data, cut=cut, lenient=True)
+            self._reader.message(device, payload.time_ns, payload.flow, payload.data, cut=cut, lenient=True)
         except DecodeError:
             self._read_udp(device, payload)
 
@@ -149,7 +148,7 @@ class Namer:
         key = canonical(payload.flow)
         conversation = self._listening.get((device, key))
         if not isinstance(conversation, TcpConversation):
-            on_dns = partial(self._dns.message, device)
+            on_dns = partial(self._reader.message, device)
             conversation = TcpConversation(payload.flow, on_dns, redact=self._redact, ja4s=self._ja4s)
         before = conversation.name
         ended = conversation.packet(
@@ -193,7 +192,7 @@ class Namer:
         self._let_go(self._listening.let_go(end_ns - SILENCE_NS), end_ns)
         for datagram in self._fragments.expire(end_ns):
             self._read_dns(0, datagram)
-        self._dns.expire(end_ns)
+        self._reader.expire(end_ns)
         return self._close(flows, device_of, end_ns)
 
     def close_last(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
@@ -202,17 +201,18 @@ class Namer:
         self._let_go(self._listening.let_all_go(), end_ns)
         for datagram in self._fragments.expire(_LAST_NS):
             self._read_dns(0, datagram)
-        self._dns.flush()
+        self._reader.flush()
         return self._close(flows, device_of, end_ns)
 
-    def _let_go(self, gone: Iterable[tuple[FlowKey, Conversation]], end_ns: int) -> None:
-        for key, conversation in gone:
+    def _let_go(self, gone: Iterable[tuple[tuple[int, FlowKey], Conversation]], end_ns: int) -> None:
+        for (device, key), conversation in gone:
+            self._reader.forget(device, key)
             before = conversation.name
             self._tell(conversation.flush())
             self._learn(key, before, conversation.name, end_ns)
 
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
-        self._dns.hand_on()
+        self._reader.hand_on()
         hashes = self._hashes(flows)
         names, flow_names = self._name(flows, hashes, end_ns)
         transactions = _sorted(self._ended, DnsColumns.joined(self._dns_told))

@@ -10,8 +10,8 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
+from wiremeter.names.block_reader import BlockReader
 from wiremeter.names.columns import DnsColumns, DnsTold
-from wiremeter.names.dns_reader import DnsReader
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
@@ -53,11 +53,11 @@ def wire_message(
 
 
 class Reader:
-    """A DnsReader, and what it told since it was last asked."""
+    """A BlockReader, and what it told since it was last asked."""
 
     def __init__(self, capacity: int = 1000) -> None:
         self.told: list[DnsTold] = []
-        self.dns = DnsReader(self.told.append, capacity)
+        self.dns = BlockReader(self.told.append, capacity)
 
     def take(self) -> list[DnsTransaction]:
         """The transactions, in the order they were told."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.dns_reader import TIMEOUT_NS
+from wiremeter.names.block_reader import TIMEOUT_NS
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
 from .dns_messages import Reader, wire_message

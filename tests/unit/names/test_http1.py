@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wiremeter.names.decoders.applications import looks_like_http1
 from wiremeter.names.decoders.http1 import (
     MAX_HEAD_BYTES,
     MAX_OUTSTANDING,
     Http1Decoder,
     host_name,
-    looks_like_http1,
 )
 from wiremeter.names.records import FlowKey, HttpTransaction
 

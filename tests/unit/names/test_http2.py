@@ -10,7 +10,8 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wiremeter.names.decoders.http2 import MAX_OUTSTANDING, PREFACE, Http2Decoder, looks_like_http2
+from wiremeter.names.decoders.applications import looks_like_http2
+from wiremeter.names.decoders.http2 import MAX_OUTSTANDING, PREFACE, Http2Decoder
 from wiremeter.names.records import DecodeError, FlowKey, HttpTransaction
 
 FLOW = FlowKey(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 80, 6, 6)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wiremeter.names.decoders.applications import looks_like_tls
 from wiremeter.names.decoders.tls import (
     CLIENT_HELLO,
     SERVER_HELLO,
     HandshakeReader,
     TlsDecoder,
-    looks_like_tls,
     parse_client_hello,
     parse_server_hello,
     partial_client_hello,

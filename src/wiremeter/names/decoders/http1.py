@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from wiremeter.names.decoders.applications import looks_like_request, looks_like_response
 from wiremeter.names.records import DecodeError, FlowKey, HttpTransaction
 
 #: Bytes of one head, of one chunk-size line with its extensions, and of all trailer fields of one body, at most.
@@ -25,14 +26,7 @@ _AMBIGUOUS_BYTES = 1 << 32
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") +([^\s\x00-\x1f]+) +HTTP/(1\.[0-9])[ \t]*\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[0-9]) +([1-5][0-9][0-9])(?:[ \t][^\r\n]*)?\r?\n")
-# Beginnings without the end of their line: methods of RFC 9110, WebDAV (RFC 4918) and UPnP.
-_REQUEST_BEGINNING = re.compile(
-    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE|LOCK|UNLOCK|REPORT"
-    rb"|SEARCH|M-SEARCH|NOTIFY|SUBSCRIBE|UNSUBSCRIBE) (?:/|\*|https?://|[A-Za-z0-9.\-]+:[0-9])[^\s\x00-\x1f]*"
-    rb"(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?\Z"
-)
 _METHOD_BEGINNING = re.compile(_TOKEN + rb"(?: |\Z)")
-_STATUS_BEGINNING = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?:[ \t][^\r\n]*)?\r?\Z")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _FIELD = re.compile(rb"\n(host|content-length|transfer-encoding|upgrade)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -40,25 +34,6 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 # RFC 3986, section 3.2: user information, host, port. Some clients send bytes of UTF-8 as they are.
 _AUTHORITY = re.compile(rb"(?:[^@/?#\s]*@)?(\[[0-9A-Fa-f:.]+\]|[\w.~%!$&'()*+,;=\x80-\xff-]+)(?::[0-9]*)?")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
-
-
-def looks_like_http1(data: bytes) -> bool:
-    """Whether a packet begins like the head of a request or response (RFC 9112, sections 3 and 4).
-
-    >>> looks_like_http1(b"GET / HTTP/1.1\\r\\n"), looks_like_http1(b"HTTP/1.0 200"), looks_like_http1(b"GET me")
-    (True, True, False)
-    """
-    return looks_like_request(data) or looks_like_response(data)
-
-
-def looks_like_request(data: bytes) -> bool:
-    """The same for a request; with an unknown method only if the whole request line is there."""
-    return bool(_REQUEST_LINE.match(data) or _REQUEST_BEGINNING.match(data))
-
-
-def looks_like_response(data: bytes) -> bool:
-    """The same for a response."""
-    return data.startswith(b"HTTP/1.") and bool(_STATUS_LINE.match(data) or _STATUS_BEGINNING.match(data))
 
 
 class _State(Enum):

@@ -44,15 +44,6 @@ _END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
 _READ = frozenset({_Frame.HEADERS, _Frame.CONTINUATION, _Frame.PUSH_PROMISE, _Frame.RST_STREAM})
 
 
-def looks_like_http2(data: bytes) -> bool:
-    """Whether a packet begins like the preface of a client.
-
-    >>> looks_like_http2(PREFACE), looks_like_http2(b"PRI * HTTP/2.0\\r\\n\\r\\n"), looks_like_http2(b"PRIVMSG")
-    (True, True, False)
-    """
-    return len(data) >= 16 and PREFACE.startswith(data[: len(PREFACE)])
-
-
 @dataclass(slots=True)
 class _Half:
     """One direction. `left` bytes of a frame's payload on stream `stream` are stepped over; `buffer` is what is not

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from wiremeter.names.decoders.applications import looks_like_tls
 from wiremeter.names.decoders.hellos import ClientHello, ServerHello
 from wiremeter.names.decoders.ja4 import ja4, ja4s
 from wiremeter.names.decoders.tls_registry import cipher_name, version_name
@@ -218,25 +219,6 @@ def parse_server_hello(body: bytes) -> ServerHello:
 # --- streams
 
 
-def looks_like_tls(data: bytes) -> bool:
-    """Whether the first bytes of a stream are those of a hello. Fewer than six are too few to tell.
-
-    >>> looks_like_tls(bytes.fromhex("16030100fc010000f80303")), looks_like_tls(b"GET / HTTP/1.1")
-    (True, False)
-    """
-    if _is_old_hello(data):
-        return True
-    if len(data) <= _HEADER_BYTES or data[0] != _HANDSHAKE or data[1] != 3 or data[2] > 4:
-        return False
-    length = int.from_bytes(data[3:5], "big")
-    if not 0 < length <= _LONGEST_RECORD or data[5] not in (CLIENT_HELLO, SERVER_HELLO):
-        return False
-    if length < 4 or len(data) < _HEADER_BYTES + 4:
-        return True  # the message's own length is still to come
-    # The shortest is a ServerHello of version, random, empty session id, cipher suite and compression method.
-    return 38 <= int.from_bytes(data[6:9], "big") <= LONGEST_HELLO
-
-
 class HandshakeReader:
     """Handshake messages of one direction of a stream, up to its hello; all bytes of it, from the first, in order.
 
@@ -338,7 +320,7 @@ class HandshakeReader:
     def _read_old_hello(self) -> list[HandshakeMessage]:
         if len(self._stream) < _OLD_HEADER_BYTES:
             return []
-        if not _is_old_hello(self._stream):
+        if not looks_like_tls(bytes(self._stream)):
             raise DecodeError(f"no hello: {self._stream[:_OLD_HEADER_BYTES].hex()}")
         length = int.from_bytes(self._stream[:2], "big") & 0x7FFF
         if len(self._stream) < 2 + length:
@@ -351,15 +333,6 @@ def _is_warning(alert: bytearray) -> bool:
     """Whether the connection goes on after an alert; not after close_notify, 0 (RFC 5246, section 7.2)."""
     level, description = alert
     return level == 1 and description != 0
-
-
-def _is_old_hello(data: bytes | bytearray) -> bool:
-    """Whether a ClientHello in the form of SSL 2.0 begins here that offers SSL 3.0 or TLS (RFC 5246, appendix E.2)."""
-    if len(data) < _OLD_HEADER_BYTES or not data[0] & 0x80 or data[2] != CLIENT_HELLO or data[3] != 3 or data[4] > 3:
-        return False
-    ciphers, session, challenge = (int.from_bytes(data[at : at + 2], "big") for at in (5, 7, 9))
-    is_whole = int.from_bytes(data[:2], "big") & 0x7FFF == 9 + ciphers + session + challenge
-    return is_whole and ciphers > 0 and ciphers % 3 == 0 and session in (0, 16) and 16 <= challenge <= 32
 
 
 def _renewed(hello: bytes) -> bytes:

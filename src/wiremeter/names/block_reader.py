@@ -1,17 +1,19 @@
-"""DNS out of payloads, and questions joined with their responses: the decoders in C (bpf/names) and their memory."""
+"""Blocks of payloads into the decoders in C (bpf/names): what they tell of DNS, and what they leave to others."""
 
 from __future__ import annotations
 
 import mmap
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.columns import ADDRESS, ANSWER, HEARD, TRANSACTION, DnsTold
 from wiremeter.names.library import ffi, lib
-from wiremeter.names.payloads import PayloadBlock
+from wiremeter.names.payloads import Payload, PayloadBlock
 from wiremeter.names.records import DecodeError, FlowKey
 
 #: A question that waited so long ends unanswered. Stub resolvers ask again or give up after 5 s.
@@ -25,11 +27,13 @@ _ROOM = {
     "addresses": (ADDRESS, "struct wm_dns_address *", 8192 + lib.WM_TOLD_ADDRESSES),
     "text": (np.dtype(np.uint8), "uint8_t *", (1 << 20) + lib.WM_TOLD_TEXT),
 }
+#: Conversations that others read at once, at most; of more, a block waits until some are forgotten.
+CONVERSATIONS_MAX = 8192
 _EVER = (1 << 64) - 1
 
 
-class DnsReader:
-    """Messages in, in the order they were seen; transactions out, when they end.
+class BlockReader:
+    """Payloads in, in the order they were seen; DNS transactions out, when they end, and the payloads that others read.
 
     A question ends by its response; by being asked again, since a response is taken to answer the latest; by
     TIMEOUT_NS; or early, as the oldest, when over `capacity` wait. Which response matches, and which teaches names, is
@@ -44,6 +48,12 @@ class DnsReader:
         self._memory = mmap.mmap(-1, lib.wm_dns_bytes(capacity))
         self._dns = ffi.cast("struct wm_dns *", ffi.from_buffer(self._memory))
         lib.wm_dns_begin(self._dns, capacity, secrets.randbits(64))
+        #: Payloads of which nothing can be read, since the start.
+        self.opaque = 0
+        self._late = mmap.mmap(-1, lib.wm_listening_bytes(CONVERSATIONS_MAX))
+        self._listening = ffi.cast("struct wm_listening *", ffi.from_buffer(self._late))
+        lib.wm_listening_begin(self._listening, CONVERSATIONS_MAX, secrets.randbits(64))
+        self._late_offsets = np.array([lib.wm_late_offset(number) for number in range(lib.WM_LATE_PACKETS)], np.uint64)
         self._told = ffi.new("struct wm_told *")
         self._columns: dict[str, NDArray[np.void]] = {}
         for name, (dtype, pointer, room) in _ROOM.items():
@@ -60,10 +70,12 @@ class DnsReader:
         """Questions that ended unanswered before their time, for want of space."""
         return int(self._dns.ended_early)
 
-    def read(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> NDArray[np.uint32]:
-        """Takes the DNS messages of a block; returns the numbers of the records that are none, in order.
+    def read(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> Iterator[tuple[int, Payload]]:
+        """Takes the DNS messages of a block; yields each payload that others can read, with its device.
 
-        devices: the device of each attachment; records of others are left out. None: all are of one device.
+        Those are all of a conversation from the first on that may begin something, until `forget` is called. All other
+        payloads are opaque. devices: the device of each attachment; payloads of others are left out. None: all are of
+        one device.
         """
         others = np.empty(len(block), np.uint32)
         of_attachment = _by_attachment(devices)
@@ -82,11 +94,21 @@ class DnsReader:
                 "others": ffi.from_buffer("uint32_t[]", others),
             },
         )
-        done = lib.wm_names_read(self._dns, at, 0, self._told)
+        done = 0
         while done < len(block):
-            self.hand_on()
-            done = lib.wm_names_read(self._dns, at, done, self._told)
-        return others[: at.others_count]
+            if not lib.wm_told_has_room(self._told):
+                self.hand_on()
+            done = lib.wm_names_read(self._dns, self._listening, at, done, self._told)
+            numbers = others[: at.others_count].tolist()
+            # What was kept belongs before the last, which began to be read by it.
+            late = PayloadBlock(self._late, self._late_offsets).at(list(at.late[0 : at.late_count]))
+            for payload in chain(block.at(numbers[:-1]), late, block.at(numbers[-1:])):
+                yield 0 if devices is None else devices[payload.attachment], payload
+        self.opaque += at.opaque_count
+
+    def forget(self, device: int, flow: FlowKey) -> None:
+        """Nobody reads this conversation any more; `flow` is of either direction."""
+        lib.wm_listening_forget(self._listening, device, _ends(flow))
 
     def message(
         self, device: int, time_ns: int, flow: FlowKey, data: bytes, *, cut: bool = False, lenient: bool = False
@@ -102,8 +124,7 @@ class DnsReader:
             self.hand_on()
         before = self._told.transactions_count
         how = (lib.WM_DNS_IS_CUT if cut else 0) | (lib.WM_DNS_LENIENT if lenient else 0)
-        ends = ffi.new("struct wm_ends *", dict(zip(FlowKey._fields, flow, strict=True)))
-        if lib.wm_dns_take(self._dns, device, time_ns, ends, ffi.from_buffer(data), len(data), how, self._told):
+        if lib.wm_dns_take(self._dns, device, time_ns, _ends(flow), ffi.from_buffer(data), len(data), how, self._told):
             raise DecodeError("no header of a DNS message, or no question where it promises one")
         if self._told.transactions_count == before:
             return None
@@ -133,6 +154,10 @@ class DnsReader:
     def _end(self, until_ns: int) -> None:
         while until_ns >= 0 and not lib.wm_dns_expire(self._dns, until_ns, self._told):
             self.hand_on()
+
+
+def _ends(flow: FlowKey) -> Any:
+    return ffi.new("struct wm_ends *", dict(zip(FlowKey._fields, flow, strict=True)))
 
 
 def _by_attachment(devices: Mapping[int, int] | None) -> NDArray[np.int32]:

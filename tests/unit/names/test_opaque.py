@@ -1,0 +1,148 @@
+"""Packets of which nothing can be read are told apart at once, nothing else is, and what begins late is still read."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wiremeter.datapath.rows import conversation_hashes
+from wiremeter.names.block_reader import CONVERSATIONS_MAX, BlockReader
+from wiremeter.names.decoders.applications import may_begin, tcp_application
+from wiremeter.names.namer import SILENCE_NS, Namer
+from wiremeter.names.payloads import Payload, packed
+from wiremeter.names.records import FlowKey
+
+from .payload_records import ACK, FIRST, MS, SECOND_NS, START_NS, UDP, feed, key, payload, rows_of
+from .tls_hellos import client_hello, records, server_name
+
+WEB = key()
+OPAQUE = bytes(range(130, 230))
+HELLO = records(client_hello(((0, server_name(b"site.example")),)))
+
+
+def namer() -> Namer:
+    return Namer(conversation_hashes)
+
+
+def domain(names: Namer, flow: FlowKey = WEB, *, seconds: int = 1) -> str | None:
+    rows = rows_of(flow, at_ns=START_NS)
+    told = names.close_interval(rows, rows["attachment"].astype("i8"), START_NS + seconds * SECOND_NS)
+    return told.names[told.flow_names[0]].domain
+
+
+def segment(data: bytes, seq: int, *, at_ns: int = START_NS, flow: FlowKey = WEB) -> Payload:
+    return payload(flow, data, at_ns=at_ns, seq=seq, flags=ACK, source=FIRST)
+
+
+def read(reader: BlockReader, *payloads: Payload) -> list[Payload]:
+    return [each for _, each in reader.read(packed(payloads))]
+
+
+# --- opaque
+
+
+def test_opaque_packets_leave_nothing_behind_and_are_counted() -> None:
+    names = namer()
+    feed(names, [segment(OPAQUE, 1, flow=key(port=1000 + number)) for number in range(5000)])
+    feed(names, [payload(key(port=9, protocol=UDP), OPAQUE, source=FIRST)])
+    assert (len(names._listening), names._reader.opaque) == (0, 5001)
+
+
+@pytest.mark.parametrize("data", [OPAQUE, b"\x17\x03\x03\x01\0" + OPAQUE, b"\xff" * 64, bytes(64)])
+def test_what_begins_nothing_is_opaque(data: bytes) -> None:
+    assert not may_begin(data, 50000, 9000)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x16", b"SSH-", b"GET /a", b"any text at all, as of a chat\n", b"\0\0\0\x26", HELLO]
+)
+def test_what_may_become_something_is_not(data: bytes) -> None:
+    assert may_begin(data, 50000, 9000)
+
+
+@given(st.binary(max_size=80), st.sampled_from([25, 53, 80, 389, 443, 3306, 50000]))
+def test_what_one_side_proves_is_never_opaque(data: bytes, port: int) -> None:
+    if tcp_application(data, b"", 50001, port):
+        assert may_begin(data, 50001, port)
+    if tcp_application(b"", data, 50001, port):
+        assert may_begin(data, port, 50001)
+
+
+# --- all of a conversation that is read
+
+
+def test_every_packet_of_a_conversation_is_read_from_its_beginning_on() -> None:
+    reader = BlockReader(lambda told: None)
+    begins, both = segment(HELLO, 1), [segment(OPAQUE, 500), segment(OPAQUE, 1, flow=WEB.reversed())]
+    other = segment(OPAQUE, 1, flow=key(port=41000))
+    assert read(reader, begins, *both, other) == [begins, *both]
+    assert read(reader, *both) == both
+    reader.forget(0, WEB.reversed())
+    assert read(reader, *both) == []
+
+
+def test_conversations_of_other_devices_are_others() -> None:
+    reader = BlockReader(lambda told: None)
+    block = packed(
+        [segment(HELLO, 1), segment(OPAQUE, 9)._replace(attachment=1), segment(OPAQUE, 9)._replace(attachment=2)]
+    )
+    assert [(device, each.data) for device, each in reader.read(block, {0: 7, 1: 8, 2: 7})] == [(7, HELLO), (7, OPAQUE)]
+
+
+def test_a_conversation_that_is_silent_is_forgotten() -> None:
+    names = namer()
+    feed(names, [segment(HELLO, 1)])
+    assert len(names._listening) == 1
+    domain(names, seconds=SILENCE_NS // SECOND_NS + 2)
+    feed(names, [segment(OPAQUE, 1)])
+    assert (len(names._listening), names._reader.opaque) == (0, 1)
+
+
+@pytest.mark.parametrize("in_one_block", [True, False])
+def test_a_hello_whose_second_segment_came_first_is_read(in_one_block: bool) -> None:
+    cut = 20
+    second, first = segment(HELLO[cut:], 1 + cut), segment(HELLO[:cut], 1, at_ns=START_NS + MS)
+    assert not may_begin(second.data, WEB.src_port, WEB.dst_port)
+    names = namer()
+    for packets in [[second, first]] if in_one_block else [[second], [first]]:
+        feed(names, packets)
+    assert domain(names) == "site.example"
+
+
+def test_of_packets_that_came_before_only_the_latest_are_kept_and_for_a_moment() -> None:
+    cut = 20
+    second, first = segment(HELLO[cut:], 1 + cut), segment(HELLO[:cut], 1, at_ns=START_NS + MS)
+    flood = [segment(OPAQUE, 1, flow=key(port=1000 + number)) for number in range(64)]
+    for between, expected in ((flood[:63], [second, first]), (flood, [first])):
+        assert read(BlockReader(lambda told: None), second, *between, first) == expected
+    late = first._replace(time_ns=START_NS + 101 * MS)
+    assert read(BlockReader(lambda told: None), second, late) == [late]
+
+
+def test_more_conversations_than_there_is_room_for_wait_until_others_are_let_go() -> None:
+    names, count = namer(), CONVERSATIONS_MAX + 3000
+    flows = [key(client=1 + number // 50_000, port=1000 + number % 50_000) for number in range(count)]
+    feed(names, [segment(b"SSH-2.0-OpenSSH_9.2\r\n", 1, flow=flow) for flow in flows])
+    rows = rows_of(*flows)
+    told = names.close_interval(rows, rows["attachment"].astype("i8"), START_NS + SECOND_NS)
+    assert {told.names[number].application for number in told.flow_names} == {"ssh"}
+
+
+def test_reading_and_forgetting_in_any_order_loses_none() -> None:
+    rng = random.Random(7)
+    reader = BlockReader(lambda told: None)
+    flows = [key(port=1000 + number) for number in range(300)]
+    listened: set[FlowKey] = set()
+    for _ in range(6000):
+        flow = rng.choice(flows)
+        if rng.random() < 0.5:
+            reader.forget(0, flow)
+            listened.discard(flow)
+        else:
+            read(reader, segment(HELLO, 1, flow=flow))
+            listened.add(flow)
+    heard = read(reader, *(segment(OPAQUE, 900, flow=flow, at_ns=START_NS + SECOND_NS) for flow in flows))
+    assert {each.flow for each in heard} == listened
