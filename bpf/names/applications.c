@@ -1185,6 +1185,22 @@ int wm_udp_application(struct wm_said said, uint16_t src_port, uint16_t dst_port
 	return WM_APP_UNKNOWN;
 }
 
+size_t wm_prelude_bytes(struct wm_said said)
+{
+	static const char *const families[] = {"TCP4", "TCP6", "UNKNOWN", NULL};
+	struct wm_said text = said;
+
+	/* Section 2.1: a line of at most 107 bytes, its end included. */
+	if (take(&text, "PROXY ") && take_one(&text, families) && take_all(&text, is_in_line, 0, 92) &&
+	    take(&text, "\r\n"))
+		return said.bytes - text.bytes;
+	/* Section 2.2: signature, version and command, family and protocol, and the length of the rest. */
+	if (said.bytes >= 16 && BEGINS(said, "\r\n\r\n\0\r\nQUIT\n") &&
+	    (said.data[12] == 0x20 || said.data[12] == 0x21))
+		return 16 + number(said, 14, 2);
+	return 0;
+}
+
 /* A segment of fewer bytes may be the beginning of anything: a message's length is sometimes sent by itself. */
 #define TOO_SHORT 16
 
@@ -1197,7 +1213,7 @@ int wm_tcp_may_begin(struct wm_said said, uint16_t src_port, uint16_t dst_port)
 {
 	struct wm_said beginning = up_to(said, TOO_SHORT), option = said, nothing = {said.data, 0};
 
-	if (said.bytes < TOO_SHORT || src_port == 53 || dst_port == 53 ||
+	if (said.bytes < TOO_SHORT || src_port == 53 || dst_port == 53 || wm_prelude_bytes(said) ||
 	    take_all(&beginning, is_text, TOO_SHORT, TOO_SHORT))
 		return 1;
 	/* What the other side must confirm, or one more segment. */

@@ -64,6 +64,10 @@ int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t cl
 /* The same of a datagram. */
 int wm_udp_application(struct wm_said said, uint16_t src_port, uint16_t dst_port);
 
+/* How many of a stream's first bytes are a proxy's that passes it on (PROXY protocol, versions 1 and 2, as haproxy.org
+ * has it); 0 if it does not begin with any. They may be more than are there. */
+size_t wm_prelude_bytes(struct wm_said said);
+
 /* Whether a segment may be the beginning, or a part of it, of what one side says in any of them, whatever the other
  * side says. What may not is opaque. */
 int wm_tcp_may_begin(struct wm_said said, uint16_t src_port, uint16_t dst_port);

@@ -15,12 +15,12 @@ from wiremeter.names.decoders.applications import (
     looks_like_request,
     looks_like_response,
     looks_like_tls,
+    prelude_bytes,
     tcp_application,
 )
 from wiremeter.names.decoders.dns import DnsStream
 from wiremeter.names.decoders.http1 import Http1Decoder
 from wiremeter.names.decoders.http2 import Http2Decoder
-from wiremeter.names.decoders.preludes import prelude_bytes
 from wiremeter.names.decoders.streams import Chunk, Gap, StreamReader
 from wiremeter.names.decoders.tls import TlsDecoder
 from wiremeter.names.records import (
@@ -308,6 +308,7 @@ class TcpConversation:
         return (
             53 in (flow.src_port, flow.dst_port)
             or _begins_hello(data)
+            or prelude_bytes(data) > 0
             or tcp_application(data, b"", flow.src_port, flow.dst_port) is not None
             or tcp_application(b"", data, flow.src_port, flow.dst_port) is not None
         )

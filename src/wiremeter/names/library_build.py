@@ -98,6 +98,7 @@ ffi.cdef(
     int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t client_port, uint16_t server_port);
     int wm_udp_application(struct wm_said said, uint16_t src_port, uint16_t dst_port);
     int wm_tcp_may_begin(struct wm_said said, uint16_t src_port, uint16_t dst_port);
+    size_t wm_prelude_bytes(struct wm_said said);
     int wm_looks_like_tls(struct wm_said said);
     int wm_looks_like_request(struct wm_said said);
     int wm_looks_like_response(struct wm_said said);

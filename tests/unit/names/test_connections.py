@@ -230,9 +230,10 @@ PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)
 
 @pytest.mark.parametrize("prelude", [PROXY_1, b"PROXY UNKNOWN\r\n", PROXY_2], ids=["1", "1, unknown", "2"])
 @pytest.mark.parametrize("together", [True, False])
-def test_what_a_proxy_says_first_hides_nothing(prelude: bytes, together: bool) -> None:
+@pytest.mark.parametrize("shaken", [True, False])  # engines send no SYN
+def test_what_a_proxy_says_first_hides_nothing(prelude: bytes, together: bool, shaken: bool) -> None:
     for begin, answer in ((client_hello(), SERVER_HELLO), (GET, OK)):
-        wire = Wire().shake()
+        wire = Wire().shake() if shaken else Wire()
         wire = wire.client(prelude + begin) if together else wire.client(prelude).client(begin)
         wire.server(answer)
         assert len(wire.out) == 1

@@ -20,6 +20,7 @@ from .tls_hellos import client_hello, records, server_name
 
 WEB = key()
 OPAQUE = bytes(range(130, 230))
+PROXY = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)
 HELLO = records(client_hello(((0, server_name(b"site.example")),)))
 
 
@@ -30,7 +31,8 @@ def namer() -> Namer:
 def domain(names: Namer, flow: FlowKey = WEB, *, seconds: int = 1) -> str | None:
     rows = rows_of(flow, at_ns=START_NS)
     told = names.close_interval(rows, rows["attachment"].astype("i8"), START_NS + seconds * SECOND_NS)
-    return told.names[told.flow_names[0]].domain
+    name: str | None = told.names[told.flow_names[0]].domain
+    return name
 
 
 def segment(data: bytes, seq: int, *, at_ns: int = START_NS, flow: FlowKey = WEB) -> Payload:

@@ -44,6 +44,16 @@ def may_begin(data: bytes, src_port: int, dst_port: int) -> bool:
     return bool(lib.wm_tcp_may_begin(_said(data), src_port, dst_port))
 
 
+def prelude_bytes(data: bytes) -> int:
+    """How many of a stream's first bytes are a proxy's; 0 if it does not begin with any (PROXY protocol, 1 and 2:
+    https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+
+    >>> prelude_bytes(b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 443\\r\\nGET / HTTP/1.1\\r\\n"), prelude_bytes(b"GET / ")
+    (42, 0)
+    """
+    return int(lib.wm_prelude_bytes(_said(data)))
+
+
 def looks_like_tls(data: bytes) -> bool:
     """Whether the first bytes of a stream are those of a hello. Fewer than six are too few to tell.
 
