@@ -74,7 +74,7 @@ class Bench:
     def take(self) -> dict[str, Counts]:
         """What each program has counted since the last time; the audit of each must balance."""
         drain = self.engine.flip()
-        counts = {name: count_drain(drain, program.id) for name, program in self.programs.items()}
+        counts = {name: count_drain(drain, program.slot) for name, program in self.programs.items()}
         for audit in audits(drain, self.programs):
             assert audit.balanced, f"{audit.device}: missing {audit.missing} of {audit}"
         return counts
@@ -83,7 +83,7 @@ class Bench:
 def audits(drain: Drain, programs: dict[str, KernelAttachment]) -> list[Audit]:
     """Seen = flows + non-IP + unattributed, by program, as a batch would say it."""
     interval = Interval()
-    interval.add(drain, {program.id: position for position, program in enumerate(programs.values())})
+    interval.add(drain, {program.slot: position for position, program in enumerate(programs.values())})
     in_flows = tallies_by_attachment(interval.flows(), len(programs))
     return [
         Audit(

@@ -110,8 +110,8 @@ def count_until(engine: KernelEngine, program: KernelAttachment, expected: Count
     """All counts of a program, flipping until there are as many as expected or a second has passed."""
     deadline, total = time.monotonic() + 1, Counts()
     while time.monotonic() < deadline and total != expected:
-        total.add(count_drain(engine.flip(), program.id))
-    total.add(count_drain(engine.flip(), program.id))
+        total.add(count_drain(engine.flip(), program.slot))
+    total.add(count_drain(engine.flip(), program.slot))
     return total
 
 
@@ -448,7 +448,7 @@ def test_a_device_that_is_not_there_is_named(
     assert refusal.value.errno == (22 if mode.startswith("xdp") else 19)  # bpf_xdp_link_attach() says EINVAL
     assert refusal.value.call in ("BPF_LINK_CREATE", "RTM_NEWTFILTER")
     assert engine.attachments == []
-    assert engine.attach(hook(ours, direction, mode)).id == 0
+    assert engine.attach(hook(ours, direction, mode)).slot == 0
 
 
 def test_another_xdp_program_in_the_slot_is_said_and_left_alone(

@@ -57,7 +57,7 @@ class Both:
             for i, (wire, time_ns) in enumerate(zip(*columns, strict=True)):
                 run = program.run(accepted.bytes_of(i), wire_bytes=wire, time_ns=time_ns)
                 assert run.verdict == verdict, f"{name} gave verdict {run.verdict:#x} to {accepted.bytes_of(i).hex()}"
-            self.count_on_host(program.id, accepted)
+            self.count_on_host(program.slot, accepted)
             runs += len(accepted)
         return runs
 
@@ -138,7 +138,7 @@ def both(nothing_left_by_the_module: None) -> Iterator[Both]:
     with KernelEngine(plan_tables(CPUS, LINES, attachments=len(ENTRIES)), test_runs=True) as engine:
         host = HostEngine(plan_tables(1, LINES, attachments=len(ENTRIES)))
         bench = Bench(engine)
-        assert [host.attach(name) for name in bench.programs] == [p.id for p in bench.programs.values()]
+        assert [host.attach(name) for name in bench.programs] == [p.slot for p in bench.programs.values()]
         yield Both(bench, host)
 
 
@@ -194,7 +194,7 @@ class BothPayloads:
         program = self.bench.programs[name]
         while len(frames):
             columns = (frames.data, frames.offsets, frames.captured, frames.wire, frames.times_ns)
-            done = self.host.count(program.id, *columns)
+            done = self.host.count(program.slot, *columns)
             for i in range(done):
                 program.run(frames.bytes_of(i), wire_bytes=int(frames.wire[i]), time_ns=int(frames.times_ns[i]))
             frames = frames[done:]
@@ -247,7 +247,7 @@ def both_payloads(nothing_left_by_the_module: None, monkeypatch: pytest.MonkeyPa
     )
     with KernelEngine(plan, test_runs=True, payload_limit=PAYLOAD_LIMIT) as engine:
         bench = Bench(engine)
-        assert [host.attach(name) for name in bench.programs] == [p.id for p in bench.programs.values()]
+        assert [host.attach(name) for name in bench.programs] == [p.slot for p in bench.programs.values()]
         yield BothPayloads(bench, host, kept)
 
 

@@ -74,7 +74,7 @@ def gather(engine: KernelEngine, program: KernelAttachment, until: Callable[[], 
     total, flips, left = Counts(), 0, 2
     while left:
         left -= until()
-        total.add(count_drain(engine.flip(), program.id))
+        total.add(count_drain(engine.flip(), program.slot))
         flips += 1
     return total, flips
 
@@ -148,7 +148,7 @@ def test_packets_that_find_no_line_count_as_table_full_and_those_of_known_flows_
     run(program, frames)
     run(program, frames)
     drain = small.flip()
-    counted = count_drain(drain, program.id)
+    counted = count_drain(drain, program.slot)
     (rows,) = drain.flows
     kept = {row["src_addr"].tobytes()[12:] for row in rows}
     assert len(kept) == LINES == drain.peak_lines
@@ -167,7 +167,7 @@ def test_both_families_share_the_lines_to_the_last_one(small: KernelEngine) -> N
         drain = small.flip()
         assert drain.peak_lines == LINES
         assert sum(map(len, drain.flows)) == kept
-        counted = count_drain(drain, program.id)
+        counted = count_drain(drain, program.slot)
         assert counted.reasons["table_full"].packets == FULL - kept + 100
         assert all(audit.balanced for audit in audits(drain, {"tc": program}))
 
@@ -178,7 +178,7 @@ def test_frames_that_are_not_ip_lose_only_their_ethertype_to_a_full_table(small:
     run(program, [known, *(v4(n) for n in range(FULL)), known, unknown])
     drain = small.flip()
     interval = Interval()
-    interval.add(drain, {program.id: 0})
+    interval.add(drain, {program.slot: 0})
     assert [tuple(row) for row in interval.ethertypes().tolist()] == [
         (0, p.ARP, 2, 120, 2),
         (0, ETHERTYPE_OTHER, 1, 60, 1),
@@ -211,7 +211,7 @@ def test_a_flow_has_no_room_when_both_its_blocks_are_full(block: int, small: Ker
     for _ in range(3):
         run(program, frames)
         run(program, frames)
-        counted = count_drain(small.flip(), program.id)
+        counted = count_drain(small.flip(), program.slot)
         assert counted.flows == expected_of(frames[:16] * 2).flows
         assert counted.reasons == {"table_full": Tally(8, 8 * len(frames[0]), 8)}
 
@@ -221,11 +221,11 @@ def test_an_ipv6_flow_needs_two_neighbouring_lines(small: KernelEngine) -> None:
     program = load_only(small, "rx", "tcx")
     run(program, many[:15])
     run(program, [long, many[15], many[0], long])
-    counted = count_drain(small.flip(), program.id)
+    counted = count_drain(small.flip(), program.slot)
     assert counted.flows == expected_of([*many, many[0]]).flows
     assert counted.reasons == {"table_full": Tally(2, 2 * len(long), 2)}
     run(program, [long, other, *many])
-    counted = count_drain(small.flip(), program.id)
+    counted = count_drain(small.flip(), program.slot)
     assert sum(tally.packets for tally, _ in counted.flows.values()) == 2 + 12
     assert {key for key in counted.flows if key.family == 6} == expected_of([long, other]).flows.keys()
 
@@ -239,7 +239,7 @@ def test_a_burst_after_a_quiet_time_finds_room_in_all_of_the_table(same_places: 
             engine.flip()
         run(program, frames)
         assert requests(engine) != []
-        counted = count_drain(engine.flip(), program.id)
+        counted = count_drain(engine.flip(), program.slot)
     assert counted.reasons == {}
     assert len(counted.flows) == 6000
 
@@ -255,7 +255,7 @@ def test_a_flip_leaves_nothing_behind_however_full_the_table_was(small: KernelEn
         size = chance.choice([0, 1, 5, 20, 31, 40])
         some = [chance.choice([v4, v6])(chance.randrange(1 << 20)) for _ in range(size)] + [ethernet(p.ARP, bytes(46))]
         run(program, some)
-        assert count_drain(small.flip(), program.id) == expected_of(some), f"in round {round_} of {size} flows"
+        assert count_drain(small.flip(), program.slot) == expected_of(some), f"in round {round_} of {size} flows"
     for _ in range(2):
         drain = small.flip()
         assert not drain.counters.any()
@@ -270,7 +270,7 @@ def test_both_epochs_begin_empty_again_after_a_table_was_overfull(small: KernelE
         small.flip()
         small.flip()
         run(program, frames)
-        assert count_drain(small.flip(), program.id) == expected_of(frames)
+        assert count_drain(small.flip(), program.slot) == expected_of(frames)
 
 
 # Attachments come and go ---------------------------------------------------------------------------------------------
@@ -294,16 +294,16 @@ def test_a_place_for_an_attachment_is_free_again_after_its_last_counts_are_taken
     with pytest.raises(InputError, match="nowhere rx"):
         load_only(narrow, "rx", "xdp")
     drain = narrow.flip()
-    assert count_drain(drain, first.id) == expected_of([v4(1), v6(1)])
-    assert count_drain(drain, second.id) == expected_of([v4(2)])
+    assert count_drain(drain, first.slot) == expected_of([v4(1), v6(1)])
+    assert count_drain(drain, second.slot) == expected_of([v4(2)])
     narrow.flip()
     third = load_only(narrow, "rx", "xdp")
-    assert third.id == first.id
+    assert third.slot == first.slot
     run(third, [v4(3)])
     run(second, [v4(4)])
     drain = narrow.flip()
-    assert count_drain(drain, third.id) == expected_of([v4(3)])
-    assert count_drain(drain, second.id) == expected_of([v4(4)])
+    assert count_drain(drain, third.slot) == expected_of([v4(3)])
+    assert count_drain(drain, second.slot) == expected_of([v4(4)])
 
 
 def test_what_a_released_program_still_counts_while_a_flip_waits_is_never_counted_for_its_successor(
@@ -322,13 +322,13 @@ def test_what_a_released_program_still_counts_while_a_flip_waits_is_never_counte
 
     monkeypatch.setattr(narrow._grace, "wait", straggle)
     drain = narrow.flip()
-    assert count_drain(drain, first.id) == expected_of([v4(1)])
+    assert count_drain(drain, first.slot) == expected_of([v4(1)])
     drain = narrow.flip()
-    assert count_drain(drain, first.id) == expected_of([v4(2)])
+    assert count_drain(drain, first.slot) == expected_of([v4(2)])
     second = load_only(narrow, "rx", "tcx")
-    assert second.id == first.id
+    assert second.slot == first.slot
     run(second, [v4(3)])
-    assert count_drain(narrow.flip(), second.id) == expected_of([v4(3)])
+    assert count_drain(narrow.flip(), second.slot) == expected_of([v4(3)])
 
 
 # CPUs without a region -----------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_packets_on_a_cpu_that_came_after_the_tables_were_made_count_as_no_regio
     expected = expected_of(frames)
     expected.reasons["no_region"] = Tally(2, len(v4(1)) + len(v6(2)), 2)
     expected.flows, expected.ethertypes = {}, {}
-    assert {name: count_drain(drain, program.id) for name, program in programs.items()} == dict.fromkeys(
+    assert {name: count_drain(drain, program.slot) for name, program in programs.items()} == dict.fromkeys(
         ENTRIES, expected
     )
     assert all(audit.balanced for audit in audits(drain, programs))

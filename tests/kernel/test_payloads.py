@@ -222,7 +222,7 @@ def test_a_record_says_of_its_packet_what_its_headers_say(engines: Engines) -> N
     for name in engines.names:
         for what, (frame, expected) in RECORDS.items():
             time_ns = engines.new_time() + 123
-            attachment = 0 if name == HOST or engines.bench is None else engines.bench.programs[name].id
+            attachment = 0 if name == HOST or engines.bench is None else engines.bench.programs[name].slot
             assert engines.send(name, frame, time_ns) == [expected._replace(time_ns=time_ns, attachment=attachment)], (
                 f"{what}, {name}"
             )

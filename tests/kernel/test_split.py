@@ -79,4 +79,4 @@ def test_tc_reads_every_case_of_which_only_the_ethernet_header_is_linear(at: int
         drain = engine.flip()
         program.detach()
     expected = count_readings((read_frame(frame), Tally(1, len(frame), 1)) for frame in frames)
-    assert count_drain(drain, program.id) == expected
+    assert count_drain(drain, program.slot) == expected

@@ -61,6 +61,6 @@ def test_a_packet_that_the_capture_cut_counts_with_its_length_on_the_wire(entry:
         for frame in cut:
             program.run(frame, wire_bytes=len(whole))
             program.run(frame)
-        counted = count_drain(engine.flip(), program.id)
+        counted = count_drain(engine.flip(), program.slot)
     both = [Tally(1, len(whole), 1).plus(Tally(1, len(frame), 1)) for frame in cut]
     assert counted == count_readings((read_frame(frame), tally) for frame, tally in zip(cut, both, strict=True))

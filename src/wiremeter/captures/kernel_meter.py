@@ -86,7 +86,7 @@ class KernelMeter:
                 self._on_payloads(block)
 
     def flip(self) -> list[tuple[Drain, dict[int, int]]]:
-        drains = [(self._engine.flip(), {self._tc.id: 0, self._xdp.id: 0}), *self._host.flip()]
+        drains = [(self._engine.flip(), {self._tc.slot: 0, self._xdp.slot: 0}), *self._host.flip()]
         for drain, _ in drains:
             for rows in drain.flows:
                 rows["hash"] = _hash(rows)

@@ -38,10 +38,10 @@ _LOOK_SECONDS = 0.001
 
 
 class CaptureAttachment:
-    """One packet socket: a device in one direction. Its id names it in the table until its last counts are taken."""
+    """One packet socket: a device in one direction. Its slot is where the table counts for it."""
 
-    def __init__(self, id: int, hook: Hook, ring: PacketRing) -> None:
-        self.id = id
+    def __init__(self, slot: int, hook: Hook, ring: PacketRing) -> None:
+        self.slot = slot
         self.hook = hook
         self.ring = ring
 
@@ -163,7 +163,7 @@ class CaptureEngine:
     @property
     def attachments(self) -> Sequence[CaptureAttachment]:
         """Those that count now."""
-        return [a for a in self._attachments.values() if a.id not in self._closing]
+        return [a for a in self._attachments.values() if a.slot not in self._closing]
 
     def fileno(self) -> int:
         """Readable when a ring has packets."""
@@ -197,12 +197,12 @@ class CaptureEngine:
 
     def holds(self, attachment: CaptureAttachment) -> bool:
         """Whether counts of `attachment` may still come."""
-        return self._attachments.get(attachment.id) is attachment
+        return self._attachments.get(attachment.slot) is attachment
 
     def release(self, attachment: CaptureAttachment) -> None:
         """Lets go; the next flip takes what its ring still holds and closes it."""
         with self._turn:
-            self._closing.add(attachment.id)
+            self._closing.add(attachment.slot)
 
     def take(self) -> bool:
         """Counts what has come; True if the table filled up meanwhile, so that a flip is due before the rest."""
@@ -239,7 +239,7 @@ class CaptureEngine:
                 else:
                     time.sleep(_LOOK_SECONDS)
             if found := attachment.ring.take_drops():
-                dropped[attachment.id] = found
+                dropped[attachment.slot] = found
         counted = time.monotonic()
         drain = self._host.flip()
         for more in early:
@@ -265,7 +265,7 @@ class CaptureEngine:
         """Counts the frames that have been handed over, up to a time; False where a flip is due before the rest."""
         ring = attachment.ring
         while (frames := ring.read(until_ns)) is not None:
-            counted = self._host.count(attachment.id, *frames)
+            counted = self._host.count(attachment.slot, *frames)
             ring.advance(counted)
             if counted < len(frames):
                 self._is_full = True

@@ -48,9 +48,12 @@ class ProgramInfo(Protocol):
 
 
 class LiveAttachment(Protocol):
-    """One device in one direction. Its id names it in the tables until the engine has taken its last counts."""
+    """One device in one direction.
 
-    id: int
+    slot: where the tables count for it, until the engine has taken its last counts: then it may be another's.
+    """
+
+    slot: int
 
     def is_first(self) -> bool:
         """Whether no other program comes before ours."""

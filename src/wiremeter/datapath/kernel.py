@@ -69,10 +69,10 @@ def default_program() -> Path:
 
 
 class KernelAttachment:
-    """One program on one hook. Its id names it in the tables until the engine has taken its last counts."""
+    """One program on one hook. Its slot is where the tables count for it."""
 
-    def __init__(self, id: int, hook: Hook, test_packet: NDArray[np.void]) -> None:
-        self.id = id
+    def __init__(self, slot: int, hook: Hook, test_packet: NDArray[np.void]) -> None:
+        self.slot = slot
         self.hook = hook
         #: The engine sets both as it attaches.
         self.program_fd = -1
@@ -193,7 +193,7 @@ class KernelEngine:
         self._clock_fd = self._statistics_fd = -1
         self._book = threading.Lock()  # of the next two: attaching and flipping may be two threads' work
         self._attachments: dict[int, KernelAttachment] = {}
-        self._closing: dict[int, int] = {}  # flips that still have to pass before the id is free
+        self._closing: dict[int, int] = {}  # flips that still have to pass before the slot is free
         self._map_fds: dict[str, int] = {}
         self._objects: dict[str, BpfObject] = {}  # by the name of an entry: where its instructions are
         self.flips = 0
@@ -272,7 +272,7 @@ class KernelEngine:
     def attachments(self) -> Sequence[KernelAttachment]:
         """Those that are attached now."""
         with self._book:
-            return [a for a in self._attachments.values() if a.id not in self._closing]
+            return [a for a in self._attachments.values() if a.slot not in self._closing]
 
     def prepare(self, hook: Hook) -> None:
         """Loads what `hook` needs and takes long to verify, if it is not there yet: may be called while flips go on.
@@ -298,12 +298,12 @@ class KernelEngine:
         self.prepare(hook)
         attachment = self._reserve(hook)
         try:
-            attachment.program_fd = self._load(hook, attachment.id)
+            attachment.program_fd = self._load(hook, attachment.slot)
             attachment.held_by = self._hold(hook, attachment.program_fd)
         except BaseException:
             attachment.close()
             with self._book:
-                del self._attachments[attachment.id]
+                del self._attachments[attachment.slot]
             raise
         return attachment
 
@@ -370,13 +370,13 @@ class KernelEngine:
 
     def holds(self, attachment: KernelAttachment) -> bool:
         """Whether counts of `attachment` may still come."""
-        return self._attachments.get(attachment.id) is attachment
+        return self._attachments.get(attachment.slot) is attachment
 
     def release(self, attachment: KernelAttachment) -> None:
-        """Detaches; the id stays taken until the second flip from now has read what the program still counted."""
+        """Detaches; the slot stays taken until the second flip from now has read what the program still counted."""
         attachment.detach()
         with self._book:
-            self._closing[attachment.id] = 2
+            self._closing[attachment.slot] = 2
 
     def flip(self, turned: Callable[[], None] | None = None) -> Drain:
         """Turns the programs to the other half of the tables, waits until none writes this one, takes and clears it.

@@ -158,7 +158,7 @@ class Session:
         with self._beat.reading_names():
             # Loopback shows each packet as tx and as rx: it said what it says once.
             devices = {
-                m.kernel.id: m.attachment.ifindex
+                m.kernel.slot: m.attachment.ifindex
                 for m in (*self._tracker.metered, *self._let_go)
                 if not (m.device.is_loopback and m.attachment.direction == "rx")
             }
@@ -211,7 +211,7 @@ class Session:
     def _add(self, drain: Drain) -> None:
         attachments: dict[object, Attachment] = {m.kernel: m.attachment for m in self._tracker.metered}
         # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
-        attachments |= {m.kernel: m.attachment for m in self._let_go if drain.counters[m.kernel.id].any()}
+        attachments |= {m.kernel: m.attachment for m in self._let_go if drain.counters[m.kernel.slot].any()}
         slots = {slot: attachments[owner] for slot, owner in drain.owners.items() if owner in attachments}
         self._known |= {attachment.id: attachment for attachment in slots.values()}  # a device may have a new name
         self._interval.add(drain, {slot: attachment.id for slot, attachment in slots.items()})

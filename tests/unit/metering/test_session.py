@@ -84,8 +84,8 @@ class Engine:
 class Slot:
     """What the engine has of an attachment."""
 
-    def __init__(self, id: int) -> None:
-        self.id = id
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
 
 
 class Devices:
