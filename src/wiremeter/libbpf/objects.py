@@ -172,9 +172,11 @@ class BpfObject:
 
     def _explain(self, number: int) -> NoReturn:
         said = messages()
-        for name, log in self._logs.items():
+        # Of these libbpf says what followed, in a program's log, or to raise limits that are not in the way.
+        is_no_verdict = number in (errno.ENOSYS, errno.EMFILE, errno.ENFILE)
+        for name, log in () if is_no_verdict else self._logs.items():
             verdict = text(log).strip()
-            if verdict:
+            if _last_words(verdict):  # what it says of a program that it took are statistics
                 raise VerifierError(
                     f"the kernel's verifier refused {name} of {self.path} on Linux {platform.release()}; its last "
                     f"words: {_last_words(verdict)!r}. `wiremeter verify --log` shows all of them",
@@ -188,9 +190,7 @@ class BpfObject:
                 call="bpf_object__load",
                 errno=number,
             )
-        # Of these libbpf says to raise limits that are not in the way.
-        known = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMFILE, errno.ENFILE)
-        why = f" ({said})" if said and number not in known else ""
+        why = f" ({said})" if said and not is_no_verdict and number not in (errno.EPERM, errno.EACCES) else ""
         raise refusal(f"loading {self.path}: {os.strerror(number)}{why}", "bpf_object__load", number)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.errors import KernelError
-from wiremeter.libbpf._ffi import ffi, lib, messages
+from wiremeter.errors import KernelError, PermissionNeeded
+from wiremeter.libbpf._ffi import ffi, lib, messages, refusal
 
 
 @ffi.def_extern()  # type: ignore[untyped-decorator,unused-ignore]
@@ -21,6 +22,11 @@ def wm_ring_record(context: Any, data: Any, size: int) -> int:
 BLOCK_RECORDS = 512
 
 
+def _not_opened() -> KernelError | PermissionNeeded:
+    number, said = ffi.errno, messages()
+    return refusal(f"opening a ring buffer: {os.strerror(number)} ({said})", "ring_buffer__new", number)
+
+
 class RingBuffer:
     """The reading end of one ring buffer map; `fileno()` is readable when there is something to take."""
 
@@ -29,7 +35,7 @@ class RingBuffer:
         self._handle = ffi.new_handle(self._records)
         self._ring = lib.wm_ring_open(map_fd, self._handle)
         if self._ring == ffi.NULL:
-            raise KernelError(f"opening a ring buffer failed: {messages()}", call="ring_buffer__new", errno=ffi.errno)
+            raise _not_opened()
 
     def fileno(self) -> int:
         """For select and epoll."""
@@ -64,7 +70,7 @@ class BlockRing:
         self._block.record_max = record_max
         self._ring = lib.wm_block_ring_open(map_fd, self._block)
         if self._ring == ffi.NULL:
-            raise KernelError(f"opening a ring buffer failed: {messages()}", call="ring_buffer__new", errno=ffi.errno)
+            raise _not_opened()
 
     def fileno(self) -> int:
         """For select and epoll."""

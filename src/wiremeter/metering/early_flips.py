@@ -72,19 +72,19 @@ class EarlyFlips:
         if self._urgent:  # it does little, and what it does cannot wait for its turn on a busy CPU
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        with select.epoll() as waiting:
-            waiting.register(self._engine.flip_requests.fileno(), select.EPOLLIN)
-            waiting.register(self._stop, select.EPOLLIN)
-            while self._stop not in (ready for ready, _ in waiting.poll()):
-                try:
-                    with self._turn:
-                        pass
-                    with self._in_use:
-                        self._flip_if_asked()
-                except BaseException as failure:
-                    self._failure = failure
-                    os.eventfd_write(self._wake, 1)
-                    return
+        waiting = select.poll()  # needs no file of its own, as epoll does: nothing can fail before the loop
+        waiting.register(self._engine.flip_requests.fileno(), select.POLLIN)
+        waiting.register(self._stop, select.POLLIN)
+        while self._stop not in (ready for ready, _ in waiting.poll()):
+            try:
+                with self._turn:
+                    pass
+                with self._in_use:
+                    self._flip_if_asked()
+            except BaseException as failure:
+                self._failure = failure
+                os.eventfd_write(self._wake, 1)
+                return
 
     def _flip_if_asked(self) -> None:
         if self._engine.flip_requests.take():

@@ -248,11 +248,11 @@ def test_programs_are_not_loaded_where_it_is_known_to_be_vain() -> None:
 def test_too_few_open_files_are_a_problem() -> None:
     diagnosis = look("eth0", "lo", open_files_limit=20)
     assert not diagnosis.works
-    assert "this process may open 20 files, and metering takes about 56" in text_of(diagnosis)
+    assert "this process may open 20 files, and metering takes about 72" in text_of(diagnosis)
     assert "ulimit -n" in text_of(diagnosis)
     diagnosis = look(open_files_limit=1024)
     assert diagnosis.works
-    assert "open files 1,024 allowed, about 52 needed" in text_of(diagnosis)
+    assert "open files 1,024 allowed, about 68 needed" in text_of(diagnosis)
 
 
 @pytest.mark.usefixtures("fabricated_host")
