@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple, Self
@@ -138,7 +139,10 @@ class CaptureFile:
     def __init__(self, path: str) -> None:
         """Opens the file; "-" is standard input. Raises InputError if that cannot be done."""
         self.path = path
-        self.name = "standard input" if path == STANDARD_INPUT else path
+        #: For people: bytes of the path that are no UTF-8 as \\xff.
+        self.name = (
+            "standard input" if path == STANDARD_INPUT else os.fsencode(path).decode("utf-8", "backslashreplace")
+        )
         self.problem: str | None = None
         #: Bytes of the capture that have been taken, decompressed.
         self.offset = 0
@@ -147,7 +151,7 @@ class CaptureFile:
                 sys.stdin.fileno() if path == STANDARD_INPUT else path, closefd=path != STANDARD_INPUT
             )
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from error
+            raise InputError(f"{self.name}: {error.strerror}") from error
         self._capture = ffi.new("struct wm_capture *")
         self._state = ffi.new("enum wm_capture_state *")
         self._buffer = np.zeros(lib.WM_CAPTURE_KEEP_BYTES + _CHUNK_BYTES, np.uint8)

@@ -413,3 +413,5 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
         CaptureFile(str(tmp_path / "nothing"))
     with pytest.raises(InputError, match="directory"):
         CaptureFile(str(tmp_path))
+    with pytest.raises(InputError, match=r"odd\\xff: No such file"):
+        CaptureFile("odd\udcff")
