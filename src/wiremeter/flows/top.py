@@ -229,7 +229,7 @@ def _of_largest_conversations(batch: FlowBatch, rows: NDArray[np.intp], n: int, 
     """Those of `rows` that belong to the `n` largest conversations, or to one as large as the last of them."""
     if len(rows) <= n or n <= 0:
         return rows
-    order, starts = _groups(_conversation_keys(batch, rows))
+    order, starts = group_rows(_conversation_keys(batch, rows))
     sums = np.add.reduceat(batch.flows[by][rows][order], starts)
     if len(sums) <= n:
         return rows
@@ -243,7 +243,7 @@ def _join(batch: FlowBatch, rows: NDArray[np.intp]) -> NDArray[np.void]:
     if not len(rows):
         return empty_rows(CONVERSATION)
     flows = batch.flows[rows]
-    order, starts = _groups(_conversation_keys(batch, rows))
+    order, starts = group_rows(_conversation_keys(batch, rows))
     flows = flows[order]
     received = _received(batch, flows)
     first, first_is_rx = flows[starts], received[starts]
@@ -324,7 +324,7 @@ def _conversation_keys(batch: FlowBatch, rows: NDArray[np.intp]) -> list[NDArray
     return [local[:, 0], local[:, 1], remote[:, 0], remote[:, 1], ends, kind]
 
 
-def _groups(keys: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def group_rows(keys: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Sort rows so that equal keys are neighbours: (order, where in it each group starts).
 
     Sorting one hash is several times faster than sorting six columns; should two keys share a hash, the columns decide.

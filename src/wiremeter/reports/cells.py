@@ -84,18 +84,25 @@ def elide(text: str, width: int) -> str:
     return f"{text[: width - tail - 1]}…{text[len(text) - tail :]}" if width > 1 else "…"[:width]
 
 
-def sparkline(values: Sequence[float] | NDArray[np.float64], width: int) -> str:
+def sparkline(values: Sequence[float] | NDArray[np.float64], width: int, *, logarithmic: bool = False) -> str:
     """The last `width` values as bars, scaled to the largest of them; the newest at the right end. The lowest bar is
     0 and nothing else.
 
+    logarithmic: each bar is ten times the one below, down from the largest.
+
     >>> sparkline([0, 1, 4, 8], 6)
     '  ▁▂▄▇'
+    >>> sparkline([0, 1, 100, 10_000], 4), sparkline([0, 1, 100, 10_000], 4, logarithmic=True)
+    ('▁▂▂▇', '▁▃▅▇')
     """
     shown = np.asarray(values, np.float64)[-width:] if width > 0 else np.zeros(0)
     peak = shown.max(initial=0.0)
     if not peak:
         return (_BARS[0] * len(shown)).rjust(width)
-    levels = np.ceil(shown / peak * (len(_BARS) - 1)).astype(int)
+    parts = shown / peak
+    if logarithmic:
+        parts = np.clip(1 + np.log10(np.maximum(parts, 1e-300)) / (len(_BARS) - 1), 1e-3, 1) * (shown > 0)
+    levels = np.ceil(parts * (len(_BARS) - 1)).astype(int)
     return "".join(_BARS[level] for level in levels).rjust(width)
 
 

@@ -25,7 +25,7 @@ from wiremeter.reports import schema
 from wiremeter.reports.cells import utc_time, utf8_text
 from wiremeter.reports.findings import findings
 from wiremeter.reports.schema import Document, Source
-from wiremeter.reports.selection import Selected, Selection, select, select_applications, select_domains
+from wiremeter.reports.selection import Selected, Selection, select, select_applications, select_domains, select_hosts
 
 LIVE = Source(kind="live")
 #: Rows turned into records at a time.
@@ -124,6 +124,7 @@ def _document(
         ),
         filter=selection.filter.text,
         **(_by_name(batch, selected, selection) if batch.flow_names is not None else {}),
+        **(_by_host(batch, selected, selection) if selection.view == "hosts" else {}),
         flows_total=len(batch.flows),
         flows_matched=selected.matched,
         matched=tally(selected.total),
@@ -191,6 +192,15 @@ def _by_name(batch: FlowBatch, selected: Selected, selection: Selection) -> dict
                 schema.DnsSum(query=total.query, qtype=total.qtype, **_dns_sum(total)) for total in questions[shown]
             ),
         ),
+    }
+
+
+def _by_host(batch: FlowBatch, selected: Selected, selection: Selection) -> dict[str, Any]:
+    is_live = batch.mode == "live"
+    hosts, others, _ = select_hosts(batch, selected, selection)
+    return {
+        "hosts": tuple(schema.NameSum(host=total.name or UNSET, **_sum(total, is_live)) for total in hosts),
+        "hosts_other": schema.NameSum(**_sum(others, is_live)),
     }
 
 

@@ -143,12 +143,13 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class NameSum(Struct, frozen=True, kw_only=True):
-    """Traffic of one application or domain, or of all that are not shown."""
+    """Traffic of one application, domain or host, or of all that are not shown."""
 
     application: Annotated[
         str | UnsetType, Meta(description='among applications; "unknown" for the flows without evidence')
     ] = UNSET
     domain: Annotated[str | UnsetType | None, Meta(description="among domains; null for the flows without one")] = UNSET
+    host: Annotated[str | UnsetType, Meta(description="among hosts: its address")] = UNSET
     packets: _Packets
     bytes: _Bytes
     skbs: _Skbs = UNSET
@@ -156,7 +157,8 @@ class NameSum(Struct, frozen=True, kw_only=True):
     tx: Annotated[Tally, Meta(description="of it sent")]
     flows: Annotated[int, Meta(description="how many")]
     connections: Annotated[
-        int | None, Meta(description="TCP and QUIC connections that began; null where a filter is set")
+        int | None,
+        Meta(description="TCP and QUIC connections that began; null where a filter is set, and of hosts"),
     ]
 
 
@@ -385,6 +387,11 @@ class Document(Struct, frozen=True, kw_only=True):
     domains: Annotated[tuple[NameSum, ...] | UnsetType, Meta(description="the same, by domain")] = UNSET
     domains_other: Annotated[NameSum | UnsetType, Meta(description="sum of those not shown")] = UNSET
     dns_summary: Annotated[DnsSummary | UnsetType, Meta(description="only where names are on")] = UNSET
+    hosts: Annotated[
+        tuple[NameSum, ...] | UnsetType,
+        Meta(description="flows by their other end (in captures by their source); only with --view hosts"),
+    ] = UNSET
+    hosts_other: Annotated[NameSum | UnsetType, Meta(description="sum of those not shown")] = UNSET
     flows_total: Annotated[int, Meta(description="flows in the interval")]
     flows_matched: Annotated[int, Meta(description="of them those that pass the filter")]
     matched: Annotated[Tally, Meta(description="sum of those")]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch, Tally
+from wiremeter.flows.by_host import host_totals
 from wiremeter.flows.by_name import NameTotal, TotalSort, application_totals, domain_totals
 from wiremeter.flows.dns import DnsSort
 from wiremeter.flows.filter import Filter, compile_filter
@@ -124,6 +125,19 @@ def select_applications(batch: FlowBatch, selected: Selected, selection: Selecti
     mask = selected.mask if selection.filter.text else None
     return application_totals(
         batch, selection.total_sort, mask=mask, device=selection.device, reverse=selection.reverse
+    )
+
+
+def select_hosts(batch: FlowBatch, selected: Selected, selection: Selection) -> tuple[list[NameTotal], NameTotal, int]:
+    """What was selected, by host: the first, the sum of all others, and how many there are."""
+    limit = len(batch.flows) if selection.limit is None else selection.limit
+    return host_totals(
+        batch,
+        limit,
+        selection.total_sort,
+        mask=selected.mask,
+        device=selection.device,
+        reverse=selection.reverse,
     )
 
 

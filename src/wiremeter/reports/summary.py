@@ -17,7 +17,15 @@ from wiremeter.flows.protocols import ethertype_name, protocol_name
 from wiremeter.names.records import NAMELESS, FlowKey, Transaction
 from wiremeter.reports.cells import NO_NAME, OTHERS, bar, endpoint, printable, sparkline, utc_time
 from wiremeter.reports.findings import findings
-from wiremeter.reports.selection import Selected, Selection, has_names, select, select_applications, select_domains
+from wiremeter.reports.selection import (
+    Selected,
+    Selection,
+    has_names,
+    select,
+    select_applications,
+    select_domains,
+    select_hosts,
+)
 from wiremeter.reports.text import dns_line, flow_extras
 from wiremeter.reports.units import duration_text, percent, rate_text
 from wiremeter.settings.words import View
@@ -60,6 +68,11 @@ def summary(
     yield ""
     if view in (None, "flows"):
         yield from _flow_lines(batch, selected, selection)
+    if view == "hosts":
+        hosts, others, found = select_hosts(batch, selected, selection)
+        yield _heading(found, "hosts", selection, "the largest")
+        yield from _sum_lines(hosts, others if found > len(hosts) else None, selected)
+        yield ""
     if not has_names(batch):
         return
     if view in (None, "applications"):
@@ -151,14 +164,18 @@ def _name(batch: FlowBatch, number: int) -> str:
 
 def _name_lines(what: str, sums: Sequence[NameTotal], selected: Selected, selection: Selection) -> Iterator[str]:
     yield _heading(len(sums), what, selection, "the largest")
-    shown = [(total.name or NO_NAME, total) for total in sums[selection.shown]]
-    others = sums[selection.rest]
-    for name, total in [*shown, *([(OTHERS, sum_of(others))] if others and shown else [])]:
+    shown, others = sums[selection.shown], sums[selection.rest]
+    yield from _sum_lines(shown, sum_of(others) if others and shown else None, selected)
+    yield ""
+
+
+def _sum_lines(shown: Sequence[NameTotal], others: NameTotal | None, selected: Selected) -> Iterator[str]:
+    named = [(total.name or NO_NAME, total) for total in shown]
+    for name, total in [*named, *([(OTHERS, others)] if others else [])]:
         share = percent(total.tally.bytes, selected.total.bytes)
         begun = "" if total.connections is None else f" connections {total.connections}"
         amounts = f"packets {total.tally.packets} bytes {total.tally.bytes} flows {total.flows}{begun}"
         yield f"  {share} {printable(name)} {amounts}"
-    yield ""
 
 
 def _question_lines(batch: FlowBatch, selection: Selection) -> Iterator[str]:

@@ -17,7 +17,8 @@ Where names were found, flows and conversations end with them and their evidence
     14:31:07 dns www.example.com A queries 3 retries 1 unanswered 0 NOERROR 3 median 1.24 ms max 9.80 ms
     14:31:07 flow eth0 rx tcp 192.0.2.1:443 > 192.0.2.9:5123 812 Mbit/s 67.1 kpps application tls domain example.com sni
 
-Of more domains, applications or questions than are shown, one line named (others) holds the sum.
+With --view hosts more lines are of flows by their other end: `host 192.0.2.1 65.2 % 812 Mbit/s 67.1 kpps flows 2`.
+Of more domains, applications, hosts or questions than are shown, one line named (others) holds the sum.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from wiremeter.flows.batch import FlowBatch, Health
-from wiremeter.flows.by_name import sum_of
+from wiremeter.flows.by_name import NameTotal, sum_of
 from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.protocols import protocol_name
@@ -35,7 +36,15 @@ from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names.records import NAMELESS, FlowName
 from wiremeter.reports.cells import NO_NAME, OTHERS, clock_time, endpoint, flags_text, printable
 from wiremeter.reports.findings import findings
-from wiremeter.reports.selection import Selected, Selection, has_names, select, select_applications, select_domains
+from wiremeter.reports.selection import (
+    Selected,
+    Selection,
+    has_names,
+    select,
+    select_applications,
+    select_domains,
+    select_hosts,
+)
 from wiremeter.reports.units import duration_text, percent, rate_text
 
 
@@ -64,6 +73,12 @@ def _lines(batch: FlowBatch, selection: Selection, before: Health | None) -> Ite
         share = percent(total.tally.packets if by_packets else total.tally.bytes, whole).strip()
         amounts = _amounts(total.tally.bytes, total.tally.packets, seconds, selection)
         yield f"protocol {total.family} {total.protocol} {share} {amounts}"
+    if selection.view == "hosts":
+        hosts, others, found = select_hosts(batch, selected, selection)
+        for host in hosts:
+            yield _sum_line(f"host {host.name}", host, batch, selected, selection)
+        if found > len(hosts):
+            yield _sum_line(f"host {OTHERS}", others, batch, selected, selection)
     if has_names(batch):
         yield from _name_lines(batch, selected, selection)
     line = _conversation_line if selection.pairs else _flow_line
@@ -79,16 +94,20 @@ def _name_lines(batch: FlowBatch, selected: Selected, selection: Selection) -> I
         shown = [(total.name or NO_NAME, total) for total in sums[selection.shown]]
         others = sums[selection.rest]
         for name, total in [*shown, *([(OTHERS, sum_of(others))] if others else [])]:
-            share = percent(total.tally.bytes, selected.total.bytes).strip()
-            amounts = _amounts(total.tally.bytes, total.tally.packets, batch.seconds or 1.0, selection)
-            begun = "" if total.connections is None else f" connections {total.connections}"
-            yield f"{kind} {name} {share} {amounts} flows {total.flows}{begun}"
+            yield _sum_line(f"{kind} {name}", total, batch, selected, selection)
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     for question in questions[selection.shown]:
         yield dns_line(f"{question.query or '.'} {question.qtype}", question)
     if hidden := {(question.query, question.qtype) for question in questions[selection.rest]}:
         left = [one for one in batch.transactions.dns if (one.query, one.qtype) in hidden]
         yield dns_line(OTHERS, dns_total(left))
+
+
+def _sum_line(who: str, total: NameTotal, batch: FlowBatch, selected: Selected, selection: Selection) -> str:
+    share = percent(total.tally.bytes, selected.total.bytes).strip()
+    amounts = _amounts(total.tally.bytes, total.tally.packets, batch.seconds or 1.0, selection)
+    begun = "" if total.connections is None else f" connections {total.connections}"
+    return f"{who} {share} {amounts} flows {total.flows}{begun}"
 
 
 def dns_line(question: str, total: DnsTotal) -> str:

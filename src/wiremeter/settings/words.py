@@ -19,7 +19,7 @@ SortKey = Literal["bytes", "packets", "source", "destination", "protocol", "doma
 SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
 
 #: What the interactive view's table can be of.
-View = Literal["flows", "domains", "applications", "dns"]
+View = Literal["flows", "domains", "applications", "dns", "hosts"]
 VIEWS: tuple[View, ...] = get_args(View)
 
 #: What counts the frames of a capture file.

@@ -23,7 +23,9 @@ from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import TOTAL_SORTS
 from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
 from wiremeter.flows.filter import FilterError, compile_filter
+from wiremeter.flows.recent import DeviceSums, FlowSums
 from wiremeter.flows.top import DeviceRate, History, device_rates
+from wiremeter.reports.cells import OTHERS
 from wiremeter.reports.findings import FindingLog, findings
 from wiremeter.reports.selection import (
     Selected,
@@ -32,13 +34,14 @@ from wiremeter.reports.selection import (
     select,
     select_applications,
     select_domains,
+    select_hosts,
 )
 from wiremeter.settings.words import SORT_KEYS, VIEWS, View
 from wiremeter.tui import palette, panels
 from wiremeter.tui.dns_rows import dns_rows
-from wiremeter.tui.flow_rows import flow_rows
-from wiremeter.tui.screens import AuditSheet, Sheet, help_text
-from wiremeter.tui.table import Rows
+from wiremeter.tui.flow_rows import EXTRAS, Extra, flow_rows
+from wiremeter.tui.screens import ELSEWHERE, AuditSheet, Sheet, help_text
+from wiremeter.tui.table import Rows, in_order_of
 from wiremeter.tui.terminal import Terminal
 from wiremeter.tui.total_rows import total_rows
 from wiremeter.tui.widgets import Table
@@ -51,7 +54,10 @@ _ORDERS: dict[View, tuple[str, tuple[str, ...]]] = {
     "domains": ("total_sort", TOTAL_SORTS),
     "applications": ("total_sort", TOTAL_SORTS),
     "dns": ("dns_sort", DNS_SORTS),
+    "hosts": ("total_sort", tuple(sort for sort in TOTAL_SORTS if sort != "connections")),
 }
+#: Views that need no names.
+_NAMELESS_VIEWS: tuple[View, ...] = ("flows", "hosts")
 
 
 class LiveApp(App[None]):
@@ -101,6 +107,18 @@ class LiveApp(App[None]):
         Binding("space", "pause", "Pause", key_display="␣"),
         Binding("a", "audit", "Audit"),
         Binding("x", "clear_alarms", show=False),
+        Binding("T", "extra", show=False),
+        Binding("o", "hold_order", show=False),
+        Binding("L", "logarithmic", show=False),
+        Binding("P", "pause", show=False),
+        Binding("h", "help", show=False),
+        Binding("f,l", "ask_filter", show=False),
+        Binding("N", "switch('services')", show=False),
+        Binding("j", "down", show=False),
+        Binding("k", "up", show=False),
+        Binding("less_than_sign", "sort_by('source')", show=False),
+        Binding("greater_than_sign", "sort_by('destination')", show=False),
+        *(Binding(key, f"elsewhere({key!r})", show=False) for key in ELSEWHERE),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("escape", "let_go", show=False),
     ]
@@ -112,6 +130,11 @@ class LiveApp(App[None]):
         self._source = source
         self._selection = selection or Selection(limit=200)
         self._history = History(60)
+        self._device_sums = DeviceSums()
+        self._flow_sums = FlowSums()
+        self._extra: Extra = "averages"
+        self._logarithmic = False
+        self._order: list[tuple[object, ...]] | None = None
         self._alarms = FindingLog()
         self._latest: FlowBatch | None = None
         self._shown: FlowBatch | None = None
@@ -167,7 +190,10 @@ class LiveApp(App[None]):
     def _take(self, batch: FlowBatch) -> None:
         """A new interval: remember it, and show it unless paused."""
         self.intervals += 1
-        self._history.add(device_rates(batch))
+        rates = device_rates(batch)
+        self._history.add(rates)
+        self._device_sums.add(rates, batch.seconds)
+        self._flow_sums.add(batch)
         self._alarms.add(batch)
         self._latest = batch
         self._latest_dns = self._latest_dns.plus(batch)
@@ -195,7 +221,15 @@ class LiveApp(App[None]):
         notes = [a for a in findings(batch) if a.severity == "note"] if selection.device is None else []
         self._put("#top", panels.top_line(batch, width, host=self._host, paused=self._paused))
         upper = width - _SIDE_WIDTH if wide else width
-        devices = panels.device_panel(self._rates, self._history, upper, max(4, height // 3), selection)
+        devices = panels.device_panel(
+            self._rates,
+            self._history,
+            self._device_sums,
+            upper,
+            max(4, height // 3),
+            selection,
+            logarithmic=self._logarithmic,
+        )
         self._put("#devices", *devices)
         self.query_one("#side").display = wide
         self.query_one("#protocols").display = not wide
@@ -209,6 +243,10 @@ class LiveApp(App[None]):
         rows = 3 if height < 32 else 6
         self._put("#alarms", *panels.alarm_lines(self._alarms.entries(), notes, width, rows))
         title, table_rows = self._table(batch, selected, width)
+        if self._order is not None:
+            table_rows = in_order_of(table_rows, self._order)
+            title.append("  order held, o lets it go", palette.WARNING)
+            title.truncate(width, overflow="ellipsis")
         self._put("#title", title)
         self.screen_stack[0].query_one(Table).show(table_rows)
         self._draw_details()
@@ -224,12 +262,24 @@ class LiveApp(App[None]):
                 totals = of_view(batch, selected, selection)
                 title = panels.totals_title(len(totals), selected, batch, width, selection)
                 return title, total_rows(totals, selected.total, batch.seconds, width, selection)
+            case "hosts":
+                hosts, others, found = select_hosts(batch, selected, selection)
+                rest = [replace(others, name=OTHERS)] if found > len(hosts) else []
+                title = panels.totals_title(found, selected, batch, width, selection)
+                return title, total_rows([*hosts, *rest], selected.total, batch.seconds, width, selection)
             case "dns":
                 questions = dns_totals(self._shown_dns, selection.dns_sort, reverse=selection.reverse)
                 return panels.dns_title(self._shown_dns, width, selection), dns_rows(questions, width, selection)
             case _:
                 rows = flow_rows(
-                    batch, selected, width, selection, with_vlan=self._has_vlans, with_names=self._has_names
+                    batch,
+                    selected,
+                    width,
+                    selection,
+                    self._flow_sums,
+                    self._extra,
+                    with_vlan=self._has_vlans,
+                    with_names=self._has_names,
                 )
                 return panels.flows_title(selected, batch, width, selection), rows
 
@@ -259,15 +309,16 @@ class LiveApp(App[None]):
         self._choose(**{name: not getattr(self._selection, name)})
 
     def action_view(self, step: int) -> None:
-        self.action_show(VIEWS[(VIEWS.index(self._selection.view) + step) % len(VIEWS)])
+        views = VIEWS if self._has_names else _NAMELESS_VIEWS
+        at = views.index(self._selection.view) if self._selection.view in views else 0
+        self.action_show(views[(at + step) % len(views)])
 
     def action_show(self, view: View) -> None:
+        if not self._has_names and view not in _NAMELESS_VIEWS:
+            return
         self.query_one(Table).drop_cursor()
+        self._order = None
         self._choose(view=view, reverse=False)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without names there is one view, of flows, and no key for others."""
-        return self._has_names or self._selection.view != "flows" or action not in ("view", "show")
 
     def action_sort(self, step: int) -> None:
         name, orders = _ORDERS[self._selection.view]
@@ -276,6 +327,35 @@ class LiveApp(App[None]):
         now = getattr(self._selection, name)
         at = orders.index(now) if now in orders else 0
         self._choose(**{name: orders[(at + step) % len(orders)], "reverse": False})
+
+    def action_sort_by(self, key: str) -> None:
+        if self._selection.view == "flows":
+            self._order = None
+            self._choose(sort=key, reverse=False)
+
+    def action_extra(self) -> None:
+        self._extra = EXTRAS[(EXTRAS.index(self._extra) + 1) % len(EXTRAS)]
+        self.redraw()
+
+    def action_logarithmic(self) -> None:
+        self._logarithmic = not self._logarithmic
+        self.redraw()
+
+    def action_hold_order(self) -> None:
+        rows = self.query_one(Table).rows
+        is_held = self._order is not None or rows is None
+        self._order = None if is_held or rows is None else [rows.identity(at) for at in range(len(rows))]
+        self.redraw()
+
+    def action_down(self) -> None:
+        self.query_one(Table).action_move(1)
+
+    def action_up(self) -> None:
+        self.query_one(Table).action_move(-1)
+
+    def action_elsewhere(self, key: str) -> None:
+        """A key of iftop's that does something else here, or nothing."""
+        self.notify(ELSEWHERE[key], timeout=6)
 
     def action_reverse(self) -> None:
         self._choose(reverse=not self._selection.reverse)

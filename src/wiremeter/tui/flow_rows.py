@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import protocol_name
+from wiremeter.flows.recent import WINDOWS, FlowSums
 from wiremeter.names.records import NAMELESS, FlowName
 from wiremeter.reports.cells import clock_time, endpoint, flags_text
 from wiremeter.reports.selection import Selected, Selection
-from wiremeter.reports.units import cell, percent
+from wiremeter.reports.units import CELL_WIDTH, cell, percent, rate_text
 from wiremeter.settings.words import SortKey
 from wiremeter.tui import palette
 from wiremeter.tui.panels import rate_units
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
+
+#: Columns beside the usual ones: averages, sums since a flow was first seen, flags and sizes.
+Extra = Literal["averages", "totals", "flags"]
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+_AVERAGES = tuple(f"{window:g} s" for window in WINDOWS)
+_ROOM_FOR_ALL = 150
 
 #: Evidence that is not the flow's own word, but what is known of its address.
 INFERRED = ("dns_answer", "ptr")
@@ -36,6 +45,8 @@ class FlowRows:
     selected: Selected
     selection: Selection
     columns: tuple[Column, ...]
+    averages: NDArray[np.float64]  # bytes per second over each of WINDOWS, a row a flow
+    sums: NDArray[np.uint64]  # bytes since each was first seen
 
     def __len__(self) -> int:
         return len(self.selected.flows)
@@ -45,7 +56,7 @@ class FlowRows:
 
     def line(self, index: int) -> Text:
         row, name = self.selected.flows[index], self._name(index)
-        return row_line(self.columns, (self._cell(row, name, column) for column in self.columns))
+        return row_line(self.columns, (self._cell(index, row, name, column) for column in self.columns))
 
     def identity(self, index: int) -> tuple[object, ...]:
         row = self.selected.flows[index]
@@ -67,7 +78,7 @@ class FlowRows:
         if row["vlan"] != VLAN_NONE:
             who.append(f"  vlan {row['vlan']}", palette.PLAIN)
         who.truncate(width, overflow="ellipsis")
-        lines = [who, facts_line(self._facts(row), width)]
+        lines = [who, facts_line([*self._facts(row), *self._past(index)], width)]
         name = self._name(index)
         return lines if name == NAMELESS else [*lines, facts_line(name_facts(name), width)]
 
@@ -80,6 +91,13 @@ class FlowRows:
         if row["tcp_flags"]:
             yield f"flags {flags_text(int(row['tcp_flags']))}"
         yield f"{_time(row['first_ns'])} to {_time(row['last_ns'])}"
+
+    def _past(self, index: int) -> Iterator[str]:
+        unit = 1 if self.selection.in_bytes else 8
+        rates = (rate_text(float(rate) * unit, rate_units(self.selection)) for rate in self.averages[index])
+        for window, rate in zip(WINDOWS, rates, strict=True):
+            yield f"{window:g} s {rate}"
+        yield f"in all {rate_text(int(self.sums[index]), 'B')}"
 
     def _name(self, index: int) -> FlowName:
         return self.batch.names[int(self.selected.names[index])]
@@ -96,11 +114,17 @@ class FlowRows:
     def _amount(self, row: np.void, what: str, prefixes: tuple[str, ...]) -> int:
         return sum(int(row[f"{prefix}{what}"]) for prefix in prefixes)
 
-    def _cell(self, row: np.void, name: FlowName, column: Column) -> tuple[str, str]:
+    def _cell(self, index: int, row: np.void, name: FlowName, column: Column) -> tuple[str, str]:
         seconds = self.batch.seconds or 1.0
         both = ("rx_", "tx_") if self.selection.pairs else ("",)
         unit = 1 if self.selection.in_bytes else 8
+        if column.name in _AVERAGES:
+            number = cell(float(self.averages[index, _AVERAGES.index(column.name)]) * unit)
+            return number, palette.of_number(number)
         match column.name:
+            case "total":
+                number = cell(int(self.sums[index]))
+                return number, palette.of_number(number)
             case "device":
                 return self.batch.attachments[row["attachment"]].device, palette.PLAIN
             case "direction":
@@ -167,12 +191,15 @@ def flow_rows(
     selected: Selected,
     width: int,
     selection: Selection,
+    recent: FlowSums,
+    extra: Extra = "averages",
     *,
     with_vlan: bool = False,
     with_names: bool = False,
 ) -> FlowRows:
     """Choose the columns that fit in `width` characters; addresses and domain take what the others leave.
 
+    recent: of all intervals, that of the batch included. extra: which further columns, where not all have room.
     with_vlan: have a column of VLANs, room permitting. with_names: one of domains, room permitting.
     """
     devices = {a.device for a in batch.attachments}
@@ -187,10 +214,11 @@ def flow_rows(
     wide_protocol = 10 if with_names else 7  # postgresql, bittorrent
     start.append(Column("protocol", "proto", wide_protocol if width >= 100 else 6, "protocol"))
     end = []
-    if width >= (120 if with_names else 96):
+    has_all = width >= _ROOM_FOR_ALL
+    if has_all or (extra == "flags" and width >= (120 if with_names else 96)):
         end.append(Column("flags", "flags", 6))
         end.append(Column("size", "B/packet", 8, is_number=True))
-    if width >= 112:
+    if width >= (130 if extra == "averages" else 112):
         end.append(Column("share", "share", 7, "bytes", True, has_arrow=False))
     if selection.pairs:
         by_packets = selection.sort == "packets" and width < 90  # where packets have no column of their own
@@ -204,6 +232,10 @@ def flow_rows(
         end.append(Column("bytes", unit, len(unit) + 2, "bytes", True))
     if not selection.pairs or width >= 90:
         end.append(Column("packets", "packet/s", 9, "packets", True))
+    if has_all or (extra == "averages" and width >= (118 if with_names else 90)):
+        end += [Column(name, name, CELL_WIDTH, is_number=True) for name in _AVERAGES]
+    if extra == "totals" and width >= 70:
+        end.append(Column("total", "total B", CELL_WIDTH + 1, is_number=True))
     left = width - width_of(start + end)
     domain = []
     if with_names and left >= _ROOM_FOR_DOMAIN:
@@ -215,7 +247,8 @@ def flow_rows(
     near, far = ("local", "remote") if selection.pairs else ("src", "dst")
     near_label, far_label = ("local", "remote") if selection.pairs else ("source", "destination")
     ends = [Column(near, near_label, end_width, "source"), Column(far, far_label, end_width, "destination")]
-    return FlowRows(batch, selected, selection, (*start, *ends, *domain, *end))
+    averages, sums = recent.averages(batch, selected.flows), recent.sums(batch, selected.flows)
+    return FlowRows(batch, selected, selection, (*start, *ends, *domain, *end), averages, sums)
 
 
 def _time(time_ns: np.uint64) -> str:

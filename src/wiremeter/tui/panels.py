@@ -9,8 +9,9 @@ from rich.text import Text
 
 from wiremeter.flows.batch import Audit, FlowBatch, Tally
 from wiremeter.flows.dns import RecentDns
+from wiremeter.flows.recent import WINDOWS, DeviceSums
 from wiremeter.flows.top import DeviceRate, History, ProtocolTotal
-from wiremeter.reports.cells import bar, clock_time, elide, sparkline
+from wiremeter.reports.cells import bar, clock_time, elide, printable, sparkline
 from wiremeter.reports.findings import Finding
 from wiremeter.reports.selection import Selected, Selection
 from wiremeter.reports.units import CELL_WIDTH, cell, count, percent, rate_text
@@ -48,6 +49,19 @@ def top_line(batch: FlowBatch, width: int, *, host: str, paused: bool) -> Text:
 # --- devices
 
 
+#: Columns of the device panel that there may be no room for, the most useful first, and their widths.
+_OPTIONAL = {
+    "dropped": 8,
+    "averages": len(WINDOWS) * (CELL_WIDTH + 1),
+    "peak": CELL_WIDTH + 1,
+    "total": CELL_WIDTH + 2,
+    "skbs": _RATE_WIDTH + 1,
+    "cost": 7,
+    "kernel": 31,
+}
+_HISTORY_WIDTHS = (8, 60)
+
+
 @dataclass(frozen=True, slots=True)
 class _DeviceColumns:
     """Which columns the device panel has, and how wide."""
@@ -55,30 +69,37 @@ class _DeviceColumns:
     device: int
     mode: int
     history: int
-    wide: bool
-    cost: bool
-    kernel: int
+    optional: frozenset[str]
 
     @classmethod
     def fit(cls, rates: Sequence[DeviceRate], width: int) -> _DeviceColumns:
         device = min(15, max([len("device"), *(len(rate.device) for rate in rates)]))
         mode = max([len("attach"), *(len(rate.mode) for rate in rates)])
-        wide = width >= 100
-        cost = width >= 90 and any(rate.ns_per_run is not None for rate in rates)
-        kernel = 30 if width >= 150 else 0
-        fixed = 1 + device + 1 + mode + 1 + 3 + 2 * (_RATE_WIDTH + 1) + 1
-        fixed += (2 * (_RATE_WIDTH + 1) if wide else 0) + (13 if wide else 8) + 6 + (kernel + 1 if kernel else 0)
-        fixed += 7 if cost else 0
-        return cls(device, mode, min(60, max(4, width - fixed - 1)), wide, cost, kernel)
+        least, most = _HISTORY_WIDTHS
+        left = width - (1 + device + 1 + mode + 1 + 3 + 2 * (_RATE_WIDTH + 1) + 1 + 8 + 6 + 2)
+        optional = set()
+        for name, needed in _OPTIONAL.items():
+            has_any = name != "cost" or any(rate.ns_per_run is not None for rate in rates)
+            if has_any and left - needed >= least:
+                optional.add(name)
+                left -= needed
+        return cls(device, mode, min(most, max(4, left)), frozenset(optional))
 
 
 def device_panel(
-    rates: Sequence[DeviceRate], history: History, width: int, rows: int, selection: Selection
+    rates: Sequence[DeviceRate],
+    history: History,
+    sums: DeviceSums,
+    width: int,
+    rows: int,
+    selection: Selection,
+    *,
+    logarithmic: bool = False,
 ) -> list[Text]:
     """One line for each device and direction, below a header; at most `rows` lines.
 
     Where there are more, the one selected and the busiest of the recorded history stay; a last line says how many
-    do not.
+    do not. logarithmic: each bar of the history is ten times the one below.
     """
     columns = _DeviceColumns.fit(rates, width)
     shown = list(rates)
@@ -86,7 +107,7 @@ def device_panel(
         busy = _busiest(rates, history, max(1, (rows - 2) // 2), selection.device)
         shown = [rate for rate in rates if rate.device in busy]
     lines = [_device_header(columns, selection)]
-    lines += [_device_line(rate, history, columns, selection) for rate in shown]
+    lines += [_device_line(rate, history, sums, columns, selection, logarithmic=logarithmic) for rate in shown]
     hidden = len({rate.device for rate in rates}) - len({rate.device for rate in shown})
     if hidden:
         lines.append(Text(f" and {hidden} quieter devices (d shows one alone, a the audit of all)", palette.FAINT))
@@ -101,48 +122,81 @@ def _busiest(rates: Iterable[DeviceRate], history: History, n: int, selected: st
 
 
 def _device_header(columns: _DeviceColumns, selection: Selection) -> Text:
+    has = columns.optional
     line = Text(no_wrap=True, style=palette.HEADER, end="")
     line.append(f" {'device':{columns.device}} {'attach':{columns.mode}}    ")
     line.append(f"{rate_units(selection):>{_RATE_WIDTH}} {'packet/s':>{_RATE_WIDTH}} ")
-    if columns.wide:
-        line.append(f"{'skb/s':>{_RATE_WIDTH}} {'peak':>{_RATE_WIDTH}} ")
-    if columns.cost:
+    if "skbs" in has:
+        line.append(f"{'skb/s':>{_RATE_WIDTH}} ")
+    labels = [f"{window:g} s" for window in WINDOWS] if "averages" in has else []
+    for label in [*labels, *(["peak"] if "peak" in has else [])]:
+        line.append(f"{label:>{CELL_WIDTH}} ")
+    if "total" in has:
+        line.append(f"{'total B':>{CELL_WIDTH + 1}} ")
+    if "cost" in has:
         line.append("ns/run ")
     line.append(f" {'history':{columns.history}} ")
-    line.append(f"{'unattributed' if columns.wide else 'unattr.':>{12 if columns.wide else 7}} audit ")
-    if columns.kernel:
+    line.append(f"{'unattr.':>7} ")
+    if "dropped" in has:
+        line.append("dropped ")
+    line.append("audit ")
+    if "kernel" in has:
         line.append("device counter differs by")
     return line
 
 
-def _device_line(rate: DeviceRate, history: History, columns: _DeviceColumns, selection: Selection) -> Text:
-    past = history.of(rate.device, rate.direction)
+def _device_line(
+    rate: DeviceRate,
+    history: History,
+    sums: DeviceSums,
+    columns: _DeviceColumns,
+    selection: Selection,
+    *,
+    logarithmic: bool,
+) -> Text:
+    past, has = history.of(rate.device, rate.direction), columns.optional
     per_unit = 1 / 8 if selection.in_bytes else 1.0
     is_picked = selection.device == rate.device
     line = Text(no_wrap=True, end="")
-    name = elide(rate.device, columns.device) if rate.direction == "rx" else ""
+    name = elide(printable(rate.device), columns.device) if rate.direction == "rx" else ""
     line.append("▸" if is_picked and name else " ", palette.WARNING)
     line.append(f"{name:{columns.device}} ", palette.STRONG)
     line.append(f"{rate.mode:{columns.mode}} ", palette.WARNING if rate.mode == "xdp-generic" else palette.FAINT)
     line.append(f"{rate.direction} ", palette.DIRECTION[rate.direction])
     _append_number(line, cell(rate.bits_per_second * per_unit))
     _append_number(line, cell(rate.packets_per_second))
-    if columns.wide:
+    if "skbs" in has:
         _append_number(line, cell(rate.skbs_per_second))
-        _append_number(line, cell(float(past.max(initial=0.0)) * per_unit))
-    if columns.cost:
+    averages = sums.averages(rate.device, rate.direction) if "averages" in has else []
+    for value in [*averages, *([sums.peak(rate.device, rate.direction)] if "peak" in has else [])]:
+        _append_number(line, cell(value * per_unit), CELL_WIDTH)
+    if "total" in has:
+        _append_number(line, cell(sums.bytes(rate.device, rate.direction)), CELL_WIDTH + 1)
+    if "cost" in has:
         line.append(f"{'' if rate.ns_per_run is None else round(rate.ns_per_run):>6} ", palette.PLAIN)
-    line.append(f" {sparkline(past, columns.history)} ", palette.HISTORY[rate.direction])
+    line.append(f" {sparkline(past, columns.history, logarithmic=logarithmic)} ", palette.HISTORY[rate.direction])
     lost = sum(tally.packets for tally in rate.audit.unattributed.values())
-    line.append(f"{count(lost):>{12 if columns.wide else 7}} ", palette.WARNING if lost else palette.FAINT)
+    line.append(f"{_short_count(lost):>7} ", palette.WARNING if lost else palette.FAINT)
+    if "dropped" in has:
+        dropped = rate.audit.dropped
+        line.append(f"{_short_count(dropped):>7} ", palette.WARNING if dropped else palette.FAINT)
     line.append(*((" ok  ", palette.GOOD) if rate.audit.balanced else (" OFF ", palette.FAULT)))
-    if columns.kernel:
-        line.append(f" {elide(remainders_text(rate.audit), columns.kernel)}", palette.FAINT)
+    if "kernel" in has:
+        line.append(f" {elide(remainders_text(rate.audit), _OPTIONAL['kernel'] - 1)}", palette.FAINT)
     return line
 
 
-def _append_number(line: Text, number: str) -> None:
-    line.append(f"{number:>{_RATE_WIDTH}} ", palette.of_number(number))
+def _short_count(value: int) -> str:
+    """In seven characters.
+
+    >>> _short_count(12_345), _short_count(1_234_567)
+    ('12,345', '1.23 M')
+    """
+    return f"{value:,}" if value < 1_000_000 else rate_text(value, "")
+
+
+def _append_number(line: Text, number: str, width: int = _RATE_WIDTH) -> None:
+    line.append(f"{number:>{width}} ", palette.of_number(number))
 
 
 def remainders_text(audit: Audit) -> str:
@@ -328,6 +382,11 @@ def audit_lines(rates: Sequence[DeviceRate]) -> list[Text]:
                 if packets:
                     lines.append(Text(f"    differs by {cause:15}{packets:>+14,}", palette.FAINT))
             lines.append(Text(f"    counts {audit.kernel.convention}; drops {audit.kernel.drops:,}", palette.FAINT))
+        for drop in audit.drops:
+            if drop.packets:
+                lines.append(
+                    Text(f"  {f'dropped by {drop.place}, {drop.cause}':26}{drop.packets:>14,}", palette.WARNING)
+                )
         lines.append(Text())
     return lines
 

@@ -14,21 +14,30 @@ from textual.widgets import Static
 from wiremeter.tui import palette
 
 KEYS = (
-    ("/", "filter the flows; empty shows all again"),
-    ("v  V", "next table: flows, domains, applications, DNS; also 1 to 4"),
+    ("/  f", "filter the flows; empty shows all again"),
+    ("v  V", "next table: flows, domains, applications, DNS, hosts; also 1 to 5"),
     ("s  S", "sort by another column: bytes, packets, source, domain, …"),
-    ("r", "reverse the order"),
+    ("r  <  >", "reverse the order; by source; by destination"),
+    ("o", "hold the order of rows as it is, or let it go"),
+    ("T", "further columns: averages over 2, 10 and 40 s, totals, flags"),
+    ("L", "history on a logarithmic scale"),
     ("c", "conversations (a flow and its reverse) or flows"),
     ("d  D", "one device after the other, then all again"),
     ("b", "bit/s or byte/s"),
     ("n", "services by name, or port numbers"),
-    ("up down", "pick a row and see it in full; Esc lets it go"),
-    ("space", "pause; the meter counts on"),
+    ("up down, j k", "pick a row and see it in full; Esc lets it go"),
+    ("space  P", "pause; the meter counts on"),
     ("a", "all alarms; audit of each device"),
     ("x", "clear alarms that are over"),
     ("Ctrl-Z", "back to the shell; fg returns, and the kernel has counted on"),
     ("q", "quit and detach"),
 )
+#: Keys of iftop's that have no meaning here, and what has it instead.
+ELSEWHERE = {
+    "p": "ports are part of a flow; 5 shows hosts, without ports",
+    "t": "c joins both directions in one line; the filters rx and tx show one of them",
+    "B": "T shows averages over 2, 10 and 40 s beside the rate; b is for bytes",
+}
 _FILTERS = (
     ("host 10.0.0.1", "either end; also src host, dst host"),
     ("net 10.0.0.0/8", "IPv4 or IPv6; also src net, dst net"),
@@ -44,7 +53,11 @@ _FILTERS = (
 _WORDS = (
     ("packet/s, bit/s", "on the wire: a 64 KiB buffer counts as its segments"),
     ("skb/s", "the kernel's buffers that carried them"),
+    ("2 s, 10 s, 40 s", "averages; of flows, those among the 4,096 largest of each interval"),
+    ("peak, total B", "since the start; of flows, since they were first seen"),
     ("unattributed", "packets seen and counted, but in no flow"),
+    ("dropped", "by a queue or the device, as the kernel counts; a shows where"),
+    ("hosts", "flows by their other end, so that each counts once"),
     ("domain", "as the flow itself said; ~ as a DNS answer said of its address"),
     ("proto", "the application, where it is known"),
     ("audit", "ok: seen = flows + not IP + unattributed, to the byte"),

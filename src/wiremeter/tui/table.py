@@ -46,6 +46,40 @@ class Rows(Protocol):
         """One row in full, in a few lines."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reordered:
+    """Rows in another order. places: of each row, where it stands in `rows`."""
+
+    rows: Rows
+    places: Sequence[int]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.rows.columns
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def header(self) -> Text:
+        return self.rows.header()
+
+    def line(self, index: int) -> Text:
+        return self.rows.line(self.places[index])
+
+    def identity(self, index: int) -> tuple[object, ...]:
+        return self.rows.identity(self.places[index])
+
+    def details(self, index: int, width: int) -> list[Text]:
+        return self.rows.details(self.places[index], width)
+
+
+def in_order_of(rows: Rows, order: Sequence[tuple[object, ...]]) -> Reordered:
+    """The rows in an order of identities; those that are not in it come last, as they are."""
+    ranks = {identity: rank for rank, identity in enumerate(order)}
+    places = sorted(range(len(rows)), key=lambda at: ranks.get(rows.identity(at), len(ranks)))
+    return Reordered(rows, places)
+
+
 def header_line(columns: Iterable[Column], sort: str, *, reverse: bool) -> Text:
     """The labels, with an arrow at what is sorted by."""
     line = Text(" ", palette.HEADER, no_wrap=True, end="")

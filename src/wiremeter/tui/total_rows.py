@@ -83,11 +83,11 @@ def total_rows(
     if width >= 100:
         numbers.append(Column("bytes", "bytes", 13, "bytes", True, has_arrow=False))
         numbers.append(Column("flows", "flows", 9, is_number=True))
-    if width >= 72:
+    if width >= 72 and selection.view != "hosts":
         numbers.append(Column("connections", "connections", 12, "connections", True))
     if width >= 48:
         numbers.append(Column("share", "share", 7, "bytes", True, has_arrow=False))
-    label = {"domains": "domain", "applications": "application"}.get(selection.view, "name")
+    label = {"domains": "domain", "applications": "application", "hosts": "host"}.get(selection.view, "name")
     name = Column("name", label, max(8, width - width_of(numbers) - 1), "name")
     return TotalRows(totals, whole, seconds or 1.0, selection, (name, *numbers))
 

@@ -243,7 +243,7 @@ def test_top_conversations_are_the_head_of_the_full_order(batch: FlowBatch, n: i
 def test_keys_that_share_a_hash_are_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = np.array([1, 2, 1, 2], "u8"), np.array([7, 7, 7, 7], "u8")
     monkeypatch.setattr(top, "_MULTIPLIER", np.uint64(0))
-    order, starts = top._groups([first, second])
+    order, starts = top.group_rows([first, second])
     assert first[order].tolist() == [1, 1, 2, 2]
     assert starts.tolist() == [0, 2]
 

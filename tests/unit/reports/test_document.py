@@ -78,7 +78,13 @@ def rich() -> FlowBatch:
 
 @pytest.mark.parametrize(
     "selection",
-    [Selection(), Selection(limit=1), Selection(pairs=True), Selection(filter=compile_filter("tcp")), EVERYTHING],
+    [
+        Selection(),
+        Selection(limit=1, view="hosts"),
+        Selection(pairs=True),
+        Selection(filter=compile_filter("tcp")),
+        EVERYTHING,
+    ],
     ids=["usual", "short", "pairs", "filter", "everything"],
 )
 def test_live_documents_are_what_the_definition_says(selection: Selection) -> None:
@@ -121,6 +127,7 @@ def test_simulate_prints_such_documents(capsys: pytest.CaptureFixture[str]) -> N
 def test_every_key_of_the_definition_is_somewhere() -> None:
     """`checked` finds what is not in the definition; this finds what is in it and never said."""
     everything = [document(rich(), selection) for selection in (EVERYTHING, Selection(pairs=True))]
+    everything.append(document(rich(), Selection(view="hosts")))
     said = {key for one in everything for key in json.loads(to_json(one))}
     assert said == set(Document.__struct_fields__) - {"matched_protocols"}
 

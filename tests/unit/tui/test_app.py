@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from wiremeter.errors import KernelError, WiremeterError
-from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.flows.batch import Drop, FlowBatch, Health, Tally
 from wiremeter.names.records import FlowName, Transactions
 from wiremeter.reports.selection import Selection
 from wiremeter.tui.app import LiveApp, save_screenshot
+from wiremeter.tui.screens import ELSEWHERE, Sheet
 from wiremeter.tui.widgets import Table
 
 from ..live_batches import SECOND_NS, START_NS, asked, flow, make_batch
@@ -156,9 +158,9 @@ async def test_devices_protocols_and_flows_are_shown() -> None:
     async with running(batch=sample(health=Health(table_lines=1000, table_peak_lines=30))) as view:
         assert "4 flows in 1.0 s  table 3.0 %" in view.part("#top")
         header, eth0_rx, eth0_tx, wg0_rx, _ = view.part("#devices").split("\n")
-        assert header.split() == ["device", "attach", "bit/s", "packet/s", "history", "unattr.", "audit"]
+        assert " ".join(header.split()) == "device attach bit/s packet/s peak history unattr. dropped audit"
         assert eth0_rx.split()[:7] == ["eth0", "tcx", "rx", "13.2", "M", "6.00", "k"]
-        assert eth0_rx.split()[-2:] == ["0", "ok"]
+        assert eth0_rx.split()[-3:] == ["0", "0", "ok"]
         assert eth0_tx.split()[:2] == ["tcx", "tx"]
         assert wg0_rx.split()[0] == "wg0"
         assert "tcp 76.2 %" in view.part("#protocols")
@@ -171,7 +173,7 @@ async def test_wide_terminal_has_the_protocols_beside_the_devices() -> None:
     async with running((160, 45), batch=sample()) as view:
         assert view.part("#protocols") == ""
         assert "ipv6 icmpv6" in view.part("#side")
-        assert {"peak", "skb/s", "unattributed"} <= set(view.part("#devices").split("\n")[0].split())
+        assert {"peak", "skb/s", "total", "dropped"} <= set(view.part("#devices").split("\n")[0].split())
         assert {"flags", "B/packet", "share"} <= set(view.flows[0].split())
 
 
@@ -262,25 +264,29 @@ async def test_domain_column_stays_when_an_interval_has_no_names() -> None:
         assert "domain" in view.flows[0]
 
 
-async def test_without_names_there_is_one_view_and_no_trace_of_others() -> None:
+async def test_without_names_there_are_the_views_of_flows_and_hosts() -> None:
     async with running((100, 30), batch=sample()) as view:
-        assert "View" not in view.screen[-1]
-        await view.press("2", "v")
+        await view.press("2")
+        assert view.part("#title").startswith(" flows")
+        await view.press("v")
+        assert view.part("#title").startswith(" hosts")
+        await view.press("v")
         assert view.part("#title").startswith(" flows")
         await view.press(*"sssss")
         assert "bit/s▾" in view.flows[0]
         await view.give(named(1))
-        assert "v View" in view.screen[-1]
+        await view.press("2")
+        assert view.part("#title").startswith(" domains")
 
 
 async def test_views_follow_one_another_and_can_be_chosen() -> None:
     async with running(batch=named()) as view:
         titles = []
-        for _ in range(4):
+        for _ in range(5):
             await view.press("v")
             titles.append(view.part("#title").split(" by ")[0].strip())
-        assert titles == ["domains", "applications", "DNS questions", "flows"]
-        await view.press("V")
+        assert titles == ["domains", "applications", "DNS questions", "hosts", "flows"]
+        await view.press("V", "V")
         assert "DNS questions" in view.part("#title")
         await view.press("2")
         assert "domains by bit/s" in view.part("#title")
@@ -554,3 +560,92 @@ def test_screenshot_of_a_source_that_ends_early_is_an_error(tmp_path: Path) -> N
 
     with pytest.raises(WiremeterError, match="ended after 2 intervals"):
         save_screenshot(two(), tmp_path / "view.svg", intervals=3)
+
+
+def one(second: int, packets: int, **more: object) -> FlowBatch:
+    """A single flow of 1,000-byte packets."""
+    return sample(second, [flow("192.0.2.1", "10.0.0.5", 443, 50000, packets=packets, size=1000)], **more)
+
+
+async def test_averages_totals_and_peaks_stand_beside_the_rate() -> None:
+    async with running((120, 30)) as view:
+        for second in range(20):
+            await view.give(one(second, 1000 if second < 10 else 100))
+        header, eth0_rx, *_ = view.part("#devices").split("\n")
+        assert "2 s   10 s   40 s   peak" in header
+        rates = " ".join(eth0_rx.split())
+        # Over 20 s of the 40: 10 × 8 Mbit/s and 10 × 0.8 Mbit/s.
+        assert "rx 800 k 100 100 800 k 800 k 4.40 M 8.00 M 11.0 M" in rates
+        assert view.flows[0].split()[-7:] == ["packet/s", "2", "s", "10", "s", "40", "s"]
+        assert " ".join(view.flows[1].split()).endswith("800 k 100 800 k 800 k 4.40 M")
+        await view.press("T")
+        assert " ".join(view.flows[1].split()).endswith("100 11.0 M")
+        await view.press("down")
+        assert "40 s 4.40 Mbit/s  in all 11.0 MB" in view.part("#details")
+        await view.press("T", "c")
+        assert "flags" in view.flows[0]
+
+
+async def test_wide_terminal_shows_what_a_device_carried_in_all() -> None:
+    async with running((200, 45)) as view:
+        for second in range(3):
+            await view.give(one(second, 1000))
+        header, eth0_rx, *_ = view.part("#devices").split("\n")
+        at = header.index("total B")
+        assert eth0_rx[at : at + 7].strip() == "3.00 M"
+
+
+async def test_drops_have_a_column_and_their_place_in_the_audit() -> None:
+    batch = one(0, 10)
+    tbf = replace(batch.audit[1], drops=(Drop("qdisc", "tbf", 17_456), Drop("device", "dropped", 0)))
+    async with running((100, 30), batch=replace(batch, audit=(batch.audit[0], tbf, *batch.audit[2:]))) as view:
+        assert view.part("#devices").split("\n")[2].split()[-2:] == ["17,456", "ok"]
+        assert "17,456 packets dropped by qdisc tbf" in view.part("#alarms")
+        await view.press("a")
+        assert "dropped by qdisc, tbf" in "\n".join(view.screen)
+
+
+async def test_hosts_are_the_other_ends_and_add_up_to_all_traffic() -> None:
+    async with running((110, 30), Selection(limit=2), batch=sample()) as view:
+        await view.press("5")
+        assert "3 hosts" in view.part("#title")
+        header, first, second, others = view.flows
+        assert header.split()[:3] == ["host", "rx", "bit/s▾"]
+        assert [line.split()[0] for line in (first, second, others)] == ["192.0.2.1", "198.51.100.7", "(others)"]
+        assert [line.split()[-2] for line in (first, second, others)] == ["76.2", "23.8", "<0.1"]
+        await view.press("s", "s")
+        assert view.flows[1].split()[0] == "192.0.2.1"
+        assert "by name" in view.part("#title")
+
+
+async def test_order_is_held_until_let_go() -> None:
+    def two(second: int, first: int) -> FlowBatch:
+        return sample(second, [flow("192.0.2.1", "10.0.0.5", packets=first), flow("192.0.2.2", "10.0.0.5", packets=5)])
+
+    async with running((100, 30), batch=two(0, 9)) as view:
+        await view.press("o")
+        await view.give(two(1, 1))
+        assert "order held" in view.part("#title")
+        assert ["192.0.2.1" in view.flows[1], "192.0.2.2" in view.flows[2]] == [True, True]
+        await view.press("o")
+        assert "192.0.2.2" in view.flows[1]
+
+
+async def test_keys_of_iftop_do_the_same_or_say_what_does() -> None:
+    async with running((120, 40), batch=named()) as view:
+        await view.press("P")
+        assert "PAUSED" in view.part("#top")
+        await view.press("P", "h")
+        assert isinstance(view.app.screen, Sheet)
+        await view.press("escape", "less_than_sign")
+        assert "by source" in view.part("#title")
+        await view.press("greater_than_sign")
+        assert "by destination" in view.part("#title")
+        before = view.part("#devices")
+        await view.press("L", "j", "k", "N")
+        assert view.part("#devices") != before or "▁" in before
+        for key, said in ELSEWHERE.items():
+            await view.press(key)
+            assert any(notice.message == said for notice in view.app._notifications)
+        await view.press("f")
+        assert view.app.query_one("#ask").display
