@@ -13,7 +13,6 @@ from wiremeter.flows.batch import Attachment, Audit, Drop, KernelCounters, Tally
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
 from wiremeter.metering.conventions import (
     NO_GAIN,
-    SETTLED,
     Balance,
     QdiscGain,
     convention_of,
@@ -81,12 +80,14 @@ class Auditor:
                 capture_dropped=dropped,
             )
 
-    def read(self, attached: Iterable[int]) -> None:
-        """Reads the device counters. attached: ids of the attachments that count now.
+    def read(self, attached: Iterable[Attachment] = ()) -> None:
+        """Reads the device counters. attached: what counts now.
 
         To be called as the flip turns the tables, not before: what a device counts between that and the reading, our
         next interval counts. The other way round the first reading lacks packets that we have counted before it, and
-        the devices' counters are ahead by so many ever after, as if these had bypassed the stack.
+        the devices' counters are ahead by so many ever after, as if these had bypassed the stack. What the device has
+        counted too early for us at an attachment's first reading is in the gain since the reading before, if there is
+        one: nothing of that is missing later on. So read once before the first attachment's turn, too.
         """
         began = ended = self._clock()
         counters: Mapping[int, LinkCounters] = {}
@@ -98,8 +99,18 @@ class Auditor:
         except KernelError as error:
             if error.errno != errno.EINTR:  # devices come and go faster than they can be read: nothing to compare with
                 raise
-        self._before, self._now = self._now, Reading(began, ended, counters, qdiscs, frozenset(attached))
-        self._balances = {id: self._balances.get(id, SETTLED) for id in self._now.attached}
+        attached = tuple(attached)
+        ids = frozenset(attachment.id for attachment in attached)
+        self._before, self._now = self._now, Reading(began, ended, counters, qdiscs, ids)
+        self._balances = {a.id: self._balances.get(a.id) or Balance(0, self._gain(a)) for a in attached}
+
+    def _gain(self, attachment: Attachment) -> int:
+        """Packets that the device has counted since the reading before; 0 without one."""
+        before, now = self._before.counters.get(attachment.ifindex), self._now.counters.get(attachment.ifindex)
+        if before is None or now is None:
+            return 0
+        gained = now.since(before)
+        return max(0, gained.rx_packets if attachment.direction == "rx" else gained.tx_packets)
 
     def _compare(
         self,

@@ -182,13 +182,14 @@ class Session:
         """The first interval begins with a flip, as all do: so the device counters compare from the first batch on."""
         with self._early.paused():
             self._early.take()
+            self._auditor.read()
             self._engine.flip(self._turned)
         self._begin()
 
     def _turned(self) -> None:
         """The interval ends, and the next begins: right now, in the middle of a flip."""
         self._end_ns = self._clock.now_ns()
-        self._auditor.read(metered.attachment.id for metered in self._tracker.metered)
+        self._auditor.read(self.attachments)
 
     def _begin(self) -> None:
         self._start_ns = self._end_ns
