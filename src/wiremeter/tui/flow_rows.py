@@ -66,7 +66,7 @@ class FlowRows:
         return attachment.device, direction, int(row["vlan"]), int(row["protocol"]), *ends
 
     def details(self, index: int, width: int) -> list[Text]:
-        """Two lines, and a third where anything is known of what it is about; as many facts as fit."""
+        """Three lines, and a fourth where anything is known of what it is about; as many facts as fit."""
         row = self.selected.flows[index]
         attachment = self.batch.attachments[row["attachment"]]
         who = Text(f" {attachment.device} ", palette.STRONG, no_wrap=True)
@@ -78,7 +78,7 @@ class FlowRows:
         if row["vlan"] != VLAN_NONE:
             who.append(f"  vlan {row['vlan']}", palette.PLAIN)
         who.truncate(width, overflow="ellipsis")
-        lines = [who, facts_line([*self._facts(row), *self._past(index)], width)]
+        lines = [who, facts_line(self._facts(row), width), facts_line(self._past(index), width)]
         name = self._name(index)
         return lines if name == NAMELESS else [*lines, facts_line(name_facts(name), width)]
 

@@ -255,7 +255,7 @@ async def test_flow_in_full_has_all_that_is_known_of_it() -> None:
         await view.press("down")
         assert "ja4 t13d1516h2_8daaf6152771_b0da82dd1658" in view.part("#details")
         await view.press("end")
-        assert len(view.part("#details").split("\n")) == 2
+        assert len(view.part("#details").split("\n")) == 3
 
 
 async def test_domain_column_stays_when_an_interval_has_no_names() -> None:
