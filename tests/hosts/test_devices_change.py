@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+
+from wiremeter import Monitor
 
 from . import devices, leaks, netns, senders
 from .devices import Port
@@ -85,6 +89,24 @@ def test_a_device_that_appears_is_metered_when_a_pattern_names_it() -> None:
             devices.settle(lan, far_lan, late, far_late)
             sent = senders.raw_frames(late, tcp_frame(late, far_late), 100)
     meter["lan1", "tx"].assert_is(sent)
+
+
+def test_many_devices_that_appear_at_once_are_metered_soon_and_no_batch_is_late() -> None:
+    """Each took a load of its own once, with flips paused: 60 of them kept batches back for two minutes."""
+    interval, pairs = 0.5, 30
+    with netns.hosts("host") as (host,), host.entered(), Monitor("lo", "ours*", interval=interval) as monitor:
+        batches = iter(monitor)
+        next(batches)
+        for number in range(pairs):
+            host.ip(f"link add ours{number} type veth peer name theirs{number}")
+        made = time.monotonic()
+        while True:
+            batch = next(batches)
+            assert batch.end_ns - batch.start_ns < 2 * interval * 1e9
+            if len({attachment.device for attachment in batch.attachments}) == pairs + 1:
+                break
+            assert time.monotonic() - made < 10
+        assert batch.health.attaching == 0
 
 
 def test_a_device_made_again_under_the_same_name_is_metered_again() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from hosts import devices, leaks, netns, senders
 from hosts.devices import Port
+from wiremeter.datapath import records
 from wiremeter.datapath.clsact import remove_stale_filters
 from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.hooks import program_query
@@ -36,7 +37,7 @@ from wiremeter.linux.netlink import RouteSocket
 from wiremeter.linux.netlink_messages import TcFilter
 
 from . import packets as p
-from .bench import CPUS
+from .bench import CPUS, load_only
 from .packets import UDP, over4
 from .programs import others
 from .reference import Counts, count_drain, count_readings, read_frame
@@ -478,3 +479,24 @@ def test_a_clsact_filter_of_another_wiremeter_is_said_and_left_alone(ours: Port,
         other.attach(hook(ours, "rx", "clsact"))
     assert (refusal.value.call, refusal.value.errno) == ("RTM_NEWTFILTER", 17)
     assert first.is_attached()
+
+
+def test_an_attachment_is_a_copy_of_an_entry_and_the_meter_is_there_once(engine: KernelEngine) -> None:
+    modes: list[tuple[Direction, AttachMode]] = [("rx", "tcx"), ("tx", "tcx"), ("rx", "xdp")]
+    began = time.thread_time()
+    made = [load_only(engine, direction, mode) for _ in range(10) for direction, mode in modes]
+    assert time.thread_time() - began < 1.0  # one meter for XDP, and 30 copies
+    infos = [attachment.info() for attachment in made]
+    assert len({info.id for info in infos}) == len(made)
+    assert max(info.jited_bytes for info in infos) < 500
+    assert {info.name for info in infos} == {"wm_tc_ingress", "wm_tc_egress", "wm_xdp"}
+
+
+def test_a_copy_counts_for_its_attachment_only(engine: KernelEngine) -> None:
+    made = [load_only(engine, "rx", "tcx", l2_bytes) for l2_bytes in (14, 0, 14)]
+    for times, attachment in enumerate(made, 1):
+        attachment.run(FRAME, repeat=times)
+    drain = engine.flip()
+    seen = drain.counters[:, : records.ROW_UNATTRIBUTED, 0].sum(axis=1)
+    assert [int(seen[attachment.id]) for attachment in made] == [1, 2, 3]
+    assert [drain.owners[attachment.id] for attachment in made] == made

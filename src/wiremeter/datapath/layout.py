@@ -11,9 +11,9 @@ from wiremeter.datapath import records
 from wiremeter.errors import InputError
 from wiremeter.settings.words import FLOW_TABLE_LINES_MAX, FLOW_TABLE_LINES_MIN
 
-#: Lines of one CPU's region unless memory is short. An early flip is asked for when 3 in 8 are in use; a good half
-#: can be used before flows find no room, and the difference must hold the new flows of some 30 ms (wake-up, grace
-#: period, drain): 131,072 lines are 1 million new flows a second and CPU.
+#: Lines of one CPU's region unless memory is short. An early flip is asked for when 3 in 8 are in use; some 5 in 8 can
+#: be used before flows find no room, and must hold the new flows of the time that a flip takes: wake-up, grace period,
+#: drain. docs/configuration.md says what was measured.
 DEFAULT_LINES = 1 << 17
 #: Places are spread over no fewer lines than this: 256 KiB, 64 pages.
 MIN_SPREAD = 1 << 12

@@ -115,3 +115,26 @@ def test_the_thread_ends_with_the_block() -> None:
     with open_flips(Engine()):
         pass
     assert not [thread for thread in threading.enumerate() if thread.name == "wiremeter-flips"]
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_who_takes_the_drains_goes_before_others_while_tables_fill_if_it_is_urgent(
+    urgent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that has the interpreter's lock and no CPU keeps the one that flips from its tables."""
+    nice = {threading.get_native_id(): 3}
+    monkeypatch.setattr("os.getpriority", lambda _, thread: nice.get(thread, 0))
+    monkeypatch.setattr("os.setpriority", lambda _, thread, value: nice.update({thread: value}))
+    monkeypatch.setattr("wiremeter.metering.early_flips.CALM_SECONDS", 0.05)
+    engine = Engine()
+    with EarlyFlips(cast(Any, engine), urgent=urgent) as early:
+        engine.ask()
+        wait_for(early)
+        assert nice[threading.get_native_id()] == (-10 if urgent else 3)
+        time.sleep(0.06)
+        with early.paused():
+            assert len(early.take()) == 1
+        assert nice[threading.get_native_id()] == 3
+        engine.ask()
+        wait_for(early)
+    assert nice[threading.get_native_id()] == 3
