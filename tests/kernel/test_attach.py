@@ -498,5 +498,5 @@ def test_a_copy_counts_for_its_attachment_only(engine: KernelEngine) -> None:
         attachment.run(FRAME, repeat=times)
     drain = engine.flip()
     seen = drain.counters[:, : records.ROW_UNATTRIBUTED, 0].sum(axis=1)
-    assert [int(seen[attachment.id]) for attachment in made] == [1, 2, 3]
-    assert [drain.owners[attachment.id] for attachment in made] == made
+    assert [int(seen[attachment.slot]) for attachment in made] == [1, 2, 3]
+    assert [drain.owners[attachment.slot] for attachment in made] == made
