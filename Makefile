@@ -19,7 +19,7 @@ FUZZ_SECONDS ?= 600
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist loadgroup
 
-.PHONY: help run test check build lint format bench compare accuracy fuzz docs man setup setup-test setup-compare clean
+.PHONY: help run test check build lint format bench compare accuracy kernels fuzz docs man setup setup-test setup-compare setup-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ compare: setup-compare build/generator.bpf.o build $(VENV)/.compare  ## wiremete
 
 accuracy: setup-test build $(VENV)/.dev  ## scenarios between namespaces against the senders' arithmetic (root); writes docs/accuracy.md
 	PYTHONPATH=tests $(BIN)/python -m accuracy --write
+
+kernels: setup-kernels build $(VENV)/.dev  ## other kernels, booted in software, with the meter inside (root); ARGS="NAME..."; writes docs/kernels.md
+	PYTHONPATH=tests $(BIN)/python -m guests --write $(ARGS)
 
 fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host library, for FUZZ_SECONDS; corpus in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
@@ -74,6 +77,9 @@ setup:  ## install the system packages that building needs (root), if any is mis
 
 setup-test:
 	@scripts/setup test
+
+setup-kernels: setup-test
+	@scripts/setup kernels
 
 setup-compare:
 	@scripts/setup compare

@@ -23,7 +23,7 @@ PROGRAM_PREFIX = "wm_"
 PIN_PREFIXES = ("wm_", "wiremeter")
 BPFFS = Path("/sys/fs/bpf")
 #: The kernel frees programs and maps after a grace period, from a work queue; on a busy machine that takes seconds.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 20.0 * netns.PATIENCE
 
 
 class Thing(NamedTuple):

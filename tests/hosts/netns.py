@@ -26,6 +26,9 @@ NETNS_DIR = Path("/run/netns")
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+#: How many times as long as usual tests wait for what has to happen: in a machine that is played in software.
+PATIENCE = float(os.environ.get("WIREMETER_TEST_PATIENCE", "1"))
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = count(1)
 
@@ -41,7 +44,7 @@ class JobFailed(Exception):
 def command(*argv: str, stdin: str | None = None, timeout: float = 20) -> str:
     """What `argv` prints. Raises CommandFailed with its error output."""
     done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout * PATIENCE, check=False
     )
     if done.returncode:
         raise CommandFailed(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip() or done.stdout}")
@@ -50,7 +53,7 @@ def command(*argv: str, stdin: str | None = None, timeout: float = 20) -> str:
 
 def wait_until(claim: Callable[[], bool], what: str, timeout: float = 5) -> None:
     """Return once `claim` holds; looks again every millisecond. Raises TimeoutError naming `what`."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not claim():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout} s in vain until {what}")
@@ -85,7 +88,7 @@ class Job:
         return self._ended or bool(select.select([self._pipe], [], [], 0)[0])
 
     def _read_all(self, timeout: float) -> bytes:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         parts: list[bytes] = []
         while True:
             left = deadline - time.monotonic()

@@ -1,0 +1,161 @@
+"""`make kernels`: boots kernels of distributions in software and meters in them. Writes docs/kernels.md with --write.
+
+PYTHONPATH=tests python -m guests [--write] [NAME...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import image
+from .check import CHECKS
+from .kernels import KERNELS, MACHINES, Kernel
+
+DOCUMENT = image.ROOT / "docs" / "kernels.md"
+#: A machine in software takes a minute to boot and some to count; one that hangs is ended after this.
+SECONDS = 1500
+
+
+@dataclass
+class Outcome:
+    """What a guest said."""
+
+    name: str
+    version: str = ""
+    machine: str = ""
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_done: bool = False
+
+    def take(self, line: str) -> None:
+        """One line of the guest's console."""
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if "kernel" in said:
+            self.version, self.machine = said["kernel"], said["machine"]
+        elif "check" in said:
+            self.results[said["check"]] = said
+        self.is_done |= "done" in said
+
+
+def boot(wanted: Kernel, log: Path) -> Outcome:
+    """Boots a kernel and returns what its checks said; all of the console goes to `log`."""
+    machine = MACHINES[wanted.machine]
+    kernel, modules, _ = image.kernel(wanted)
+    initramfs = image.BUILD / f"initramfs-{wanted.name}.cpio"
+    initramfs.write_bytes(image.system(wanted.machine).read_bytes() + modules.read_bytes())
+    command = [
+        *machine.emulator, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G", "-nographic", "-no-reboot",
+        "-nic", "none", "-kernel", str(kernel), "-initrd", str(initramfs),
+        "-append", f"console={machine.console} quiet panic=-1 rdinit=/init",
+    ]  # fmt: skip
+    outcome = Outcome(wanted.name)
+    with (
+        log.open("w") as console,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
+        ) as guest,
+    ):
+        ending = threading.Timer(SECONDS, guest.kill)
+        ending.start()
+        assert guest.stdout
+        for line in guest.stdout:
+            console.write(line)
+            console.flush()
+            outcome.take(line)
+        ending.cancel()
+    initramfs.unlink()
+    return outcome
+
+
+def here() -> Outcome:
+    """The same checks on the running kernel."""
+    outcome = Outcome("this machine")
+    done = subprocess.run([sys.executable, "-m", "guests.check"], stdout=subprocess.PIPE, text=True, check=False)
+    for line in done.stdout.splitlines():
+        outcome.take(line)
+    return outcome
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Markdown: a kernel a row."""
+    rows = [["kernel", "machine", *CHECKS], ["---"] * (2 + len(CHECKS))]
+    for outcome in outcomes:
+        cells = []
+        for check in CHECKS:
+            result = outcome.results.get(check)
+            cells.append("not reached" if result is None else result["said"] if result["ok"] else "**fails**")
+        rows.append([f"{outcome.version} ({outcome.name})", outcome.machine, *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def faults(outcomes: list[Outcome]) -> str:
+    """What failed, with its first line."""
+    lines = [
+        f"- {outcome.name}, {check}: {str(result['said']).splitlines()[0]}"
+        for outcome in outcomes
+        for check, result in outcome.results.items()
+        if not result["ok"]
+    ]
+    return "\n".join(lines)
+
+
+def document(outcomes: list[Outcome]) -> str:
+    """docs/kernels.md."""
+    failed = faults(outcomes)
+    return f"""# Kernels that were tried
+
+Written by `make kernels` on {time.strftime("%Y-%m-%d", time.gmtime())}. Each kernel is a distribution's own, booted by
+qemu in software, with two CPUs. In it wiremeter is attached to a veth, gets packets whose number, bytes and flows are
+known beforehand, over IPv4 and IPv6, and has to tell exactly those; then it is unloaded and nothing of it may be left
+in the kernel. "load" says how many instructions the verifier looked at. Real network cards are not in these machines.
+
+{table(outcomes)}
+{
+        f'''
+What fails:
+
+{failed}
+'''
+        if failed
+        else ""
+    }"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m guests", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(k.name for k in KERNELS)}; all of them"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(image.ROOT)}")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - {kernel.name for kernel in KERNELS}:
+        parser.error(f"no kernel {', '.join(sorted(unknown))}")
+    if os.geteuid():
+        parser.error("the running kernel is tried too, and that needs root")
+    image.BUILD.mkdir(parents=True, exist_ok=True)
+    outcomes = [here()]
+    for wanted in KERNELS:
+        if not arguments.names or wanted.name in arguments.names:
+            log = image.BUILD / f"console-{wanted.name}.log"
+            print(f"{wanted.name}: console in {log.relative_to(image.ROOT)}", flush=True)
+            outcomes.append(boot(wanted, log))
+            print(table(outcomes[-1:]), flush=True)
+    print(table(outcomes), faults(outcomes), sep="\n\n")
+    if arguments.write:
+        DOCUMENT.write_text(document(outcomes))
+    return 0 if all(o.is_done and all(r["ok"] for r in o.results.values()) for o in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
