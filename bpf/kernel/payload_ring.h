@@ -60,16 +60,27 @@ static __always_inline void record_send_all(struct payload_record *record, const
 					    __u32 gso_size)
 {
 	__u32 limit = wm_payload_limit, offset = h->payload_offset, left = h->payload_bytes;
-	__u32 bytes, captured;
+	__u32 bytes, last, captured;
+	__u32 *lost;
 
 	if (!offset || offset > WM_HEADERS_END_MASK)
 		return;
+	/* Checked once and kept as a pointer: up to Linux 6.1 the verifier forgets the bounds of a number on the stack.
+	 */
+	asm volatile("" : "+r"(source));
+	if (source >= WM_SOURCES)
+		return;
+	lost = &region->lost_payloads[source];
 	wm_loop for (int i = 0; i < DATAGRAMS_MAX && left; i++)
 	{
 		bytes = gso_size && gso_size < left ? gso_size : left;
-		captured = bytes < limit ? bytes : limit;
-		if (!captured || captured > WM_PAYLOAD_BYTES_MAX)
+		last = (bytes < limit ? bytes : limit) - 1;
+		/* Compared as the last byte's place: from "not 0" the verifier concludes "at least 1" since 6.8 only.
+		 */
+		asm volatile("" : "+r"(last));
+		if (last >= WM_PAYLOAD_BYTES_MAX)
 			return;
+		captured = last + 1;
 		if (packet_load(packet, offset, record->bytes, captured))
 			captured = 0;
 		record->head.bytes = bytes;
@@ -78,9 +89,8 @@ static __always_inline void record_send_all(struct payload_record *record, const
 		left -= bytes;
 		offset += bytes;
 	}
-	asm volatile("" : "+r"(source));
-	if (left && gso_size && source < WM_SOURCES)
-		region->lost_payloads[source] += (left + gso_size - 1) / gso_size;
+	if (left && gso_size)
+		*lost += (left + gso_size - 1) / gso_size;
 }
 
 #endif
