@@ -19,6 +19,7 @@ from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import TablePlan, plan_tables
 from wiremeter.datapath.naming import NameOptions
 from wiremeter.datapath.trial import Trial, try_programs
+from wiremeter.datapath.verification import verify_object
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
 from wiremeter.flows.columns import AttachMode, Direction
 
@@ -306,6 +307,17 @@ def test_the_verifiers_refusal_comes_with_its_log(entry: str, fault: str, tmp_pa
     assert "invalid access to packet" in refusal.value.log
     assert len(refusal.value.log.splitlines()) > 3
     assert refusal.value.errno == 13
+
+
+def test_verify_shows_the_instructions_that_led_to_a_refusal(tmp_path: Path) -> None:
+    entry, fault = INVALID["tc"]
+    refused = {
+        check.name: check.log
+        for check in verify_object(changed_meter(tmp_path, "wiremeter.bpf.c", entry, entry + fault), load=True)
+        if check.passed is False
+    }
+    assert refused.keys() == {"load wm_meter_tc"}
+    assert "if (*(volatile char *)(long)skb->data)" in refused["load wm_meter_tc"]
 
 
 def test_more_attachments_than_there_is_room_for_are_an_input_error() -> None:

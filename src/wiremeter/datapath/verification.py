@@ -113,7 +113,7 @@ def _types(opened: BpfObject) -> Check:
     return Check("BTF", True, f"{len(records.STRUCTS)} records and the reasons are as this wiremeter reads them")
 
 
-def _trial_load(path: Path, name: str) -> Check:
+def _trial_load(path: Path, name: str, *, statistics: bool = True) -> Check:
     plan = plan_tables(1, 256)
     try:
         with BpfObject(path) as opened:
@@ -134,10 +134,12 @@ def _trial_load(path: Path, name: str) -> Check:
                     "wm_kernel_skb": int("bpf_cast_to_kern_ctx" in functions),
                 }
             )
-            opened.load(name, with_frags=bool(frags), statistics=True)
+            opened.load(name, with_frags=bool(frags), statistics=statistics)
             cost = next((line for line in opened.verifier_log(name).splitlines() if line.startswith("processed")), "")
             return Check(f"load {name}", True, cost.split(" (limit")[0] or "accepted")
     except VerifierError as error:
+        if statistics:  # then the log has the cost and the last words, and not the way there
+            return _trial_load(path, name, statistics=False)
         return Check(f"load {name}", False, str(error), error.log)
     except WiremeterError as error:
         return Check(f"load {name}", False, str(error))
