@@ -58,6 +58,7 @@ static __always_inline struct wm_recent *recent_flows(void)
  * one CPU follow one another. */
 struct scratch {
 	struct headers headers;
+	struct wm_tally size;
 	struct payload_record record;
 };
 struct {
@@ -339,11 +340,20 @@ __noinline int wm_parse_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 ski
 	return 0;
 }
 
+/* A function of its own, so that its stack is not added to wm_count()'s: the 512 bytes are for all calls together, each
+ * rounded up, to 32 before Linux 6.8. */
+__noinline int wm_size_skb(struct __sk_buff *skb, const struct headers *h, __u32 skipped, struct wm_tally *size)
+{
+	if (!h || !size)
+		return -1;
+	*size = skb_size(skb, h, skipped + (h->vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
+	return 0;
+}
+
 /* Any skb at all: the general way, for what meter_common() leaves. */
 __noinline int wm_count_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 skipped)
 {
 	struct scratch *memory = scratch();
-	struct wm_tally size;
 	struct headers *h;
 	__u32 source;
 
@@ -351,8 +361,8 @@ __noinline int wm_count_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 ski
 		return -1; /* cannot be */
 	h = &memory->headers;
 	wm_parse_skb(skb, has_ethernet, skipped, h);
-	size = skb_size(skb, h, skipped + (h->vlan && skb->vlan_present ? sizeof(struct wm_vlan) : 0));
-	source = wm_count(h, &size, now());
+	wm_size_skb(skb, h, skipped, &memory->size);
+	source = wm_count(h, &memory->size, now());
 	return wm_payload_limit && source < WM_SOURCES ? wm_send_skb(skb, h, source) : 0;
 }
 

@@ -84,7 +84,9 @@ static __always_inline enum flow_added meter_count(struct wm_region_header *regi
 		if (!h->family)
 			return FLOW_NO_ROOM;
 	}
-	tally_add(&counters->rows[WM_ROW_UNATTRIBUTED + reason], size, shared);
+	wm_forget(reason);
+	if (reason < WM_REASONS)
+		tally_add(&counters->rows[WM_ROW_UNATTRIBUTED + reason], size, shared);
 	return FLOW_NO_ROOM;
 }
 

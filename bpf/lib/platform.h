@@ -27,6 +27,10 @@ typedef uint64_t __u64 __attribute__((aligned(8))); /* on 32 bits too, or layout
 #define wm_likely(x)   __builtin_expect(!!(x), 1)
 #define wm_unlikely(x) __builtin_expect(!!(x), 0)
 
+/* The compiler forgets what it knows of a number, so that a check that follows is made, for the verifier to see: one
+ * before Linux 6.8 learns nothing of a number's bounds from "it is not this". */
+#define wm_forget(x) asm volatile("" : "+r"(x))
+
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define wm_be16(x) __builtin_bswap16(x) /* host to network order, and back */
 #define wm_be32(x) __builtin_bswap32(x)
