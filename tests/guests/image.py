@@ -119,7 +119,11 @@ def binding(name: str, script: Path, root: Path) -> None:
         return
     triplet = MACHINES[name].triplet
     libraries = [root / "usr" / "lib" / triplet / f"lib{library}.so.1" for library in options.get("libraries", ())]
-    includes = [sysconfig.get_path("include"), *options.get("include_dirs", ()), "/usr/include"]
+    # Of this machine's headers libbpf's alone: zig has those of the C library and of Linux.
+    headers = BUILD / "include"
+    headers.mkdir(exist_ok=True)
+    shutil.copytree("/usr/include/bpf", headers / "bpf", dirs_exist_ok=True)
+    includes = [sysconfig.get_path("include"), *options.get("include_dirs", ()), headers]
     sources = [ROOT / source for source in options.get("sources", ())]
     zig = (sys.executable, "-m", "ziglang", "cc", "-target", triplet, "-shared", "-fPIC", "-w")
     flags = (*options.get("extra_compile_args", ()), *(f"-I{ROOT / path}" for path in includes))
