@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiremeter.names.decoders.dns import DnsStream, looks_like_dns
+from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.records import DecodeError, DnsAnswer
 
-from .dns_messages import decode_message
+from .dns_messages import CLIENT, Reader, decode_message
 
 HEADER_BYTES = 12
 #: Bounds of bpf/names/dns.h on what is kept of one message.
@@ -342,6 +343,19 @@ def test_64_kib_of_hostile_records_cost_bounded_time_and_space(what: str, data: 
     characters = sum(len(answer.name) + len(answer.data) for answer in message.answers[:-1])
     assert characters < 3 * MAX_ANSWER_CHARACTERS  # names inside of rarer records are counted as they were sent
     assert len(message.answers) <= MAX_ANSWER_BYTES // 11
+
+
+def test_reading_the_worst_payloads_costs_at_most_a_millisecond_each() -> None:
+    """An engine sends 4,096 bytes of a packet at most. Measured: 96 µs for 128 questions that were asked before, less
+    than 40 for all others."""
+    questions = b"".join(b"\3%03d\0\0\1\0\1" % number for number in range(MAX_QUESTIONS))
+    asked_again = struct.pack("!HHHHHH", 7, 0x0100, MAX_QUESTIONS, 0, 0, 0) + questions
+    for what, data in (*hostile_messages(), ("questions again", asked_again)):
+        reader, flow = Reader(), CLIENT.reversed() if data[2] & 0x80 else CLIENT
+        block = packed([Payload(1, flow, 0, len(data), 0, 0, 0, data[:4096])] * 100)
+        began = time.process_time()
+        assert list(reader.dns.read(block)) == []
+        assert time.process_time() - began < 100 * 0.001, what
 
 
 def test_response_code_is_told_though_more_answers_are_there_than_are_kept() -> None:

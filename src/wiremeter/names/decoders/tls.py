@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 from wiremeter.names.decoders.applications import looks_like_tls
@@ -371,7 +372,13 @@ class TlsDecoder:
         """What the client asked for, while the server has not answered."""
         if self.done or self._offer is None or self._time_ns is None:
             return None
-        return _handshake(self._time_ns, self._flow, self._offer, None, False)
+        return _handshake(self._time_ns, self._flow, self._offer, self._fingerprint, None, False)
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        """JA4 of the offer, which is there: a quarter of what a handshake costs, and asked for twice."""
+        assert self._offer
+        return ja4(self._offer, "t") if self._offer.is_complete else None
 
     def data(self, from_client: bool, chunk: bytes, time_ns: int) -> list[TlsHandshake]:
         """Take the next bytes of a direction. Returns the handshake once the server has answered, or cannot any more.
@@ -442,11 +449,16 @@ class TlsDecoder:
             return []
         self.done = True
         assert self._time_ns is not None  # set with the first bytes of the client
-        return [_handshake(self._time_ns, self._flow, self._offer, self._choice, self._ja4s)]
+        return [_handshake(self._time_ns, self._flow, self._offer, self._fingerprint, self._choice, self._ja4s)]
 
 
 def _handshake(
-    time_ns: int, flow: FlowKey, offer: ClientHello, choice: ServerHello | None, with_ja4s: bool
+    time_ns: int,
+    flow: FlowKey,
+    offer: ClientHello,
+    fingerprint: str | None,
+    choice: ServerHello | None,
+    with_ja4s: bool,
 ) -> TlsHandshake:
     version = offer.version if choice is None else choice.version
     # A HelloRetryRequest is no answer yet, but binds to its version and cipher suite (RFC 8446, section 4.1.4).
@@ -457,7 +469,7 @@ def _handshake(
         sni=offer.sni,
         version=version_name(version),
         alpn=tuple(map(protocol_text, offer.alpn)),
-        ja4=ja4(offer, "t") if offer.is_complete else None,
+        ja4=fingerprint,
         ech=offer.ech,
         cipher=None if choice is None else cipher_name(choice.cipher),
         alpn_chosen=None if choice is None or choice.alpn is None else protocol_text(choice.alpn),
