@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,7 +171,7 @@ def _name_columns(
         # Encoded before it is spread over the flows: text is read once a name, not once a flow.
         return pa.array(known, pa.string()).dictionary_encode().take(at)
 
-    return {field.name: column(field.name) for field in fields(FlowName)}
+    return {fact: column(fact) for fact in FlowName._fields}
 
 
 def _with_metadata(table: Any, about: Mapping[str, str]) -> Any:

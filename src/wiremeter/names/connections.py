@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
@@ -345,7 +344,7 @@ class TcpConversation:
         """Takes what a request tells before its response has come."""
         self._name = _named_by_http(self._name, decoder.method, decoder.host)
         if self._name.application != decoder.application == "grpc":
-            self._name = replace(self._name, application="grpc")
+            self._name = self._name._replace(application="grpc")
 
     def _note(self, transactions: Sequence[Transaction]) -> list[Transaction]:
         """Takes from transactions what they tell of the conversation."""
@@ -354,7 +353,7 @@ class TcpConversation:
         if isinstance(self._decoder, _Dns) and self._decoder.said:
             query, rcode = self._decoder.said
             if (query, rcode) != (self._name.dns_query, self._name.dns_rcode):
-                self._name = replace(self._name, dns_query=query, dns_rcode=rcode)
+                self._name = self._name._replace(dns_query=query, dns_rcode=rcode)
         return list(transactions)
 
     def _close(self) -> None:
@@ -430,8 +429,7 @@ def _named_by(name: FlowName, transaction: Transaction) -> FlowName:
     match transaction:
         case TlsHandshake():
             offered = transaction.alpn[0] if len(transaction.alpn) == 1 else None
-            return replace(
-                name,
+            return name._replace(
                 domain=transaction.sni or name.domain,
                 domain_source="sni" if transaction.sni else name.domain_source,
                 tls_version=transaction.version,
@@ -452,7 +450,7 @@ def _named_by_http(name: FlowName, method: str | None, host: str | None, status:
     domain, source = (host, "http_host") if host and _is_domain(host) else (name.domain, name.domain_source)
     if (method, status, domain, source) == (name.http_method, name.http_status, name.domain, name.domain_source):
         return name
-    return replace(name, http_method=method, http_status=status, domain=domain, domain_source=source)
+    return name._replace(http_method=method, http_status=status, domain=domain, domain_source=source)
 
 
 def _is_domain(host: str) -> bool:

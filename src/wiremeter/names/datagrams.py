@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from wiremeter.names.decoders.applications import udp_application
 from wiremeter.names.decoders.quic import QuicDecoder, looks_like_quic_initial
 from wiremeter.names.records import NAMELESS, DecodeError, FlowKey, FlowName, QuicHandshake, Transaction
@@ -56,8 +54,7 @@ class UdpConversation:
 
     def _told(self, handshakes: list[QuicHandshake]) -> list[Transaction]:
         for shake in handshakes:
-            self._name = replace(
-                self._name,
+            self._name = self._name._replace(
                 domain=shake.sni,
                 domain_source="quic_sni" if shake.sni else None,
                 tls_version="1.3",  # RFC 9001, section 4.2: no other

@@ -335,7 +335,7 @@ class _DistinctNames:
 
     def with_domain(self, number: int, domain: str, source: str) -> int:
         """Of that name with a domain that it did not tell itself."""
-        return self.number(replace(self.all[number], domain=domain, domain_source=source))
+        return self.number(self.all[number]._replace(domain=domain, domain_source=source))
 
     def dns_number(self, client_port: int, server_port: int, query: str | None, rcode: int | None) -> int:
         """Of a DNS conversation by its last message. Most are alike but for the flow: no name is made for those."""

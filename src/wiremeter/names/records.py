@@ -148,9 +148,8 @@ def column(seen: Sequence[Transaction | DnsTransaction], name: str) -> Sequence[
     return [getattr(one, name) for one in seen]
 
 
-@dataclass(frozen=True, slots=True)
-class FlowName:
-    """What is known of a conversation: the same for both of its flows.
+class FlowName(NamedTuple):
+    """What is known of a conversation: the same for both of its flows. No dataclass, as DnsTransaction.
 
     application: "tls", "http", "dns", "ssh", …, or "unknown". domain: lower case, without the last dot, or None.
     domain_source: the evidence, "sni", "http_host", "quic_sni", "dns_answer" or "ptr".

@@ -24,7 +24,7 @@ from wiremeter.names.records import (
 
 from ..live_batches import START_NS, asked, flow, make_batch, packed
 
-NAME_COLUMNS = [field.name for field in fields(FlowName)]
+NAME_COLUMNS = list(FlowName._fields)
 SITE = FlowName("tls", "www.example.com", "sni", "1.3", "TLS_AES_128_GCM_SHA256", "h2", "t13d…", "t13…")
 PAGE = FlowName("http", "www.example.com", "http_host", http_method="GET", http_status=404)
 CLIENT = FlowKey(packed("10.0.0.5"), 50000, packed("192.0.2.1"), 443, 6, 4)
