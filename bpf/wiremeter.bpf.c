@@ -534,7 +534,7 @@ int wm_xdp_vlan(struct xdp_md *xdp)
 
 	if (!bpf_xdp_metadata_rx_vlan_tag(xdp, &tpid_be, &tci))
 		vlan = WM_VLAN_TAGGED | (tci & WM_VLAN_ID_MASK);
-	entry_note(wm_whole);
+	entry_note(identity_of_whole());
 	meter_xdp(xdp, vlan);
 	return XDP_PASS;
 }
