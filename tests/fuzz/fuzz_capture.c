@@ -80,7 +80,7 @@ static int records_read(struct reading *reading, struct engine *engine, size_t c
 		size_t taken = wm_capture_read(&reading->capture, reading->held, reading->held_bytes, &records, &state);
 
 		REQUIRE(taken <= reading->held_bytes && records.count <= capacity);
-		REQUIRE(state <= WM_CAPTURE_INTERFACES);
+		REQUIRE(state <= WM_CAPTURE_BYTE_ORDER);
 		REQUIRE(state != WM_CAPTURE_FULL || (records.count == capacity && taken));
 		frames_check(reading, engine, reading->held, reading->held_bytes, &records);
 		reading->held_bytes -= taken;

@@ -31,7 +31,7 @@ def test_no_input_breaks_the_library(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "right", "wrong"),
     [
-        ("frame", "host/host.c", ".len = captured,", ".len = captured + 1,"),
+        ("frame", "host/frame.h", ".len = captured,", ".len = captured + 1,"),
         ("frame", "host/host.c", "to + sizeof(head), captured)", "to + sizeof(head), captured - 1)"),
         ("frame", "lib/packet.h", "h->payload_bytes = end - offset;", "h->payload_bytes = packet->len - offset + 1;"),
         ("frame", "host/rows.c", "to->packets += row->packets", "to->packets = row->packets"),
