@@ -42,7 +42,7 @@ from wiremeter.tui.dns_rows import dns_rows
 from wiremeter.tui.flow_rows import EXTRAS, Extra, flow_rows
 from wiremeter.tui.screens import ELSEWHERE, AuditSheet, Sheet, help_text
 from wiremeter.tui.table import Rows, in_order_of
-from wiremeter.tui.terminal import Terminal
+from wiremeter.tui.terminal import Terminal, TerminalDriver
 from wiremeter.tui.total_rows import total_rows
 from wiremeter.tui.widgets import Table
 
@@ -124,7 +124,7 @@ class LiveApp(App[None]):
     ]
 
     def __init__(self, source: AsyncIterable[FlowBatch], selection: Selection | None = None) -> None:
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self.failure: BaseException | None = None
         self.intervals = 0
         self._source = source

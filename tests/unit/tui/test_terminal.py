@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from wiremeter.tui.terminal import Screen
+
 #: The view over made-up batches, five a second.
 _VIEW = """
 import asyncio, sys
@@ -122,3 +124,16 @@ def test_a_terminal_that_hangs_up_ends_the_view(controls: bool) -> None:
     with view(controls=controls) as it:
         os.close(it.master)
         assert it.process.wait(20) == 0
+
+
+def test_a_terminal_that_takes_no_more_does_not_stop_the_writing() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "w") as broken:
+        screen = Screen(broken)
+        for _ in range(2):
+            screen.write("shown to nobody")
+            screen.flush()
+        assert screen.fileno() == theirs
+        with contextlib.suppress(OSError):
+            broken.close()
