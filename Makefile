@@ -14,12 +14,13 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$
 COMPILE_BPF := scripts/compile-bpf
 
 FUZZ_SECONDS ?= 600
+RUNS ?= 5000
 
 # Tests that share nothing run in so many processes; one more than CPUs, since some of them wait.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist loadgroup
 
-.PHONY: help run test check build lint format bench compare accuracy kernels fuzz docs man setup setup-test setup-compare setup-kernels clean
+.PHONY: help run test check build lint format bench compare accuracy kernels fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +53,9 @@ kernels: setup-kernels build $(VENV)/.dev  ## other kernels, booted in software,
 
 fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host library, for FUZZ_SECONDS; corpus in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+fuzz-cli: build $(VENV)/.dev  ## RUNS (5000) random command lines, streams, locales and signals; none may leave a traceback
+	PYTHONPATH=tests $(BIN)/python -m fuzz.command_line --runs $(RUNS)
 
 docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the code
 	$(BIN)/python scripts/documents.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -45,6 +46,8 @@ def process() -> int:
         return main()
     finally:
         streams.finish()
+        # Python's own end is no place for a KeyboardInterrupt, which it would show.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run(argv: Sequence[str]) -> int:
