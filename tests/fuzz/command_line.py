@@ -38,7 +38,7 @@ ANEW = 12
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGWINCH, signal.SIGTSTP)
 _LOCALES = ("utf-8", "ascii", "latin-1", "euc-jp", "cp1252")
-_STATUSES = {0, 1, 2, 130, 141}
+_STATUSES = {0, 1, 2, 129, 130, 141, 143}
 _CLONE_NEWNET = 0x40000000
 
 _ODD = (
@@ -171,7 +171,7 @@ class CommandLines:
             return choose.choice((str(self._directory / "state"), self._files[0], "none"))
         if setting.values.choices:
             return choose.choice(setting.values.choices)
-        return choose.choice(_GOOD[setting.name])
+        return choose.choice(_GOOD.get(setting.name, ("0", "1", "4096", "x")))
 
 
 def _files(directory: Path) -> list[str]:

@@ -175,6 +175,15 @@ class CaptureFile:
         """Closes the file. A second call does nothing."""
         self._raw.close()
 
+    def stop(self) -> None:
+        """Has the file end here: for a signal handler, also while a read waits for a pipe.
+
+        The system call that the signal interrupted is made again, and then finds a file that is at its end.
+        """
+        ended = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(ended, self._raw.fileno())
+        os.close(ended)
+
     @property
     def linktypes(self) -> tuple[int, ...]:
         """Numbers of the link types of the frames so far, and of a pcap file without any."""

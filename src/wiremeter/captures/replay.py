@@ -68,6 +68,8 @@ class CaptureReplay:
             raise InputError(f"an interval of {interval} s: it must be above 0")
         if engine not in ENGINES:
             raise InputError(f"engine {engine!r}: it must be {' or '.join(ENGINES)}")
+        self._stopped = False
+        self._file: CaptureFile | None = None
         self.files = tuple(os.fspath(file) for file in files)
         self.problems: list[CaptureProblem] = []
         #: Names of the link types of the frames, as libpcap has them, by number.
@@ -110,7 +112,9 @@ class CaptureReplay:
             self._begin()
             numbers: set[int] = set()
             for path in self.files:
-                with CaptureFile(path) as file:
+                if self._stopped:
+                    break
+                with CaptureFile(path) as file, self._reading(file):
                     for frames in file.frames():
                         self._note_linktypes(numbers, file)
                         if self._on_frames:
@@ -120,11 +124,26 @@ class CaptureReplay:
                             self._on_progress(file)
                     if self._on_progress:
                         self._on_progress(file)
-                    if file.problem:
+                    if file.problem and not self._stopped:
                         self.problems.append(CaptureProblem(path, file.problem))
                     self._note_linktypes(numbers, file)
             if self._first_ns is not None or self._interval_ns is None:
                 yield self._close_interval(meter, last=True)
+
+    def stop(self) -> None:
+        """Ends the replay where it is: what has been read so far comes as the last batch. For signal handlers."""
+        self._stopped = True
+        if self._file:
+            self._file.stop()
+
+    @contextlib.contextmanager
+    def _reading(self, file: CaptureFile) -> Iterator[None]:
+        """While the block runs, this is the file that `stop` ends."""
+        self._file = file
+        try:
+            yield
+        finally:
+            self._file = None
 
     def _note_linktypes(self, numbers: set[int], file: CaptureFile) -> None:
         if not numbers.issuperset(file.linktypes):

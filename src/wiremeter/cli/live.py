@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from wiremeter.cli.signals import stopping
 from wiremeter.linux.host import read_host
 from wiremeter.linux.memory import check_memory
 from wiremeter.settings.catalogue import INTERACTIVE_TOP, PLAIN_TOP
@@ -111,7 +110,7 @@ def _print(source: BatchSource, settings: Live, selection: Selection) -> int:
     write = _json_writer(selection, is_single=settings.once) if settings.format == "json" else _text_writer(selection)
     left = 1 if settings.once else settings.count
     has_metered: bool | None = None  # before the first batch
-    with _closing_on_signals(source):
+    with stopping(source.close):
         for batch in source:
             sys.stdout.write(write(batch))
             sys.stdout.flush()
@@ -157,18 +156,3 @@ def _json_writer(selection: Selection, *, is_single: bool) -> Callable[[FlowBatc
         return (msgspec.json.format(text, indent=2) if is_single else text) + "\n"
 
     return write
-
-
-@contextlib.contextmanager
-def _closing_on_signals(source: BatchSource) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the source, so that what was begun is printed and all is detached."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    try:
-        before = {number: signal.signal(number, lambda *_: source.close()) for number in signals}
-    except ValueError:  # not in the main thread: who runs us there handles signals
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from wiremeter.cli.signals import stopping
 from wiremeter.cli.streams import say
 from wiremeter.errors import InputError
 
@@ -54,6 +55,7 @@ def run(settings: Replay) -> int:
                 on_frames=output.on_frames,
                 on_progress=on_progress,
             )
+            came = opened.enter_context(stopping(replay.stop))
             batches = iter(replay)
             # Without an interval the only batch comes when all is read: the bar goes before it is printed.
             waiting = () if settings.interval else (next(batches),)
@@ -68,7 +70,9 @@ def run(settings: Replay) -> int:
         say(f"wiremeter: {utf8_text(problem.file)}: {problem.problem}")
     for why, frames in replay.counted_by_host.items():
         say(f"wiremeter: frames counted by the host engine, {why}: {frames}")
-    return 0
+    if came:
+        say(f"wiremeter: stopped by {came[0].name}; what was read before is counted")
+    return 128 + came[0] if came else 0
 
 
 def _selection(settings: Replay) -> Selection:

@@ -3,10 +3,14 @@ status, and no count lost to whoever still listens."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -99,3 +103,38 @@ def test_messages_cannot_move_the_cursor(tmp_path: Path) -> None:
     status, _, err = shell("$W replay $'\\x1b[2J\\u202e\\x07'", tmp_path)
     assert status == 2
     assert err.decode().isprintable() or err.decode()[:-1].isprintable()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("options", [[], ["--interval", "1s"]])
+def test_a_replay_that_is_stopped_tells_what_it_has_counted(number: signal.Signals, options: list[str]) -> None:
+    """As by Ctrl-C in `tcpdump -w - | wiremeter replay -`."""
+    line = [sys.executable, "-m", "wiremeter", "replay", "--json", *options, "-"]
+    begun = pcap([Record(ethernet(udp()), 1_700_000_000 * SECOND + n) for n in range(5)])
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write(begun)
+        process.stdin.flush()
+        _wait_until_read(process)
+        process.send_signal(number)
+        assert process.stdout
+        assert process.stderr
+        out, err = process.stdout.read(), process.stderr.read()
+        process.stdin.close()
+    assert json.loads(out)["seen"]["packets"] == 5
+    assert err.decode() == f"wiremeter: stopped by {number.name}; what was read before is counted\n"
+    assert process.returncode == 128 + number
+
+
+def _wait_until_read(process: subprocess.Popen[bytes]) -> None:
+    """Until what was written is read, and the next read waits."""
+    assert process.stdin
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        waiting = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
+        sleeps = " S " in Path(f"/proc/{process.pid}/stat").read_text()
+        if waiting == bytes(4) and sleeps:
+            time.sleep(0.1)
+            return
+        time.sleep(0.02)
+    pytest.fail("it does not read")
