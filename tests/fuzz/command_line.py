@@ -243,6 +243,7 @@ def _started(run: Run, directory: Path) -> int:
     if not pid:
         try:
             os.setsid()
+            os.chdir(directory)
             _set_streams(run, directory)
             words = [sys.executable, "-m", "wiremeter", *run.words]
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -261,6 +262,7 @@ def _forked(run: Run, directory: Path, found: Path) -> int:
     status = 99
     try:
         os.setsid()
+        os.chdir(directory)  # what it writes under a name like "-1" lands here
         os.environ.update(run.environment)
         _set_streams(run, directory)
         for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
