@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -26,6 +27,13 @@ class _Output(io.FileIO):
             raise OutputLost(error.errno, error.strerror) from error
 
 
+class _Text(io.TextIOWrapper):
+    """Text that people see: names that came over the wire, or from files, must not act on their terminal."""
+
+    def write(self, text: str, /) -> int:
+        return super().write(shown(text))
+
+
 def prepare() -> None:
     """Has all three streams exist, and no text that the locale cannot write end the process.
 
@@ -42,7 +50,7 @@ def prepare() -> None:
                 os.close(opened)
     sys.stdin = sys.stdin or open(0, errors="surrogateescape", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stdout = io.TextIOWrapper(
+    sys.stdout = _Text(
         io.BufferedWriter(_Output(1, "w", closefd=False)),
         encoding=sys.stdout.encoding if sys.stdout else None,
         errors="backslashreplace",
@@ -86,8 +94,17 @@ def say(message: str) -> None:
         print(shown(message), file=sys.stderr, flush=True)
 
 
-def shown(message: str) -> str:
-    """`message` with letters escaped that would move a terminal's cursor or turn the direction of text."""
-    if message.isprintable():
-        return message
-    return "".join(c if c.isprintable() or c in "\n\t" or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in message)
+def shown(text: str) -> str:
+    """`text` with letters escaped that would move a terminal's cursor or turn the direction of text.
+
+    >>> print(shown("a\\x1b[2J\\u202eb"))
+    a\\x1b[2J\\u202eb
+    """
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+#: Control and format characters (categories Cc, Cf, Zl and Zp of Unicode) but line feed and tab.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)

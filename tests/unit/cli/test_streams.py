@@ -99,6 +99,15 @@ def test_what_the_locale_cannot_write_is_escaped(locale: dict[str, str], file: P
     assert b"\xe2\x80\xae" not in err  # it would turn the direction of what follows
 
 
+@pytest.mark.parametrize("command", ["replay", "replay --json", "verify", "verify --json"])
+def test_a_name_cannot_act_on_the_terminal(command: str, file: Path) -> None:
+    odd = file.parent / "a\x1b[2J\x9b31m\u202e.pcap"
+    odd.write_bytes(file.read_bytes())
+    _, out, err = shell(f'$W {command} "$F"', odd, LC_ALL="C.UTF-8")
+    for letter in "\x1b\x9b\u202e":
+        assert letter.encode() not in out + err
+
+
 def test_messages_cannot_move_the_cursor(tmp_path: Path) -> None:
     status, _, err = shell("$W replay $'\\x1b[2J\\u202e\\x07'", tmp_path)
     assert status == 2
