@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import struct
 from dataclasses import dataclass
@@ -40,7 +41,12 @@ class Check:
 def verify_apart(path: Path, *, load: bool = True) -> list[Check]:
     """What verify_object finds, in a process of its own: libbpf crashes on some damaged files (1.1 does)."""
     receiving, sending = _FORK.Pipe(duplex=False)
-    child = _FORK.Process(target=lambda: sending.send(verify_object(path, load=load)))
+
+    def verify() -> None:
+        faulthandler.disable()  # a crash here is an answer, and needs no trace
+        sending.send(verify_object(path, load=load))
+
+    child = _FORK.Process(target=verify)
     child.start()
     sending.close()
     try:
