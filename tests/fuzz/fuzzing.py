@@ -285,5 +285,7 @@ def run(
         *([] if watched else ["-seed=7", "-verbosity=0"]),
     ]
     corpus.mkdir(parents=True, exist_ok=True)
-    command = [str(program), *arguments, str(corpus), str(seeds)]
+    # A shell starts it: by getrusage(), which libFuzzer asks for its memory, a program has had the most of the process
+    # that it was started from, and a worker that ran three thousand tests is beyond the limit before the first input.
+    command = ["sh", "-c", '"$@" & wait $!', "sh", str(program), *arguments, str(corpus), str(seeds)]
     return subprocess.run(command, capture_output=not watched, text=True, errors="replace")
