@@ -32,7 +32,7 @@ run: build  ## meter the devices of the default route: live table here, /metrics
 test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, captures, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz
-	$(BIN)/pytest -q tests/kernel tests/hosts
+	$(BIN)/pytest -q tests/kernel tests/hosts tests/cases
 
 check: build $(VENV)/.dev  ## the unit tests and doctests alone, without root
 	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks
