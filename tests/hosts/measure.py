@@ -105,7 +105,7 @@ class Reading:
 class Board:
     """A few numbers that the test and the monitor's process both see, in memory they share."""
 
-    FIELDS = ("attached", "last_start_ns", "stop_ns")
+    FIELDS = ("attached", "last_start_ns", "stop_ns", "attachments")
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
@@ -144,6 +144,10 @@ class Meter:
     def wait_attached(self) -> None:
         """Return when the monitor is attached."""
         self._wait(lambda: bool(self._board["attached"]), "the monitor is attached", 15)
+
+    def wait_attachments(self, number: int) -> None:
+        """Return when there have been so many attachments, two a device, those that are gone included."""
+        self._wait(lambda: self._board["attachments"] >= number, f"{number} attachments were made", 15)
 
     def wait_counted(self) -> None:
         """Return when a batch has come that began after this call: then all that was sent before it is counted."""
@@ -228,6 +232,7 @@ def _monitor(devices: tuple[str, ...], attach: Attach, interval: float, options:
         board["attached"] = 1
         for batch in monitor:
             batches.append(batch)
+            board["attachments"] = max([board["attachments"], *(a.id + 1 for a in batch.attachments)])
             board["last_start_ns"] = batch.start_ns
             if 0 < board["stop_ns"] <= batch.start_ns:
                 break

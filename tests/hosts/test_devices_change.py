@@ -84,8 +84,7 @@ def test_a_device_that_appears_is_metered_when_a_pattern_names_it() -> None:
         lan, far_lan = devices.veth(client, server, ("lan0", "lan0"))
         with metering(client, "lan*") as meter:
             late, far_late = devices.veth(client, server, ("lan1", "lan1"))
-            meter.wait_counted()
-            meter.wait_counted()
+            meter.wait_attachments(4)
             devices.settle(lan, far_lan, late, far_late)
             sent = senders.raw_frames(late, tcp_frame(late, far_late), 100)
     meter["lan1", "tx"].assert_is(sent)
@@ -117,8 +116,7 @@ def test_a_device_made_again_under_the_same_name_is_metered_again() -> None:
             devices.remove(client, "lan0")
             meter.wait_counted()
             lan, far = devices.veth(client, server, ("lan0", "lan0"))
-            meter.wait_counted()
-            meter.wait_counted()
+            meter.wait_attachments(4)
             second = senders.raw_frames(lan, tcp_frame(lan, far), 200)
     meter["lan0", "tx"].assert_is(first.plus(second))
     assert meter.reading
