@@ -33,8 +33,8 @@ def load() -> str:
     for check in checks:
         if check.passed is False:
             raise AssertionError(f"{check.name}: {check.detail}\n{check.log[-60_000:]}")
-    instructions = [check.detail.removeprefix("processed ") for check in checks if check.name.startswith("load ")]
-    return f"{len(instructions)} programs, {', '.join(instructions)}"
+    costs = [check.detail.removeprefix("processed ").split()[0] for check in checks if check.name.startswith("load ")]
+    return ", ".join(costs)
 
 
 def count(attach: Attach, send: Callable[[Port, Port], Conversation]) -> str:

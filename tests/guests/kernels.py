@@ -49,7 +49,6 @@ KERNELS = (
     Kernel("debian-6.1", "x86_64", DEBIAN, "bookworm", ("linux-image-cloud-amd64",)),
     Kernel("ubuntu-6.8", "x86_64", UBUNTU, "noble", ("linux-image-virtual",)),
     Kernel("debian-6.12", "x86_64", DEBIAN, "trixie", ("linux-image-cloud-amd64",)),
-    Kernel("debian-sid", "x86_64", DEBIAN, "sid", ("linux-image-cloud-amd64",)),
     Kernel("debian-6.1-arm64", "aarch64", DEBIAN, "bookworm", ("linux-image-cloud-arm64",)),
     Kernel("debian-6.12-arm64", "aarch64", DEBIAN, "trixie", ("linux-image-cloud-arm64",)),
 )
