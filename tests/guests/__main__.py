@@ -116,18 +116,22 @@ def table(outcomes: list[Outcome]) -> str:
 def said_of(text: str) -> str:
     """The line that says why: of a traceback the last."""
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if "Traceback" in text else lines[0]
+    line = lines[-1] if "Traceback" in text else lines[0]
+    return (
+        "the kernel's verifier refused" + line.split("the kernel's verifier refused", 1)[-1]
+        if "verifier" in line
+        else line
+    )
 
 
 def faults(outcomes: list[Outcome]) -> str:
-    """What failed, with its first line."""
-    lines = [
-        f"- {outcome.name}, {check}: {said_of(str(result['said']))}"
-        for outcome in outcomes
-        for check, result in outcome.results.items()
-        if not result["ok"]
-    ]
-    return "\n".join(lines)
+    """Why something failed, and in which checks: a reason a line."""
+    checks: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        for check, result in outcome.results.items():
+            if not result["ok"]:
+                checks.setdefault((outcome.name, said_of(str(result["said"]))), []).append(check)
+    return "\n".join(f"- {name} ({'; '.join(failed)}): {why}" for (name, why), failed in checks.items())
 
 
 def document(outcomes: list[Outcome]) -> str:
