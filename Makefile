@@ -18,7 +18,7 @@ RUNS ?= 5000
 
 # Tests that share nothing run in so many processes; one more than CPUs, since some of them wait.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
-PARALLEL := -n $(JOBS) --dist loadgroup
+PARALLEL := -n $(JOBS) --dist worksteal
 
 .PHONY: help run test check build lint format bench compare accuracy kernels fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
 
@@ -34,8 +34,8 @@ test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that mu
 	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz
 	$(BIN)/pytest -q tests/kernel tests/hosts tests/cases
 
-check: build $(VENV)/.dev  ## the unit tests and doctests alone, without root
-	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks
+check: build $(VENV)/.dev  ## the unit tests and doctests, but for the slowest; without root
+	$(BIN)/pytest -q $(PARALLEL) -m "not slow" tests/unit src benchmarks
 
 build: setup $(PROGRAMS)/wiremeter.bpf.o $(VENV)/.installed  ## compile the programs and the binding; leaves $(BIN)/wiremeter
 

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("packaging")  # one build for all
-
 ROOT = Path(__file__).parents[2]
 BUILD_SDIST = "import setuptools.build_meta as backend; print(backend.build_sdist('dist'))"
 
@@ -59,10 +57,8 @@ def build_wheel(source: Path, to: Path, **environment: str) -> subprocess.Comple
     return run(*pip, "--wheel-dir", to, source, env=os.environ | environment)
 
 
-@pytest.fixture(scope="module")
-def installed(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(sdist: Path, home: Path) -> Path:
     """`wiremeter` from a wheel out of the sdist, in an environment of its own beside what it depends on."""
-    home = tmp_path_factory.mktemp("home")
     done = build_wheel(sdist, home)
     assert done.returncode == 0, done.stderr
     (wheel,) = home.glob("*.whl")
@@ -82,27 +78,25 @@ def test_an_sdist_has_the_sources_of_what_is_compiled_and_nothing_that_was(sdist
     assert not [name for name in names if name.endswith((".o", ".so"))]
 
 
-def test_the_package_is_the_installed_one(installed: Path) -> None:
-    found = succeed(installed.with_name("python"), "-c", "import wiremeter; print(wiremeter.__file__)", cwd="/")
-    assert Path(found.strip()).is_relative_to(installed.parents[1])
+@pytest.mark.slow
+def test_a_wheel_out_of_it_works_where_there_is_no_clone(sdist: Path, tmp_path: Path) -> None:
+    """One test, since the build takes long: the package is the installed one; its programs are whole; it simulates,
+    replays, and doctor misses no file."""
+    command = installed(sdist, tmp_path)
+    place = succeed(command.with_name("python"), "-c", "import wiremeter; print(wiremeter.__file__)", cwd="/")
+    assert Path(place.strip()).is_relative_to(command.parents[1])
 
-
-def test_the_compiled_programs_are_installed_and_whole(installed: Path) -> None:
-    (report,) = json.loads(succeed(installed, "verify", "--no-load", "--format", "json", cwd="/"))
-    assert Path(report["file"]).is_relative_to(installed.parents[1])
+    (report,) = json.loads(succeed(command, "verify", "--no-load", "--format", "json", cwd="/"))
+    assert Path(report["file"]).is_relative_to(command.parents[1])
     assert [check["name"] for check in report["checks"] if not check["passed"]] == ["load"]
 
-
-def test_an_installed_wiremeter_simulates_and_replays(installed: Path, tmp_path: Path) -> None:
     options = ("--seconds", "1", "--packets-per-second", "500", "--format", "json")
-    simulated = json.loads(succeed(installed, "simulate", *options, "--write", tmp_path / "made.pcap", cwd=tmp_path))
-    replayed = json.loads(succeed(installed, "replay", tmp_path / "made.pcap", "--format", "json", cwd=tmp_path))
+    simulated = json.loads(succeed(command, "simulate", *options, "--write", tmp_path / "made.pcap", cwd=tmp_path))
+    replayed = json.loads(succeed(command, "replay", tmp_path / "made.pcap", "--format", "json", cwd=tmp_path))
     assert simulated["seen"] == replayed["seen"]
     assert replayed["seen"]["packets"] == 500
 
-
-def test_an_installed_doctor_finds_the_programs(installed: Path) -> None:
-    said = run(installed, "doctor", "--format", "json", cwd="/").stdout
+    said = run(command, "doctor", "--format", "json", cwd="/").stdout
     assert json.loads(said)
     assert "make build" not in said
 

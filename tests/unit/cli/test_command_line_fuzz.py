@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 RUNS = 60
 
 
+@pytest.mark.slow
 def test_no_command_line_leaves_a_traceback_or_hangs() -> None:
     """In a process of its own, which forks: this one may have threads."""
     done = subprocess.run(

@@ -34,6 +34,7 @@ def compiled(command: list[str], output: Path) -> bytes:
     return output.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimisation", ["-O0", "-O2", "-O3"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize("sanitizers", ["", "-fsanitize=address,undefined"])
