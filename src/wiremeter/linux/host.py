@@ -15,8 +15,8 @@ from wiremeter.errors import MORE_FILES, KernelError
 KernelFeature = Literal["tcx", "native_xdp_facts", "kernel_context", "xdp_frags", "xdp_links"]
 Version = tuple[int, int, int]
 
-#: The oldest kernel whose clsact filters, mmapable arrays and BTF functions the programs can do with.
-MINIMUM_KERNEL: Version = (5, 15, 0)
+#: The oldest kernel that takes the programs, of those that were tried (docs/kernels.md): 5.15 refuses them.
+MINIMUM_KERNEL: Version = (6, 1, 0)
 
 
 class Since(NamedTuple):
