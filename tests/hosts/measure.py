@@ -258,7 +258,7 @@ def flatten(batch: FlowBatch) -> dict[str, Any]:
             tcp_flags=flags,
             unattributed={r: Count(t.packets, t.bytes) for r, t in entry.unattributed.items() if t.packets},
             kernel=Count(entry.kernel.packets, entry.kernel.bytes) if entry.kernel else None,
-            dropped={(place, cause): packets for place, cause, packets in entry.drops if packets},
+            dropped={(drop.place, drop.cause): drop.packets for drop in entry.drops if drop.packets},
             remainders={cause: number for cause, number in entry.remainders.items() if number},
             modes=frozenset({batch.attachments[index].mode}),
         )

@@ -65,14 +65,17 @@ class KernelCounters:
 class Drop(NamedTuple):
     """What the kernel dropped at one place in the interval, by its own counter.
 
-    place: "qdisc", on the way out, or "device", by its driver or for want of who takes it. cause: of a qdisc, which it
-    is ("tbf"); of a device, its counter: "dropped", "missed" (no room in its ring), "nohandler" (a device that is
-    inactive in its bond). packets: as that counter counts, so that a super-packet may count once.
+    place: "qdisc", on the way out, or "device", by its counters. cause: of a qdisc, which it is ("tbf"); of a device,
+    its counter: "dropped", "missed" (no room in its ring), "nohandler" (a device that is inactive in its bond).
+    packets: as that counter counts, so that a super-packet may count once.
+    is_loss: whether somebody misses them. At rx the kernel counts as "dropped" also what no protocol of this host takes
+    (STP, LLDP, VLANs of others), and on a bond's inactive device all broadcasts: ordinary hosts have these all day.
     """
 
     place: Literal["qdisc", "device"]
     cause: str
     packets: int
+    is_loss: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class Audit:
 
     @property
     def dropped(self) -> int:
-        """Packets that the kernel dropped, all places together."""
-        return sum(drop.packets for drop in self.drops)
+        """Packets that the kernel dropped and somebody misses, all places together."""
+        return sum(drop.packets for drop in self.drops if drop.is_loss)
 
     @property
     def missing(self) -> Tally:

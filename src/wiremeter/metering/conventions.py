@@ -64,16 +64,16 @@ def drops_of(direction: Direction, gained: LinkCounters, qdisc: QdiscGain) -> tu
 
     A counter that began again at 0 (a driver that was loaded again) gained nothing.
 
-    >>> drops_of("tx", LinkCounters(tx_dropped=2), QdiscGain("tbf", 1993))
-    (Drop(place='qdisc', cause='tbf', packets=1993), Drop(place='device', cause='dropped', packets=2))
+    >>> [(drop.cause, drop.packets) for drop in drops_of("tx", LinkCounters(tx_dropped=2), QdiscGain("tbf", 1993))]
+    [('tbf', 1993), ('dropped', 2)]
     """
     if direction == "tx":
         of_qdisc = (Drop("qdisc", qdisc.kind, qdisc.drops),) if qdisc.kind else ()
         return (*of_qdisc, Drop("device", "dropped", max(0, gained.tx_dropped)))
     return (
-        Drop("device", "dropped", max(0, gained.rx_dropped)),
+        Drop("device", "dropped", max(0, gained.rx_dropped), is_loss=False),
         Drop("device", "missed", max(0, gained.rx_missed)),
-        Drop("device", "nohandler", max(0, gained.rx_nohandler)),
+        Drop("device", "nohandler", max(0, gained.rx_nohandler), is_loss=False),
     )
 
 

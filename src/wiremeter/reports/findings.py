@@ -173,7 +173,7 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Finding]:
         if audit.capture_dropped:
             yield Finding("capture_dropped", "fault", audit.device, audit.direction, packets=audit.capture_dropped)
         for drop in audit.drops:
-            if drop.packets:
+            if drop.packets and drop.is_loss:
                 where = f"qdisc {drop.cause}" if drop.place == "qdisc" else f"the device ({drop.cause})"
                 yield Finding("dropped", "warning", audit.device, audit.direction, where, drop.packets)
         bypassed = audit.remainders.get("bypassed_stack", 0)

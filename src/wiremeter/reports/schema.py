@@ -113,6 +113,9 @@ class Drop(Struct, frozen=True):
     place: Annotated[Literal["qdisc", "device"], Meta(description="the queue on the way out, or the device")]
     cause: Annotated[str, Meta(description="which qdisc, such as tbf; of a device dropped, missed or nohandler")]
     packets: Annotated[int, Meta(description="as that counter counts: a super-packet may count once")]
+    is_loss: Annotated[
+        bool, Meta(description="false where the counter also has what nobody here takes, such as STP and LLDP")
+    ]
 
 
 class Device(Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ OF_DEVICES = (
     Family(
         "network_device_drops",
         "counter",
-        "Packets that the device dropped, by the kernel's counter of them: dropped, missed or nohandler.",
+        "Packets that the device dropped or nobody took, by the kernel's counter: dropped, missed or nohandler.",
         (*_DEVICE, "cause"),
     ),
     Family(

@@ -104,13 +104,13 @@ def test_what_the_qdisc_dropped_and_holds_we_saw_and_the_device_did_not() -> Non
 def test_drops_are_told_by_direction_with_their_cause() -> None:
     gained = LinkCounters(rx_dropped=1, tx_dropped=2, rx_missed=3, rx_nohandler=4)
     assert drops_of("rx", gained, QdiscGain("tbf", 9)) == (
-        ("device", "dropped", 1),
-        ("device", "missed", 3),
-        ("device", "nohandler", 4),
+        ("device", "dropped", 1, False),
+        ("device", "missed", 3, True),
+        ("device", "nohandler", 4, False),
     )
-    assert drops_of("tx", gained, QdiscGain("tbf", 9)) == (("qdisc", "tbf", 9), ("device", "dropped", 2))
-    assert drops_of("tx", gained, QdiscGain()) == (("device", "dropped", 2),)
-    assert drops_of("tx", LinkCounters(tx_dropped=-5), QdiscGain()) == (("device", "dropped", 0),)
+    assert drops_of("tx", gained, QdiscGain("tbf", 9)) == (("qdisc", "tbf", 9, True), ("device", "dropped", 2, True))
+    assert drops_of("tx", gained, QdiscGain()) == (("device", "dropped", 2, True),)
+    assert drops_of("tx", LinkCounters(tx_dropped=-5), QdiscGain()) == (("device", "dropped", 0, True),)
 
 
 def test_what_waited_in_the_qdisc_and_has_gone_is_named() -> None:

@@ -66,7 +66,7 @@ def test_bypassed_packets_are_reported_and_other_remainders_are_for_the_audit() 
 def test_what_the_kernel_dropped_is_said_with_its_place() -> None:
     batch = make_batch([])
     rx, tx = batch.audit
-    rx = replace(rx, drops=(Drop("device", "dropped", 0), Drop("device", "missed", 12)))
+    rx = replace(rx, drops=(Drop("device", "dropped", 3, is_loss=False), Drop("device", "missed", 12)))
     tx = replace(tx, drops=(Drop("qdisc", "tbf", 17_456),))
     assert [alarm.text for alarm in findings(replace(batch, audit=(rx, tx)))] == [
         "eth0 rx: 12 packets dropped by the device (missed)",
