@@ -1,10 +1,9 @@
-"""Namer: payloads in, names for flows out. Everything between is in bounds, whatever the payloads hold."""
+"""Namer: what payloads told, and names for flows out of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import starmap
 from typing import NamedTuple
 
@@ -12,18 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.begun import Begun
-from wiremeter.names.block_reader import BlockReader
 from wiremeter.names.columns import DnsColumns, DnsTold
-from wiremeter.names.connections import TcpConversation
-from wiremeter.names.conversations import Conversation, DnsHeard, KnownNames, Listening, canonical
-from wiremeter.names.datagrams import UdpConversation
-from wiremeter.names.decoders.fragments import Fragments, is_fragment
+from wiremeter.names.conversations import DnsHeard, KnownNames
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.matching import TCP, TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
-from wiremeter.names.payloads import Payload, PayloadBlock
+from wiremeter.names.payloads import PayloadBlock
+from wiremeter.names.reader import Reader
 from wiremeter.names.records import (
     NAMELESS,
-    DecodeError,
     FlowKey,
     FlowName,
     HttpTransaction,
@@ -34,12 +29,9 @@ from wiremeter.names.records import (
 )
 from wiremeter.settings.words import DEFAULT_NAME_KINDS, NameKind
 
-CONVERSATIONS_MAX = 4096
 NAMES_MAX = 1 << 16
 #: Transactions that one batch holds at most; further ones are counted.
 TRANSACTIONS_MAX = 1 << 17
-#: A conversation that nothing was heard of for so long is let go; its name stays.
-SILENCE_NS = 30 * 10**9
 #: By how much the clocks of flows (the kernel's tick) and of payloads may differ. What came later than this before the
 #: end of an interval was perhaps read before the flow's counts, which are the next interval's.
 CLOCK_SLACK_NS = 50 * 10**6
@@ -47,11 +39,6 @@ CLOCK_SLACK_NS = 50 * 10**6
 _BLOCK_FLOWS = 1 << 16
 _LAST_NS = (1 << 62) - 1  # times further on, which captures can hold, are as good as this
 
-_KIND_OF: dict[type[Transaction], NameKind] = {
-    TlsHandshake: "tls",
-    QuicHandshake: "quic",
-    HttpTransaction: "http",
-}
 _DNS_PORTS = {53: "dns", 5353: "mdns", 5355: "llmnr"}
 
 
@@ -80,13 +67,9 @@ class Namer:
         servers' answers. domains: what DNS said before."""
         self._hashes = hashes
         self._kinds = frozenset(kinds)
-        self._redact = redact
-        self._ja4s = ja4s
         self.domains = domains if domains is not None else DomainCache()
-        self._reader = BlockReader(self._take_dns)
+        self._reader = Reader(self, kinds, redact=redact, ja4s=ja4s)
         self._dns_told: list[DnsTold] = []
-        self._fragments = Fragments()
-        self._listening = Listening(CONVERSATIONS_MAX)
         self._known = KnownNames(NAMES_MAX)
         self._dns_heard = DnsHeard(NAMES_MAX)
         self._begun = Begun()
@@ -97,34 +80,14 @@ class Namer:
         #: Transactions that found no room in a batch, since the start.
         self.dropped = 0
 
-    # --- payloads
+    # --- what is told
 
     def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
-        """Reads payloads, in order.
+        """As Reader.feed."""
+        self._reader.feed(block, devices)
 
-        devices: the device of each attachment; payloads of others are left out. None: all are of one device.
-        """
-        for device, payload in self._reader.read(block, devices):
-            self._read(device, payload)
-
-    def _read(self, device: int, payload: Payload) -> None:
-        if payload.flow.protocol == TCP:
-            self._read_tcp(device, payload)
-        elif is_fragment(payload):
-            for datagram in self._fragments.add(device, payload):
-                self._read_dns(device, datagram)
-        else:
-            self._read_udp(device, payload)
-
-    def _read_dns(self, device: int, payload: Payload) -> None:
-        """A datagram that came in parts, as only those of DNS are sent."""
-        cut = len(payload.data) < payload.length
-        try:
-            self._reader.message(device, payload.time_ns, payload.flow, payload.data, cut=cut, lenient=True)
-        except DecodeError:
-            self._read_udp(device, payload)
-
-    def _take_dns(self, told: DnsTold) -> None:
+    def take_dns(self, told: DnsTold) -> None:
+        """As Audience."""
         self.domains.learn(told.addresses, told.text)
         self._dns_heard.tell(told.heard, told.text)
         if "dns" in self._kinds:
@@ -133,49 +96,17 @@ class Namer:
             self._dns_told.append(replace(told, transactions=told.transactions[:room]))
             self._told += len(self._dns_told[-1].transactions)
 
-    def _read_udp(self, device: int, payload: Payload) -> None:
-        key = canonical(payload.flow)
-        conversation = self._listening.get((device, key))
-        if not isinstance(conversation, UdpConversation):
-            conversation = UdpConversation(payload.flow)
-        before = conversation.name
-        ended = conversation.datagram(payload.time_ns, payload.flow, payload.data)
-        self._heard(device, key, conversation, payload.time_ns)
-        self._learn(key, before, conversation.name, payload.time_ns)
-        return self._tell(ended)
+    def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
+        """As Audience."""
+        self._known.tell(conversation, name, time_ns)
 
-    def _read_tcp(self, device: int, payload: Payload) -> None:
-        key = canonical(payload.flow)
-        conversation = self._listening.get((device, key))
-        if not isinstance(conversation, TcpConversation):
-            on_dns = partial(self._reader.message, device)
-            conversation = TcpConversation(payload.flow, on_dns, redact=self._redact, ja4s=self._ja4s)
-        before = conversation.name
-        ended = conversation.packet(
-            payload.time_ns, payload.flow, payload.seq, payload.tcp_flags, payload.length, payload.data
-        )
-        self._heard(device, key, conversation, payload.time_ns)
-        self._tell(ended)
-        self._learn(key, before, conversation.name, payload.time_ns)
-
-    def _heard(self, device: int, key: FlowKey, conversation: Conversation, time_ns: int) -> None:
-        self._listening.heard((device, key), conversation, time_ns)
-        if len(self._listening) > CONVERSATIONS_MAX:
-            self._let_go(self._listening.let_go(0), time_ns)
-
-    def _learn(self, key: FlowKey, before: FlowName, name: FlowName, time_ns: int) -> None:
-        if name != before:
-            self._known.tell(key, name, time_ns)
-
-    def _tell(self, ended: Iterable[Transaction]) -> None:
-        for transaction in ended:
-            if _KIND_OF[type(transaction)] not in self._kinds:
-                continue
-            if self._told >= TRANSACTIONS_MAX:
-                self.dropped += 1
-            else:
-                self._ended.append(transaction)
-                self._told += 1
+    def take_ended(self, transaction: Transaction) -> None:
+        """As Audience; without room in the batch it is counted."""
+        if self._told >= TRANSACTIONS_MAX:
+            self.dropped += 1
+        else:
+            self._ended.append(transaction)
+            self._told += 1
 
     # --- batches
 
@@ -184,35 +115,15 @@ class Namer:
 
         flows: dtype FLOW, shape (n,). device_of: shape (n,), the device of each flow. end_ns: of the interval.
         """
-        end_ns = min(end_ns, _LAST_NS)
-        for (_, key), conversation in self._listening:
-            if ended := conversation.advance(end_ns):
-                self._tell(ended)
-                self._known.tell(key, conversation.name, end_ns)
-        self._let_go(self._listening.let_go(end_ns - SILENCE_NS), end_ns)
-        for datagram in self._fragments.expire(end_ns):
-            self._read_dns(0, datagram)
-        self._reader.expire(end_ns)
-        return self._close(flows, device_of, end_ns)
+        self._reader.advance(end_ns)
+        return self._close(flows, device_of, min(end_ns, _LAST_NS))
 
     def close_last(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
         """As close_interval, and ends all that is still open."""
-        end_ns = min(end_ns, _LAST_NS)
-        self._let_go(self._listening.let_all_go(), end_ns)
-        for datagram in self._fragments.expire(_LAST_NS):
-            self._read_dns(0, datagram)
-        self._reader.flush()
-        return self._close(flows, device_of, end_ns)
-
-    def _let_go(self, gone: Iterable[tuple[tuple[int, FlowKey], Conversation]], end_ns: int) -> None:
-        for (device, key), conversation in gone:
-            self._reader.forget(device, key)
-            before = conversation.name
-            self._tell(conversation.flush())
-            self._learn(key, before, conversation.name, end_ns)
+        self._reader.end(end_ns)
+        return self._close(flows, device_of, min(end_ns, _LAST_NS))
 
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
-        self._reader.hand_on()
         hashes = self._hashes(flows)
         names, flow_names = self._name(flows, hashes, end_ns)
         transactions = _sorted(self._ended, DnsColumns.joined(self._dns_told))

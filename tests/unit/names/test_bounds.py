@@ -12,13 +12,12 @@ from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.names import namer as namer_module
 from wiremeter.names.namer import (
     CLOCK_SLACK_NS,
-    CONVERSATIONS_MAX,
     NAMES_MAX,
-    SILENCE_NS,
     Named,
     Namer,
 )
 from wiremeter.names.payloads import Payload
+from wiremeter.names.reader import CONVERSATIONS_MAX, SILENCE_NS
 from wiremeter.names.records import NAMELESS, DnsAnswer, DnsTransaction, FlowKey, FlowName
 from wiremeter.settings.words import NameKind
 
@@ -232,7 +231,7 @@ def test_of_conversations_without_number_so_many_are_read_and_so_many_names_are_
     for number in range(flows):
         feed(names, hello(key(client=number, port=1000), f"site-{number}.example"))
     closed(names, rows_of())
-    assert len(names._listening) <= CONVERSATIONS_MAX
+    assert len(names._reader._listening) <= CONVERSATIONS_MAX
     assert len(names._known) <= NAMES_MAX
     newest, oldest = key(client=flows - 1, port=1000), key(client=0, port=1000)
     assert [name.domain for name in names_of(names, newest, oldest)] == [f"site-{flows - 1}.example", "site-0.example"]
@@ -242,7 +241,7 @@ def test_conversations_within_one_interval_are_bounded_too() -> None:
     names = namer()
     for number in range(2 * CONVERSATIONS_MAX):
         feed(names, [payload(key(client=number), b"SSH-2.0-x\r\n", flags=ACK)])
-        assert len(names._listening) <= CONVERSATIONS_MAX
+        assert len(names._reader._listening) <= CONVERSATIONS_MAX
 
 
 def test_the_names_least_recently_told_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
