@@ -134,19 +134,24 @@ def device_from(
 
 
 def read_devices() -> tuple[Device, ...]:
-    """All devices of the calling thread's network namespace, in ifindex order. Needs no privilege."""
+    """All devices of the calling thread's network namespace, in ifindex order. Needs no privilege.
+
+    What a driver does not answer (some refuse while the port is down) is left out of its device. Raises KernelError.
+    """
     with RouteSocket() as route:
         links = route.links()
     support = read_xdp_support()
     devices = []
     with Ethtool() as ethtool:
         for link in links:
+            driver = ""
+            features: Features | None = None
             try:
-                driver, features = ethtool.driver(link.raw_name), ethtool.features(link.raw_name)
+                driver = ethtool.driver(link.raw_name)
+                features = ethtool.features(link.raw_name)
             except KernelError as error:
                 if error.errno == errno.ENODEV:  # gone, or renamed, since the links were read
                     continue
-                raise
             xdp = None if support is None else support.get(link.ifindex, XdpSupport(frozenset(), frozenset()))
             devices.append(device_from(link, driver, features, xdp))
     return tuple(devices)

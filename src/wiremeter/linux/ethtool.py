@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import NamedTuple, Self
 
-from wiremeter.errors import KernelError
+from wiremeter.errors import MORE_FILES, KernelError
 
 SIOCETHTOOL = 0x8946  # linux/sockios.h
 ETHTOOL_GDRVINFO = 0x03
@@ -40,11 +40,20 @@ class Features(NamedTuple):
 class Ethtool:
     """Asks drivers about their devices, in the namespace of the thread that makes it; a context manager.
 
-    Its methods raise KernelError with the errno; ENODEV where the device has gone.
+    All of it raises KernelError with the errno; methods with ENODEV where the device has gone.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            is_full = error.errno in (errno.EMFILE, errno.ENFILE)
+            sandbox = "a sandbox around this process must allow AF_INET (systemd: RestrictAddressFamilies)"
+            raise KernelError(
+                f"no socket to ask drivers with: {error.strerror}; {MORE_FILES if is_full else sandbox}",
+                call="socket(AF_INET)",
+                errno=error.errno or 0,
+            ) from error
         self._feature_names: tuple[str, ...] | None = None
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -156,6 +157,27 @@ def test_loopback_is_known_without_privilege() -> None:
     assert (loopback.name, loopback.driver, loopback.is_physical) == ("lo", "", False)
     assert loopback.has("tx-tcp-segmentation")
     assert "loopback" in loopback.fixed_features
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EIO])
+def test_a_device_whose_driver_does_not_answer_is_there_without_it(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(ethtool: Ethtool, device: bytes) -> str:
+        raise KernelError("the driver refuses", call="ETHTOOL_GDRVINFO", errno=number)
+
+    monkeypatch.setattr(Ethtool, "driver", refused)
+    loopback = next(device for device in read_devices() if device.is_loopback)
+    assert (loopback.name, loopback.driver, loopback.features) == ("lo", "", {})
+
+
+def test_without_a_socket_for_ethtool_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("wiremeter.linux.ethtool.socket.socket", refused)
+    with pytest.raises(KernelError, match="RestrictAddressFamilies"):
+        Ethtool()
 
 
 class TestRunningKernel:
