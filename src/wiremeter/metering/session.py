@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
@@ -17,7 +18,7 @@ from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NameOptions, Names, open_names
-from wiremeter.errors import InputError, PermissionNeeded
+from wiremeter.errors import InputError, KernelError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.clock import WallClock
@@ -172,9 +173,17 @@ class Session:
 
     def _refresh(self) -> None:
         began = time.monotonic()
-        self._tracker.refresh()
-        self._names.know_own(own_addresses())
+        is_read = True
+        try:
+            self._tracker.refresh()
+            self._names.know_own(own_addresses())
+        except KernelError as error:
+            if error.errno != errno.EINTR:
+                raise
+            is_read = False  # devices come and go faster than they can be read
         self._beat.refreshed(time.monotonic() - began)
+        if not is_read:
+            self._beat.devices_changed()
 
     # -- an interval
 

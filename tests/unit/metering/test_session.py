@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,10 +18,11 @@ from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NO_NAMES, NoNaming
+from wiremeter.errors import KernelError
 from wiremeter.flows.batch import Attachment, Tally
 from wiremeter.flows.columns import ETHERTYPE_COUNTER
 from wiremeter.linux.clock import WallClock
-from wiremeter.linux.devices import Device
+from wiremeter.linux.devices import ARPHRD_ETHER, ARPHRD_LOOPBACK, Device
 from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.early_flips import EarlyFlips
 from wiremeter.metering.session import Options, Session, Wake
@@ -97,9 +99,10 @@ class Devices:
         self.wanted: list[tuple[int, str, int]] = []
         self.let_go: list[Metered] = []
         self.refreshes = 0
+        self.refusals: list[KernelError] = []
 
-    def add(self, id: int, name: str, slot: int) -> None:
-        device = Device(name, 10 + id)
+    def add(self, id: int, name: str, slot: int, arphrd: int = ARPHRD_ETHER) -> None:
+        device = Device(name, 10 + id, arphrd=arphrd)
         attachment = Attachment(id, name, device.ifindex, "rx", "tcx")
         kernel = self._engine.owners[slot] = Slot(slot)
         self.metered.append(Metered(attachment, cast(Any, kernel), device))
@@ -122,6 +125,8 @@ class Devices:
 
     def refresh(self) -> None:
         self.refreshes += 1
+        if self.refusals:
+            raise self.refusals.pop()
 
     def displaced(self) -> tuple[str, ...]:
         return ()
@@ -190,6 +195,23 @@ def test_devices_are_looked_at_when_the_kernel_says_so(parts: Parts) -> None:
         parts.watch.tell()
         session.next_batch()
         assert parts.devices.refreshes == 1
+
+
+def test_devices_that_change_while_they_are_read_are_read_again(parts: Parts) -> None:
+    parts.devices.refusals = [KernelError("the table changed", errno=errno.EINTR)]
+    with parts.open() as session:
+        parts.watch.tell()
+        assert session.next_batch()
+        assert session.next_batch()
+    assert parts.devices.refreshes == 2
+
+
+def test_any_other_refusal_to_tell_of_devices_is_raised(parts: Parts) -> None:
+    parts.devices.refusals = [KernelError("no netlink socket", errno=errno.EMFILE)]
+    with parts.open() as session:
+        parts.watch.tell()
+        with pytest.raises(KernelError, match="no netlink socket"):
+            session.next_batch()
 
 
 def test_a_device_that_comes_counts_from_then_on(parts: Parts) -> None:
