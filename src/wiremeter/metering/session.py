@@ -157,10 +157,11 @@ class Session:
     def _read_payloads(self) -> bool:
         """Reads a block of each ring; returns whether there may be more."""
         with self._beat.reading_names():
+            owners = {m.kernel.slot: m for m in (*self._let_go, *self._tracker.metered)}  # a slot may have a new one
             # Loopback shows each packet as tx and as rx: it said what it says once.
             devices = {
-                m.kernel.slot: m.attachment.ifindex
-                for m in (*self._tracker.metered, *self._let_go)
+                slot: m.attachment.ifindex
+                for slot, m in owners.items()
                 if not (m.device.is_loopback and m.attachment.direction == "rx")
             }
             found = 0

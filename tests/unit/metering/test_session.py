@@ -27,6 +27,7 @@ from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.early_flips import EarlyFlips
 from wiremeter.metering.session import Options, Session, Wake
 from wiremeter.metering.tracker import Metered
+from wiremeter.names.payloads import PayloadBlock
 
 from ..linux.test_clock import HOUR, Clocks
 
@@ -57,10 +58,10 @@ class Event:
 class Engine:
     """Counts what a test gives to its slots."""
 
-    payload_rings = ()
     table_bytes = 0
 
     def __init__(self) -> None:
+        self.payload_rings: tuple[Event, ...] = ()
         self.plan = plan_tables(1, 256, attachments=4)
         self.flip_requests = Event()
         self.flips = 0
@@ -81,6 +82,23 @@ class Engine:
 
     def holds(self, attachment: object) -> bool:
         return attachment in self.owners.values()
+
+    def give_ring(self) -> Event:
+        self.payload_rings = (Event(),)
+        return self.payload_rings[0]
+
+    def take_payloads(self, ring: Event) -> list[bytes]:
+        return [b"payload"] if ring.read() else []
+
+
+class Names(NoNaming):
+    """What payloads were last said to belong to."""
+
+    devices: Mapping[int, int] | None = None
+
+    def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
+        if len(block):
+            self.devices = devices
 
 
 class Slot:
@@ -138,6 +156,7 @@ class Parts:
         self.devices = Devices(self.engine)
         self.devices.add(7, "eth0", 0)
         self.early = EarlyFlips(cast(Any, self.engine))
+        self.names = Names()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Session]:
@@ -149,7 +168,7 @@ class Parts:
                 Auditor(source),
                 self.early,
                 cast(Any, self.watch),
-                NoNaming(),
+                self.names,
                 wake,
                 WallClock(self.clocks.monotonic_ns, self.clocks.wall_ns),
                 OPTIONS,
@@ -235,6 +254,18 @@ def test_counts_of_a_slot_go_to_whom_it_belonged_when_they_were_taken(parts: Par
         parts.engine.count(0, 3)
         assert seen(session) == {"eth0": 5, "veth1": 3}
         assert seen(session) == {"veth1": 0}
+
+
+def test_payloads_of_a_slot_go_to_whom_it_belongs_now(parts: Parts) -> None:
+    """The slot of eth0 goes to veth1 while counts of eth0 are still to come; loopback says all twice."""
+    ring = parts.engine.give_ring()
+    with parts.open() as session:
+        parts.devices.release(7)
+        parts.devices.add(9, "veth1", 0)
+        parts.devices.add(8, "lo", 1, arphrd=ARPHRD_LOOPBACK)
+        ring.tell()
+        session.next_batch()
+    assert parts.names.devices == {0: 19}
 
 
 def test_what_was_let_go_is_counted_as_long_as_the_engine_holds_it(parts: Parts) -> None:
