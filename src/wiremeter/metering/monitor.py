@@ -63,6 +63,8 @@ class Monitor:
         interval = seconds_of(interval)
         if not interval >= SHORTEST_INTERVAL:
             raise InputError(f"an interval of {interval} s: it must be at least {SHORTEST_INTERVAL} s")
+        if max_flows < 1 or max_devices < 1:
+            raise InputError(f"max_flows={max_flows}, max_devices={max_devices}: each must be above 0")
         if attach not in REQUESTED_MODES:
             raise InputError(f"attach mode {attach!r}: it must be one of {', '.join(REQUESTED_MODES)}")
         if attach == "capture" and (program or bpf_stats):
