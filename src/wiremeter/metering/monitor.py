@@ -86,6 +86,7 @@ class Monitor:
         self._session: Session | None = None
         self._is_closed = False
         self._driven_by = ""
+        self._failure: BaseException | None = None  # of the subscribers' thread
         self._subscribers: list[Callable[[FlowBatch], None]] = []
 
     # -- opening and closing
@@ -102,9 +103,12 @@ class Monitor:
             self._session.stop()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Raises what ended the thread of the subscribers, if nothing else is being raised."""
         self.close()
         self._resources.close()
+        if self._failure and kind is None:
+            raise self._failure
 
     def close(self) -> None:
         """Asks the monitor to end: whoever iterates gets one more batch, up to now, and then no more.
@@ -137,7 +141,8 @@ class Monitor:
     def subscribe(self, callback: Callable[[FlowBatch], None]) -> Callable[[], None]:
         """Has `callback` called with each batch, in a thread of the monitor's; returns what ends the subscription.
 
-        An exception in a callback is logged and changes nothing for the others.
+        An exception in a callback is logged and changes nothing for the others. One that ends metering is logged, and
+        raised as the monitor's block is left.
         """
         if self._driven_by != "subscribers":
             session = self._drive("subscribers")
@@ -155,6 +160,13 @@ class Monitor:
         return unsubscribe
 
     def _run_subscribers(self, session: Session) -> None:
+        try:
+            self._tell_subscribers(session)
+        except BaseException as failure:
+            log.error("metering has ended, no more batches come", exc_info=failure)
+            self._failure = failure
+
+    def _tell_subscribers(self, session: Session) -> None:
         while (batch := session.next_batch()) is not None:
             batch = batch.filter(self._filter)
             for callback in tuple(self._subscribers):

@@ -1,13 +1,89 @@
-"""What a Monitor refuses before anything is opened."""
+"""How batches reach who asked for them, over a session that is made up."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from wiremeter.errors import InputError
+from wiremeter.errors import InputError, KernelError
+from wiremeter.flows.batch import FlowBatch
+from wiremeter.metering import monitor as monitoring
 from wiremeter.metering.monitor import Monitor
+
+from ..fabricated import fabricate_batch
+
+
+class Session:
+    """Gives batches, then raises or ends."""
+
+    attachments = ()
+
+    def __init__(self, *batches: FlowBatch, failure: BaseException | None = None) -> None:
+        self._batches = list(batches)
+        self._failure = failure
+        self.ended = threading.Event()
+
+    def next_batch(self) -> FlowBatch | None:
+        if self._batches:
+            return self._batches.pop(0)
+        self.ended.set()
+        if self._failure:
+            raise self._failure
+        return None
+
+    def stop(self) -> None:
+        pass
+
+
+def over(monkeypatch: pytest.MonkeyPatch, session: Session) -> Monitor:
+    @contextlib.contextmanager
+    def opened(options: Any) -> Iterator[Session]:
+        yield session
+
+    monkeypatch.setattr(monitoring, "opened", opened)
+    return Monitor("eth0")
+
+
+def test_what_ends_the_subscribers_thread_is_logged_and_raised_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session(fabricate_batch(), failure=KernelError("the tables are gone"))
+    got: list[FlowBatch] = []
+    monitor = over(monkeypatch, session).__enter__()
+    monitor.subscribe(got.append)
+    session.ended.wait(5)
+    with pytest.raises(KernelError, match="the tables are gone"):
+        monitor.__exit__(None)
+    assert len(got) == 1
+    (record,) = caplog.records
+    assert (record.levelno, record.message) == (logging.ERROR, "metering has ended, no more batches come")
+
+
+def test_a_failure_of_the_block_itself_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(failure=KernelError("the tables are gone"))
+    monitor = over(monkeypatch, session).__enter__()
+    monitor.subscribe(lambda _: None)
+    session.ended.wait(5)
+    monitor.__exit__(ZeroDivisionError)
+
+
+def test_a_subscriber_that_fails_keeps_no_batch_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(fabricate_batch(), fabricate_batch())
+    got: list[FlowBatch] = []
+
+    def fails(batch: FlowBatch) -> None:
+        raise ValueError
+
+    with over(monkeypatch, session) as monitor:
+        monitor.subscribe(fails)
+        monitor.subscribe(got.append)
+        session.ended.wait(5)
+    assert got
 
 
 @pytest.mark.parametrize("wrong", [{"max_flows": 0}, {"max_devices": 0}, {"max_devices": -1}])
