@@ -18,7 +18,7 @@ def run(settings: Settings) -> int:
     """
     import asyncio
 
-    check_memory(read_host().memory_limit_bytes, with_names=bool(settings.names))
+    check_memory(read_host().memory_limit_bytes, with_names=settings.reads_payloads)
     from wiremeter.agent import logs, loop
     from wiremeter.agent.dedicated import dedicate_process
 

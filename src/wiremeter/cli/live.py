@@ -37,7 +37,7 @@ def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None
     open_source: makes the source of batches, by default what the settings ask for.
     Raises WiremeterError, InputError for a filter or a flag that is wrong.
     """
-    check_memory(read_host().memory_limit_bytes, with_names=bool(settings.names))
+    check_memory(read_host().memory_limit_bytes, with_names=settings.reads_payloads)
     is_view = _is_interactive(settings)
     selection = _selection(settings, INTERACTIVE_TOP if is_view or settings.screenshot else PLAIN_TOP)
     with (open_source or _open_source)(settings) as source:

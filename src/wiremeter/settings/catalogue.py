@@ -143,6 +143,11 @@ class Naming:
         "fingerprint TLS servers' answers (JA4S); FoxIO License 1.1, patent pending, forbids selling it",
     )
 
+    @property
+    def reads_payloads(self) -> bool:
+        """Whether any payload is looked at; what ptr tells comes with dns."""
+        return self.payload_bytes > 0 and bool(set(self.names) - {"ptr"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lasting:

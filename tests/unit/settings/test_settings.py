@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from wiremeter.agent.meter import name_options
 from wiremeter.errors import InputError
 from wiremeter.settings import Listen, Settings, load_settings
 from wiremeter.settings.sources import configurable
+from wiremeter.settings.words import NameKind
 
 
 def from_environment(**variables: str) -> Settings:
@@ -344,3 +346,10 @@ def test_names_are_a_list_or_none(text: str, names: tuple[str, ...]) -> None:
 def test_values_of_names_that_do_not_fit_are_refused(setting: str, value: str) -> None:
     with pytest.raises(InputError, match="expected"):
         load_settings({setting: value}, environment={})
+
+
+@pytest.mark.parametrize("names", [(), ("ptr",), ("dns",), ("ptr", "tls")])
+@pytest.mark.parametrize("payload_bytes", [0, 512])
+def test_payloads_are_read_where_the_meter_has_them_sent(names: tuple[NameKind, ...], payload_bytes: int) -> None:
+    settings = Settings(names=names, payload_bytes=payload_bytes)
+    assert settings.reads_payloads == bool(name_options(settings).limit)
