@@ -77,9 +77,13 @@ class Tracker:
                 self._refuse(device, error)
 
     def refresh(self) -> None:
-        """Looks at the devices again and lets go of those that are gone. Those that are new wait for `attach_next`."""
+        """Looks at the devices again and lets go of those that are gone. Those that are new wait for `attach_next`.
+
+        So does a device where somebody took one of our two programs away: both are attached again.
+        """
         devices = {device.ifindex: device for device in read_devices()}
-        gone = [m for m in self.metered if not self._is_still_on(m, devices.get(m.device.ifindex))]
+        off = {m.device.ifindex for m in self.metered if not self._is_still_on(m, devices.get(m.device.ifindex))}
+        gone = [metered for metered in self.metered if metered.device.ifindex in off]
         for metered in gone:
             self._release(metered)
             self.metered.remove(metered)

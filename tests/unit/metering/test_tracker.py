@@ -1,0 +1,131 @@
+"""Which devices a meter is on, over devices and an engine that are made up."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any, cast
+
+import pytest
+
+from wiremeter.datapath.engine import Hook
+from wiremeter.errors import InputError, KernelError
+from wiremeter.linux.devices import Device
+from wiremeter.linux.host import HostFacts
+from wiremeter.metering import tracker as tracking
+from wiremeter.metering.tracker import Tracker
+
+HOST = HostFacts("6.12.0", (6, 12, 0), capabilities=frozenset({"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"}))
+VETH0, VETH1, VETH2 = (Device(f"veth{number}", 10 + number, kind="veth") for number in range(3))
+
+
+class Attached:
+    """A program that is on its device until somebody takes it away."""
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.is_on = True
+
+    def is_attached(self) -> bool:
+        return self.is_on
+
+
+class Engine:
+    """Has room for so many programs, and refuses devices by name."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.room = room
+        self.refuses: dict[str, KernelError] = {}
+        self.attached: list[Attached] = []
+
+    def attach(self, hook: Hook) -> Attached:
+        if len(self.attached) == self.room:
+            raise InputError("no room")
+        if hook.device in self.refuses:
+            raise self.refuses[hook.device]
+        self.attached.append(Attached(hook))
+        return self.attached[-1]
+
+    def release(self, attachment: Attached) -> None:
+        self.attached.remove(attachment)
+
+    @property
+    def hooks(self) -> list[tuple[str, str]]:
+        return [(each.hook.device, each.hook.direction) for each in self.attached]
+
+
+class World:
+    """What the kernel would say of devices."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.devices: list[Device] = [VETH0, VETH1]
+        monkeypatch.setattr(tracking, "read_devices", lambda: tuple(self.devices))
+        monkeypatch.setattr(tracking, "read_default_route", frozenset)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def started(engine: Engine, *patterns: str, requested: Any = "tcx") -> Tracker:
+    tracker = Tracker(cast(Any, engine), HOST, patterns or ("veth*",), requested)
+    tracker.start()
+    return tracker
+
+
+def attach_all(tracker: Tracker) -> None:
+    while tracker.waiting:
+        tracker.attach_next()
+
+
+def on(tracker: Tracker) -> list[tuple[str, str]]:
+    return [(metered.attachment.device, metered.attachment.direction) for metered in tracker.metered]
+
+
+@pytest.mark.parametrize("taken", [0, 1], ids=["rx", "tx"])
+def test_a_device_that_lost_one_of_its_programs_gets_both_anew(world: World, taken: int) -> None:
+    engine = Engine()
+    tracker = started(engine)
+    engine.attached[taken].is_on = False
+    tracker.refresh()
+    assert on(tracker) == engine.hooks == [("veth1", "rx"), ("veth1", "tx")]
+    assert [m.attachment.device for m in tracker.take_let_go()] == ["veth0", "veth0"]
+    attach_all(tracker)
+    assert sorted(engine.hooks) == [("veth0", "rx"), ("veth0", "tx"), ("veth1", "rx"), ("veth1", "tx")]
+    assert [metered.attachment.id for metered in tracker.metered] == [2, 3, 4, 5]
+
+
+def test_what_the_kernel_refused_is_tried_again_only_under_another_name(world: World) -> None:
+    engine = Engine()
+    engine.refuses["veth1"] = KernelError("no", call="BPF_LINK_CREATE", errno=errno.EINVAL)
+    tracker = started(engine)
+    world.devices = [VETH1]
+    tracker.refresh()
+    assert (tracker.waiting, engine.hooks) == (0, [])
+    world.devices = [Device("veth7", VETH1.ifindex, kind="veth")]
+    tracker.refresh()
+    attach_all(tracker)
+    assert engine.hooks == [("veth7", "rx"), ("veth7", "tx")]
+
+
+def test_a_device_with_another_name_keeps_its_attachments(world: World) -> None:
+    engine = Engine()
+    tracker = started(engine)
+    world.devices = [Device("veth9", VETH0.ifindex, kind="veth"), VETH1]
+    tracker.refresh()
+    assert on(tracker)[:2] == [("veth9", "rx"), ("veth9", "tx")]
+    assert [metered.attachment.id for metered in tracker.metered] == [0, 1, 2, 3]
+    assert not tracker.waiting
+
+
+def test_a_named_device_that_is_refused_ends_the_start_and_one_of_many_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine()
+    engine.refuses["veth1"] = KernelError("no", call="BPF_LINK_CREATE", errno=errno.EINVAL)
+    with pytest.raises(KernelError, match="no; this kernel has no tcx"):
+        started(engine, "veth1")
+    with caplog.at_level(logging.WARNING):
+        assert on(started(engine)) == [("veth0", "rx"), ("veth0", "tx")]
+    assert [(record.message, record.device) for record in caplog.records] == [("not metered", "veth1")]  # type: ignore[attr-defined]
