@@ -45,7 +45,7 @@ class Tracker:
         self._patterns = patterns
         self._requested = requested
         self._ids = itertools.count()
-        self._refused: dict[tuple[int, str], str] = {}
+        self._refused: dict[tuple[int, str], WiremeterError] = {}
         self._waiting: deque[Device] = deque()
         self._let_go: list[Metered] = []
         self.metered: list[Metered] = []
@@ -139,7 +139,7 @@ class Tracker:
         self._let_go.append(metered)
 
     def _refuse(self, device: Device, error: WiremeterError) -> None:
-        self._refused[device.ifindex, device.name] = str(error)
+        self._refused[device.ifindex, device.name] = error
         log.warning("not metered", extra={"device": device.name, "reason": str(error)})
 
     def _attach(self, device: Device) -> None:
@@ -188,7 +188,7 @@ class Tracker:
         try:
             kernel = self._engine.attach(hook)
         except KernelError as error:
-            raise _explained(error, device, mode) from error
+            raise _explained(error, mode) from error
         attachment = Attachment(next(self._ids), device.name, device.ifindex, direction, mode)
         return Metered(attachment, kernel, device)
 

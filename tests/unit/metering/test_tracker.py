@@ -96,6 +96,18 @@ def test_a_device_that_lost_one_of_its_programs_gets_both_anew(world: World, tak
     assert [metered.attachment.id for metered in tracker.metered] == [2, 3, 4, 5]
 
 
+def test_what_found_no_room_is_tried_again_when_there_is_some(world: World) -> None:
+    engine = Engine(room=2)
+    tracker = started(engine)
+    assert engine.hooks == [("veth0", "rx"), ("veth0", "tx")]
+    tracker.refresh()
+    assert not tracker.waiting
+    world.devices = [VETH1]
+    tracker.refresh()
+    attach_all(tracker)
+    assert engine.hooks == [("veth1", "rx"), ("veth1", "tx")]
+
+
 def test_what_the_kernel_refused_is_tried_again_only_under_another_name(world: World) -> None:
     engine = Engine()
     engine.refuses["veth1"] = KernelError("no", call="BPF_LINK_CREATE", errno=errno.EINVAL)
