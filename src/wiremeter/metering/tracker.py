@@ -14,7 +14,7 @@ from wiremeter.datapath.engine import Hook, LiveAttachment, LiveEngine
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, WiremeterError
 from wiremeter.flows.batch import Attachment
 from wiremeter.flows.columns import AttachMode, Direction
-from wiremeter.linux.devices import Device, read_default_route, read_devices, select_devices
+from wiremeter.linux.devices import Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.host import HostFacts
 from wiremeter.metering.attach_policy import AttachPlan, plan_attach
 from wiremeter.settings.words import RequestedMode
@@ -63,7 +63,7 @@ class Tracker:
         """
         until = time.monotonic() + START_SECONDS
         for device in select_devices(self._patterns, read_devices(), read_default_route()):
-            is_named = device.name in self._patterns or not any(map(_is_glob, self._patterns))
+            is_named = device.name in self._patterns or not any(map(is_glob, self._patterns))
             if not is_named and self.metered and time.monotonic() >= until:
                 self._waiting.append(device)
                 continue
@@ -91,6 +91,8 @@ class Tracker:
             metered.device = devices[metered.device.ifindex]
             if metered.device.name != metered.attachment.device:
                 metered.attachment = replace(metered.attachment, device=metered.device.name)
+        if gone:  # there is room again
+            self._refused = {key: error for key, error in self._refused.items() if not isinstance(error, InputError)}
         taken = {metered.device.ifindex for metered in self.metered}
         selected = select_devices(self._patterns, devices.values(), read_default_route(), strict=False)
         self._waiting = deque(
@@ -193,23 +195,31 @@ class Tracker:
         return Metered(attachment, kernel, device)
 
 
-def _is_glob(pattern: str) -> bool:
-    return any(mark in pattern for mark in "*?[")
+#: What the kernel's number means where a program is attached, and whose move it is.
+_XDP_ADVICE = {
+    errno.EBUSY: "another XDP program is on this device (`wiremeter doctor` names it): use --attach auto or tcx",
+    errno.EEXIST: "another XDP program is on this device (`wiremeter doctor` names it): use --attach auto or tcx",
+    errno.EINVAL: "the driver refuses XDP as the device is configured (MTU, queues or offloads): use --attach tcx",
+    errno.ERANGE: "the device's MTU is too large for this driver's XDP: lower it, or use --attach tcx",
+    errno.EOPNOTSUPP: "the driver has no native XDP, or not with this configuration: use --attach tcx",
+}
+_ADVICE: dict[AttachMode, dict[int, str]] = {
+    "xdp": _XDP_ADVICE,
+    "xdp-generic": _XDP_ADVICE | {errno.EOPNOTSUPP: "this device takes no generic XDP: use --attach tcx"},
+    "tcx": {
+        errno.EINVAL: "this kernel has no tcx (Linux 6.6)",
+        errno.ERANGE: "the hook holds as many programs as it can: `wiremeter doctor` names them",
+    },
+    "clsact": {
+        errno.EEXIST: "a filter with our handle is there already: another wiremeter meters this device, or was killed; "
+        "`wiremeter detach` removes what it left"
+    },
+}
 
 
-def _explained(error: KernelError, device: Device, mode: AttachMode) -> KernelError | InputError:
-    """What the kernel's number means at an attach, and whose move it is."""
-    if error.call != "BPF_LINK_CREATE" and error.call != "RTM_NEWTFILTER":
+def _explained(error: KernelError, mode: AttachMode) -> KernelError:
+    if error.call not in ("BPF_LINK_CREATE", "RTM_NEWTFILTER"):
         return error
-    advice = {
-        16: "another XDP program is on this device (`wiremeter doctor` names it): use --attach auto or tcx",
-        17: "a filter with our handle is there already: another wiremeter meters this device, or was killed; "
-        "`wiremeter detach` removes what it left",
-        19: "the device is gone",
-        22: "the driver refuses native XDP as the device is configured (MTU, queues or offloads): use --attach tcx",
-        34: "the device's MTU is too large for this driver's XDP: lower it, or use --attach tcx",
-        95: "the driver has no native XDP, or not with this configuration: use --attach tcx or --attach xdp-generic",
-    }.get(error.errno)
-    if mode == "tcx" and error.errno == 22:
-        advice = "this kernel has no tcx (Linux 6.6)"
+    gone = {errno.ENODEV: "the device is gone"}
+    advice = (gone | _ADVICE.get(mode, {})).get(error.errno or 0)
     return KernelError(f"{error}; {advice}" if advice else str(error), call=error.call, errno=error.errno)

@@ -10,6 +10,7 @@ import pytest
 
 from wiremeter.datapath.engine import Hook
 from wiremeter.errors import InputError, KernelError
+from wiremeter.flows.columns import AttachMode
 from wiremeter.linux.devices import Device
 from wiremeter.linux.host import HostFacts
 from wiremeter.metering import tracker as tracking
@@ -141,3 +142,33 @@ def test_a_named_device_that_is_refused_ends_the_start_and_one_of_many_is_logged
     with caplog.at_level(logging.WARNING):
         assert on(started(engine)) == [("veth0", "rx"), ("veth0", "tx")]
     assert [(record.message, record.device) for record in caplog.records] == [("not metered", "veth1")]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("mode", "number", "advice"),
+    [
+        ("xdp", errno.EBUSY, "another XDP program is on this device"),
+        ("xdp-generic", errno.EBUSY, "another XDP program is on this device"),
+        ("xdp", errno.EOPNOTSUPP, "the driver has no native XDP"),
+        ("xdp-generic", errno.EOPNOTSUPP, "takes no generic XDP: use --attach tcx"),
+        ("xdp", errno.ERANGE, "MTU is too large"),
+        ("tcx", errno.ERANGE, "as many programs as it can"),
+        ("tcx", errno.EINVAL, "no tcx"),
+        ("tcx", errno.ENODEV, "the device is gone"),
+        ("capture", errno.ENODEV, "the device is gone"),
+        ("clsact", errno.EEXIST, "`wiremeter detach` removes what it left"),
+    ],
+)
+def test_what_the_kernel_says_is_explained_by_where_it_was_to_be_attached(
+    mode: AttachMode, number: int, advice: str
+) -> None:
+    error = tracking._explained(KernelError("refused", call="BPF_LINK_CREATE", errno=number), mode)
+    assert str(error).startswith("refused; ")
+    assert advice in str(error)
+    assert error.errno == number
+
+
+@pytest.mark.parametrize(("mode", "number"), [("tcx", errno.EEXIST), ("tcx", errno.EBUSY), ("clsact", errno.EINVAL)])
+def test_nothing_is_advised_that_was_not_the_cause(mode: AttachMode, number: int) -> None:
+    error = tracking._explained(KernelError("refused", call="BPF_LINK_CREATE", errno=number), mode)
+    assert str(error) == "refused"
