@@ -192,8 +192,8 @@ static uint8_t flags_of(const struct wm_dns_message *message)
 	return message->cut ? WM_DNS_CUT : 0;
 }
 
-static struct wm_dns_transaction *tell(struct wm_told *told, uint64_t time_ns, const struct wm_ends *flow,
-				       const struct wm_dns_name *name, int32_t type)
+static struct wm_dns_transaction *tell(struct wm_told *told, uint32_t device, uint64_t time_ns,
+				       const struct wm_ends *flow, const struct wm_dns_name *name, int32_t type)
 {
 	struct wm_dns_transaction *told_of = &told->transactions[told->transactions_count++];
 
@@ -204,9 +204,15 @@ static struct wm_dns_transaction *tell(struct wm_told *told, uint64_t time_ns, c
 		.rcode = WM_NONE,
 		.qtype = type,
 		.query_at = told->text_bytes,
+		.device = device,
 	};
 	told_of->query_bytes = (uint16_t)wm_dns_name_text(told, name);
 	return told_of;
+}
+
+static struct wm_dns_transaction *tell_waiting(struct wm_told *told, const struct waiting *waiting)
+{
+	return tell(told, waiting->device, waiting->time_ns, &waiting->flow, &waiting->name, waiting->type);
 }
 
 static void tell_response(struct wm_dns_transaction *told_of, const struct wm_dns_message *message)
@@ -221,8 +227,7 @@ static void tell_response(struct wm_dns_transaction *told_of, const struct wm_dn
 
 static void tell_unanswered(struct wm_told *told, const struct waiting *waiting)
 {
-	struct wm_dns_transaction *told_of =
-		tell(told, waiting->time_ns, &waiting->flow, &waiting->name, waiting->type);
+	struct wm_dns_transaction *told_of = tell_waiting(told, waiting);
 
 	told_of->flags = (waiting->flags & (WM_DNS_RETRY | WM_DNS_CUT)) | WM_DNS_HAS_QUERY;
 }
@@ -238,8 +243,7 @@ static int64_t since(uint64_t then_ns, uint64_t time_ns)
 static void tell_answered(struct wm_told *told, const struct waiting *waiting, uint64_t time_ns,
 			  const struct wm_dns_message *message, const struct wm_dns_question *question)
 {
-	struct wm_dns_transaction *told_of =
-		tell(told, waiting->time_ns, &waiting->flow, &waiting->name, waiting->type);
+	struct wm_dns_transaction *told_of = tell_waiting(told, waiting);
 
 	told_of->flags = (waiting->flags & WM_DNS_RETRY) | WM_DNS_HAS_QUERY;
 	told_of->latency_ns = since(waiting->time_ns, time_ns);
@@ -308,7 +312,7 @@ static void ask(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const str
 		const struct wm_dns_question *question = &message->questions[i];
 
 		if (to_all && flow->dst_port == PORT_MDNS && flow->src_port == PORT_MDNS)
-			tell(told, time_ns, flow, &question->name, question->type)->flags =
+			tell(told, device, time_ns, flow, &question->name, question->type)->flags =
 				WM_DNS_HAS_QUERY | flags_of(message);
 		else
 			ask_one(dns, &asked, time_ns, question, flags, told);
@@ -316,25 +320,25 @@ static void ask(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const str
 }
 
 /* The record of a response whose query was not seen. */
-static void tell_alone(struct wm_told *told, uint64_t time_ns, const struct wm_ends *flow,
+static void tell_alone(struct wm_told *told, uint32_t device, uint64_t time_ns, const struct wm_ends *flow,
 		       const struct wm_dns_message *message, const struct wm_dns_question *question)
 {
-	tell_response(tell(told, time_ns, flow, &question->name, question->type), message);
+	tell_response(tell(told, device, time_ns, flow, &question->name, question->type), message);
 }
 
 /* A response whose queries were not seen. One without a question is named by its first answer, if it has one. */
-static void stand_alone(uint64_t time_ns, const struct wm_ends *flow, const struct wm_dns_message *message,
-			struct wm_told *told)
+static void stand_alone(uint32_t device, uint64_t time_ns, const struct wm_ends *flow,
+			const struct wm_dns_message *message, struct wm_told *told)
 {
 	const struct wm_dns_answer *answer = told->answers + message->answers_at;
 	const struct wm_dns_name nameless = {0};
 	struct wm_dns_transaction *told_of;
 
 	for (uint32_t i = 0; i < message->questions_count; i++)
-		tell_alone(told, time_ns, flow, message, &message->questions[i]);
+		tell_alone(told, device, time_ns, flow, message, &message->questions[i]);
 	if (message->questions_count)
 		return;
-	told_of = tell(told, time_ns, flow, &nameless, WM_NONE);
+	told_of = tell(told, device, time_ns, flow, &nameless, WM_NONE);
 	tell_response(told_of, message);
 	if (message->answers_count) {
 		told_of->query_at = answer->name_at;
@@ -354,7 +358,7 @@ static void answer(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const 
 		link = first_of(dns, &asked);
 	}
 	if (!*link) {
-		stand_alone(time_ns, flow, message, told);
+		stand_alone(device, time_ns, flow, message, told);
 		return;
 	}
 	for (; !message->questions_count && *link; link = next_of(dns, link, &asked))
@@ -368,7 +372,7 @@ static void answer(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const 
 		if (*link)
 			tell_answered(told, waiting_remove(dns, link), time_ns, message, question);
 		else
-			tell_alone(told, time_ns, flow, message, question);
+			tell_alone(told, device, time_ns, flow, message, question);
 	}
 }
 
@@ -402,7 +406,7 @@ int wm_dns_take(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const str
 	if (!message.is_response) {
 		ask(dns, device, time_ns, flow, &message, told);
 	} else if (is_multicast(flow->dst_addr)) {
-		stand_alone(time_ns, flow, &message, told);
+		stand_alone(device, time_ns, flow, &message, told);
 		if (!message.rcode && flow->src_port == PORT_MDNS && flow->dst_port == PORT_MDNS)
 			wm_dns_learn_announced(&message, everyone, time_ns, told);
 		from_client = wm_reversed(flow);

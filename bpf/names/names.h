@@ -50,7 +50,8 @@ struct wm_dns_transaction {
 	uint16_t answers;
 	uint16_t message_bytes;
 	uint8_t flags; /* enum wm_dns_flags */
-	uint8_t pad[5];
+	uint8_t pad;
+	uint32_t device; /* that carried it */
 };
 _Static_assert(sizeof(struct wm_dns_transaction) == 88, "mirrored in columns.py");
 

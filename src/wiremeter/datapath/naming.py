@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 #: What DNS said is written down this often, so that a killed process loses no more.
 SAVE_SECONDS = 60.0
 _STATE_FILE = "domains.jsonl"
+#: Devices come and go without end where containers do.
+_DEVICE_NAMES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class Naming:
         for totals, gain in ((self._payloads, payloads), (self._lost, lost)):
             for source, count in gain.items():
                 totals[source] = totals.get(source, 0) + count
+        self._know_devices(batch)
         close = self._namer.close_last if last else self._namer.close_interval
         named = close(batch.flows, _devices_of(batch), batch.end_ns)
         self._lost["transactions"] = self._namer.dropped  # read, and then without room in a batch
@@ -172,6 +175,13 @@ class Naming:
             transactions=named.transactions,
             health=dataclasses.replace(batch.health, payloads=dict(self._payloads), lost_payloads=dict(self._lost)),
         )
+
+    def _know_devices(self, batch: FlowBatch) -> None:
+        """Also of those that are gone, for as long as a question may wait; a number can come back with another name."""
+        known = self._namer.device_names
+        if len(known) > _DEVICE_NAMES_MAX:
+            known = {}
+        self._namer.device_names = known | {each.ifindex: each.device for each in batch.attachments}
 
     def close(self) -> None:
         """Writes down what DNS said, if there is a state."""

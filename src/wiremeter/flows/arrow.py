@@ -104,11 +104,13 @@ def transaction_table(
     seen: Sequence[Any] = getattr(transactions, kind)
     columns: dict[str, Sequence[Any]] = {
         "time": transaction_column(seen, "time_ns"),
+        "device": transaction_column(seen, "device"),
         **{name: transaction_column(seen, name) for name in (*_ends(pa), *schemas[kind])},
     }
     if "answers" in columns:
         columns["answers"] = [[answer._asdict() for answer in answers] for answers in columns["answers"]]
-    types = {"time": pa.timestamp("ns", "UTC"), **_ends(pa), **schemas[kind]}
+    words = pa.dictionary(pa.int32(), pa.string())
+    types = {"time": pa.timestamp("ns", "UTC"), "device": words, **_ends(pa), **schemas[kind]}
     if addresses_as_text:
         for side in ("src_addr", "dst_addr"):
             ends = zip(columns[side], columns["family"], strict=True)

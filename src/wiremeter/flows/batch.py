@@ -270,8 +270,8 @@ class FlowBatch:
         """The transactions of one kind as a pyarrow Table, one row each: the flow from client to server, and the
         fields of DnsTransaction, TlsHandshake, QuicHandshake or HttpTransaction.
 
-        Columns of all: time (timestamp[ns, UTC]), src_addr, dst_addr (fixed_size_binary(16), or string), src_port,
-        dst_port, protocol, family.
+        Columns of all: time (timestamp[ns, UTC]), device (dictionary of string), src_addr, dst_addr
+        (fixed_size_binary(16), or string), src_port, dst_port, protocol, family.
         dns: query, qtype, rcode, latency_ns (int64), answers (list of struct: name, type, ttl in seconds, data), retry,
         has_query, cut. tls: sni, version, alpn (list), ja4, ech, cipher, alpn_chosen, ja4s. quic: sni, version, alpn,
         ja4, ech. http: version, method, host, path, status, latency_ns.

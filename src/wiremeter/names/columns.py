@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -55,14 +55,17 @@ class DnsTold:
 class DnsColumns(Sequence[DnsTransaction]):
     """DNS transactions in columns; each is made an object when it is asked for."""
 
-    __slots__ = ("_answers", "_rows", "_text")
+    __slots__ = ("_answers", "_devices", "_rows", "_text")
 
-    def __init__(self, rows: NDArray[np.void], answers: NDArray[np.void], text: bytes) -> None:
-        """rows: dtype TRANSACTION. answers: dtype ANSWER, which they point into. text: which both point into."""
-        self._rows, self._answers, self._text = rows, answers, text
+    def __init__(
+        self, rows: NDArray[np.void], answers: NDArray[np.void], text: bytes, devices: Mapping[int, str]
+    ) -> None:
+        """rows: dtype TRANSACTION. answers: dtype ANSWER, which they point into. text: which both point into.
+        devices: their names by number; of those without one, ""."""
+        self._rows, self._answers, self._text, self._devices = rows, answers, text, devices
 
     @classmethod
-    def joined(cls, told: Sequence[DnsTold]) -> DnsColumns:
+    def joined(cls, told: Sequence[DnsTold], devices: Mapping[int, str]) -> DnsColumns:
         """All that was told, in order of time."""
         rows, answers, text, answers_before = [], [], bytearray(), 0
         for part in told:
@@ -73,7 +76,7 @@ class DnsColumns(Sequence[DnsTransaction]):
             text += part.text
         all_rows = np.concatenate(rows) if rows else np.zeros(0, TRANSACTION)
         in_order = all_rows[np.argsort(all_rows["time_ns"], kind="stable")]
-        return cls(in_order, np.concatenate(answers) if answers else np.zeros(0, ANSWER), bytes(text))
+        return cls(in_order, np.concatenate(answers) if answers else np.zeros(0, ANSWER), bytes(text), devices)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -84,7 +87,7 @@ class DnsColumns(Sequence[DnsTransaction]):
     def __getitem__(self, at: slice) -> DnsColumns: ...
     def __getitem__(self, at: int | slice) -> DnsTransaction | DnsColumns:
         if isinstance(at, slice):
-            return DnsColumns(self._rows[at], self._answers, self._text)
+            return DnsColumns(self._rows[at], self._answers, self._text, self._devices)
         return self._transaction(self._rows[at].item())
 
     def __iter__(self) -> Iterator[DnsTransaction]:
@@ -108,6 +111,9 @@ class DnsColumns(Sequence[DnsTransaction]):
             case "qtype":
                 numbers, of_row = np.unique(rows["qtype"], return_inverse=True)
                 return np.array([*map(type_text, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
+            case "device":
+                numbers, of_row = np.unique(rows["device"], return_inverse=True)
+                return np.array([*map(self._device, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
             case "rcode" | "latency_ns":
                 return [None if value < 0 else value for value in rows[name].tolist()]
             case "retry" | "has_query" | "cut":
@@ -125,7 +131,7 @@ class DnsColumns(Sequence[DnsTransaction]):
 
     def _transaction(self, row: tuple[Any, ...]) -> DnsTransaction:
         (time_ns, latency_ns, src, dst, sport, dport, protocol, family, rcode, qtype) = row[:10]
-        (query_at, answers_at, message_at, query_bytes, answers, message_bytes, flags) = row[10:]
+        (query_at, answers_at, message_at, query_bytes, answers, message_bytes, flags, device) = row[10:]
         message = self._text[message_at : message_at + message_bytes]
         found = self._answers[answers_at : answers_at + answers].tolist()
         return DnsTransaction(
@@ -139,7 +145,11 @@ class DnsColumns(Sequence[DnsTransaction]):
             retry=bool(flags & _FLAGS["retry"]),
             has_query=bool(flags & _FLAGS["has_query"]),
             cut=bool(flags & _FLAGS["cut"]),
+            device=self._device(device),
         )
+
+    def _device(self, number: int) -> str:
+        return self._devices.get(number, "")
 
     def _answer(self, row: tuple[Any, ...], message: bytes, message_at: int) -> DnsAnswer:
         name_at, data_at, ttl, name_bytes, size, rdtype, rdclass, form = row

@@ -32,7 +32,7 @@ ffi.cdef(
     struct wm_dns_transaction {
         uint64_t time_ns; int64_t latency_ns; struct wm_ends flow; int32_t rcode; int32_t qtype;
         uint32_t query_at; uint32_t answers_at; uint32_t message_at;
-        uint16_t query_bytes; uint16_t answers; uint16_t message_bytes; uint8_t flags; uint8_t pad[5];
+        uint16_t query_bytes; uint16_t answers; uint16_t message_bytes; uint8_t flags; uint8_t pad; uint32_t device;
     };
     struct wm_dns_answer {
         uint32_t name_at; uint32_t data_at; uint32_t ttl;

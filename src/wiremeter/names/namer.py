@@ -73,7 +73,9 @@ class Namer:
         self._known = KnownNames(NAMES_MAX)
         self._dns_heard = DnsHeard(NAMES_MAX)
         self._begun = Begun()
-        self._ended: list[Transaction] = []
+        #: Names of devices by number, for what is told; who knows them puts them here.
+        self.device_names: dict[int, str] = {}
+        self._ended: list[tuple[int, Transaction]] = []  # with the device of each
         self._told = 0  # of this interval, of all kinds
         self._opened = np.zeros(0, np.uint64)
         self._quic_early: tuple[QuicHandshake, ...] = ()
@@ -100,12 +102,12 @@ class Namer:
         """As Audience."""
         self._known.tell(conversation, name, time_ns)
 
-    def take_ended(self, transaction: Transaction) -> None:
+    def take_ended(self, device: int, transaction: Transaction) -> None:
         """As Audience; without room in the batch it is counted."""
         if self._told >= TRANSACTIONS_MAX:
             self.dropped += 1
         else:
-            self._ended.append(transaction)
+            self._ended.append((device, transaction))
             self._told += 1
 
     # --- batches
@@ -126,7 +128,8 @@ class Namer:
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
         hashes = self._hashes(flows)
         names, flow_names = self._name(flows, hashes, end_ns)
-        transactions = _sorted(self._ended, DnsColumns.joined(self._dns_told))
+        ended = [replace(each, device=self.device_names.get(device, "")) for device, each in self._ended]
+        transactions = _sorted(ended, DnsColumns.joined(self._dns_told, self.device_names))
         self._ended, self._dns_told, self._told = [], [], 0
         per_device = hashes + device_of.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         opened = openers(flows, per_device, self._opened)

@@ -46,8 +46,8 @@ class Audience(Protocol):
     def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
         """The name that a conversation has since `time_ns`, by its canonical key."""
 
-    def take_ended(self, transaction: Transaction) -> None:
-        """A transaction that has ended."""
+    def take_ended(self, device: int, transaction: Transaction) -> None:
+        """A transaction that has ended, and the device that carried it."""
 
 
 class Reader:
@@ -82,9 +82,9 @@ class Reader:
     def advance(self, end_ns: int) -> None:
         """Tells all that was read before `end_ns`, and ends what has waited for too long by then."""
         end_ns = min(end_ns, _LAST_NS)
-        for (_, key), conversation in self._listening:
+        for (device, key), conversation in self._listening:
             if ended := conversation.advance(end_ns):
-                self._tell(ended)
+                self._tell(device, ended)
                 self._audience.take_name(key, conversation.name, end_ns)
         self._let_go(self._listening.let_go(end_ns - SILENCE_NS), end_ns)
         for datagram in self._fragments.expire(end_ns):
@@ -126,7 +126,7 @@ class Reader:
         ended = conversation.datagram(payload.time_ns, payload.flow, payload.data)
         self._heard(device, key, conversation, payload.time_ns)
         self._learn(key, before, conversation.name, payload.time_ns)
-        return self._tell(ended)
+        self._tell(device, ended)
 
     def _read_tcp(self, device: int, payload: Payload) -> None:
         key = canonical(payload.flow)
@@ -139,7 +139,7 @@ class Reader:
             payload.time_ns, payload.flow, payload.seq, payload.tcp_flags, payload.length, payload.data
         )
         self._heard(device, key, conversation, payload.time_ns)
-        self._tell(ended)
+        self._tell(device, ended)
         self._learn(key, before, conversation.name, payload.time_ns)
 
     def _heard(self, device: int, key: FlowKey, conversation: Conversation, time_ns: int) -> None:
@@ -151,14 +151,14 @@ class Reader:
         for (device, key), conversation in gone:
             self._blocks.forget(device, key)
             before = conversation.name
-            self._tell(conversation.flush())
+            self._tell(device, conversation.flush())
             self._learn(key, before, conversation.name, end_ns)
 
     def _learn(self, key: FlowKey, before: FlowName, name: FlowName, time_ns: int) -> None:
         if name != before:
             self._audience.take_name(key, name, time_ns)
 
-    def _tell(self, ended: Iterable[Transaction]) -> None:
+    def _tell(self, device: int, ended: Iterable[Transaction]) -> None:
         for transaction in ended:
             if _KIND_OF[type(transaction)] in self._kinds:
-                self._audience.take_ended(transaction)
+                self._audience.take_ended(device, transaction)

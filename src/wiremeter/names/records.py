@@ -50,7 +50,7 @@ class DnsTransaction(NamedTuple):
     time_ns: of the query's packet, or of the response's where no query was seen. flow: from client to server (of
     multicast, as it was sent). rcode None: no response. latency_ns None: no response, or no query to measure from.
     retry: the same question with the same id was asked before on this flow. has_query: False for a response alone.
-    cut: the message was not there whole, so answers may be missing.
+    cut: the message was not there whole, so answers may be missing. device: that carried it, "" where nothing tells.
     """
 
     time_ns: int
@@ -63,6 +63,7 @@ class DnsTransaction(NamedTuple):
     retry: bool = False
     has_query: bool = True
     cut: bool = False
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class TlsHandshake:
     sni None: none was sent, or it is hidden (ech). version: "1.3", "1.2", …, the server's choice, or the highest that
     was offered; alpn: as offered; cipher: IANA's name of the server's choice, or hexadecimal; ja4 None: the hello was
     not there whole; ech: the hello has an encrypted_client_hello extension (its sni is the public name);
-    ja4s None: not asked for, or the server's answer was not seen.
+    ja4s None: not asked for, or the server's answer was not seen; device: as of a DnsTransaction, as for the others.
     """
 
     time_ns: int
@@ -85,6 +86,7 @@ class TlsHandshake:
     cipher: str | None = None
     alpn_chosen: str | None = None
     ja4s: str | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class QuicHandshake:
     alpn: tuple[str, ...] = ()
     ja4: str | None = None
     ech: bool = False
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class HttpTransaction:
     path: str | None = None
     status: int | None = None
     latency_ns: int | None = None
+    device: str = ""
 
 
 #: What is told as objects; DNS transactions are columns (columns.py).

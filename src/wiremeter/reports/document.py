@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
 from wiremeter.flows import batch as batches
@@ -105,7 +105,7 @@ def _document(
         )
     }
     if batch.flow_names is not None and selection.limit is None:
-        rows |= _transactions(batch.transactions)
+        rows |= _transactions(batch.transactions, is_live=batch.mode == "live")
     tally = functools.partial(_tally, is_live=is_live)
     head = Document(
         source=source,
@@ -305,18 +305,20 @@ def _values(rows: NDArray[np.void], column: str) -> Iterable[Any]:
     return (packed[at : at + 16] for at in range(0, len(packed), 16))
 
 
-def _transactions(found: records.Transactions) -> dict[str, Iterator[Struct]]:
+def _transactions(found: records.Transactions, *, is_live: bool) -> dict[str, Iterator[Struct]]:
     """What payloads told, by kind, in order of time."""
+
+    def device(one: Any) -> str | UnsetType:
+        return utf8_text(one.device) if is_live else UNSET
 
     def dns(one: records.DnsTransaction) -> schema.Dns:
         answers = tuple(schema.DnsAnswer(*answer) for answer in one.answers)
-        return schema.Dns(
-            one.query, one.qtype, one.rcode, one.latency_ns, answers, one.time_ns, one.retry, _key(one.flow)
-        )
+        told = (one.query, one.qtype, one.rcode, one.latency_ns, answers, one.time_ns, one.retry)
+        return schema.Dns(*told, _key(one.flow), device(one))
 
     def other(kind: type[Struct], one: Any) -> Struct:
-        names = kind.__struct_fields__[:-1]
-        return kind(*(getattr(one, name) for name in names), _key(one.flow))
+        *names, _, _ = kind.__struct_fields__
+        return kind(*(getattr(one, name) for name in names), _key(one.flow), device(one))
 
     return {
         "dns": map(dns, found.dns),

@@ -258,6 +258,7 @@ class Dns(Struct, frozen=True):
     time_ns: _Time
     retry: Annotated[bool, Meta(description="the same question was asked before on this flow, with the same id")]
     flow: FlowKey
+    device: Annotated[str | UnsetType, Meta(description="only in live traffic: captures do not tell")] = UNSET
 
 
 class Tls(Struct, frozen=True):
@@ -273,6 +274,7 @@ class Tls(Struct, frozen=True):
     ja4s: Annotated[str | None, Meta(description="fingerprint of the server, where asked for")]
     time_ns: _Time
     flow: FlowKey
+    device: Annotated[str | UnsetType, Meta(description="only in live traffic: captures do not tell")] = UNSET
 
 
 class Quic(Struct, frozen=True):
@@ -285,6 +287,7 @@ class Quic(Struct, frozen=True):
     ech: _Ech
     time_ns: _Time
     flow: FlowKey
+    device: Annotated[str | UnsetType, Meta(description="only in live traffic: captures do not tell")] = UNSET
 
 
 class Http(Struct, frozen=True):
@@ -298,6 +301,7 @@ class Http(Struct, frozen=True):
     version: Annotated[str, Meta(description='"1.0", "1.1" or "2"')]
     time_ns: _Time
     flow: FlowKey
+    device: Annotated[str | UnsetType, Meta(description="only in live traffic: captures do not tell")] = UNSET
 
 
 class Finding(Struct, frozen=True):

@@ -42,9 +42,10 @@ _OPTIONAL_WORD, _OPTIONAL_TEXT, _OPTIONAL_UINT16 = _optional("word"), _optional(
 
 _WHERE = {"device": _WORD, "direction": _WORD}
 _AMOUNTS = {"packets": _UINT64, "bytes": _UINT64, "skbs": _UINT64}
-#: Of transactions: when, and which flow, from client to server.
+#: Of transactions: when, where, and which flow, from client to server.
 _TRANSACTION = {
     "time": Column("time"),
+    "device": _WORD,
     "src_addr": Column("address"),
     "src_port": _UINT16,
     "dst_addr": Column("address"),

@@ -18,7 +18,7 @@ from wiremeter.names.namer import (
 )
 from wiremeter.names.payloads import Payload
 from wiremeter.names.reader import CONVERSATIONS_MAX, SILENCE_NS
-from wiremeter.names.records import NAMELESS, DnsAnswer, DnsTransaction, FlowKey, FlowName
+from wiremeter.names.records import NAMELESS, DnsAnswer, DnsTransaction, FlowKey, FlowName, column
 from wiremeter.settings.words import NameKind
 
 from .dns_messages import teach
@@ -330,3 +330,15 @@ def test_a_hello_names_its_flow_before_the_server_has_answered() -> None:
     feed(names, hello(WEB, "site.example")[:1])
     (name,) = names_of(names, WEB)
     assert (name.application, name.domain, name.domain_source) == ("tls", "site.example", "sni")
+
+
+def test_each_transaction_says_which_device_carried_it() -> None:
+    names = namer()
+    names.device_names = {1: "eth0", 2: "br0"}
+    request = payload(WEB, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", flags=ACK, source=HTTP, attachment=5)
+    asked = [one._replace(attachment=6) for one in exchange("shop.example", 99)]
+    feed(names, [request, *hello(key(2), "b.example"), *asked], {5: 1, 6: 2, 0: 3})
+    told = names.close_last(rows_of(WEB), np.zeros(1, np.int64), START_NS + SECOND_NS).transactions
+    devices = [column(of_kind, "device") for of_kind in (told.http, told.dns, told.tls)]
+    assert devices == [["eth0"], ["br0"], [""]]
+    assert told.dns[0].device == "br0"
