@@ -7,6 +7,9 @@
  * the query, ends all questions with its id on its flow. One that no question waits for makes records of its own, and
  * teaches nothing.
  *
+ * Where one packet comes past twice (a mirror port, a capture on all devices of a bridge) its copy tells nothing: the
+ * same bytes on the same flow within COPY_NS. No resolver asks again so soon.
+ *
  * A query to a group is answered by any of its members: of LLMNR, and of mDNS where the asker is no mDNS host itself
  * (RFC 6762, section 6.7). Between mDNS hosts nothing matches: there are no ids and many answer to all, so queries wait
  * for nothing and responses stand alone (section 6).
@@ -15,6 +18,7 @@
 #include "ends.h"
 
 #define PORT_MDNS 5353
+#define COPY_NS	  2000000
 
 /* Of one id on one flow so many questions wait at most. */
 #define GROUP_MAX WM_DNS_QUESTIONS
@@ -394,15 +398,35 @@ static void tell_heard(const struct wm_dns *dns, uint64_t time_ns, const struct 
 		heard->query_bytes = (int16_t)wm_dns_name_text(told, &message->questions[0].name);
 }
 
+/* --- copies */
+
+static struct wm_dns_seen *seen_at(struct wm_dns *dns, uint64_t hash)
+{
+	return &dns->seen[hash & (WM_DNS_SEEN - 1)];
+}
+
+static int is_copy(struct wm_dns *dns, uint64_t hash, uint64_t time_ns)
+{
+	const struct wm_dns_seen *seen = seen_at(dns, hash);
+
+	return seen->hash == hash && time_ns - seen->time_ns < COPY_NS;
+}
+
 int wm_dns_take(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const struct wm_ends *flow, const uint8_t *data,
 		size_t bytes, int how, struct wm_told *told)
 {
 	static const uint8_t everyone[16];
 	struct wm_dns_message message;
 	struct wm_ends from_client = *flow;
+	uint64_t hash = wm_mixed_bytes(wm_mixed(wm_flow_hash(dns->seed, flow, 0), device), data, bytes);
 
+	if (flow->protocol == WM_NAMES_UDP && is_copy(dns, hash, time_ns)) {
+		dns->copies++;
+		return 0;
+	}
 	if (wm_dns_read(&message, data, bytes, how, told))
 		return -1;
+	*seen_at(dns, hash) = (struct wm_dns_seen){hash, time_ns};
 	if (!message.is_response) {
 		ask(dns, device, time_ns, flow, &message, told);
 	} else if (is_multicast(flow->dst_addr)) {

@@ -14,12 +14,30 @@ static inline uint64_t wm_mixed(uint64_t hash, uint64_t word)
 	return hash ^ hash >> 33;
 }
 
+/* 8 bytes as a number, the same on every machine. */
+static inline uint64_t wm_word(const uint8_t *at)
+{
+	uint64_t word = 0;
+
+	for (int i = 7; i >= 0; i--)
+		word = word << 8 | at[i];
+	return word;
+}
+
 static inline uint64_t wm_mixed_address(uint64_t hash, const uint8_t address[16])
 {
-	uint64_t words[2];
+	return wm_mixed(wm_mixed(hash, wm_word(address)), wm_word(address + 8));
+}
 
-	memcpy(words, address, sizeof(words));
-	return wm_mixed(wm_mixed(hash, words[0]), words[1]);
+static inline uint64_t wm_mixed_bytes(uint64_t hash, const uint8_t *data, size_t bytes)
+{
+	uint8_t last[8] = {0};
+
+	hash = wm_mixed(hash, bytes);
+	for (; bytes >= 8; data += 8, bytes -= 8)
+		hash = wm_mixed(hash, wm_word(data));
+	memcpy(last, data, bytes);
+	return wm_mixed(hash, wm_word(last));
 }
 
 /* Of a flow; of one to anyone, its destination's address left out. */

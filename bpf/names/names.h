@@ -125,9 +125,18 @@ struct wm_told {
 int wm_told_has_room(const struct wm_told *told);
 
 /* Questions that wait for their responses; behind this head lie its buckets and slots. */
+/* Messages that are remembered, by hash, to know their copies. */
+#define WM_DNS_SEEN 1024
+
+struct wm_dns_seen {
+	uint64_t hash; /* of device, flow and message */
+	uint64_t time_ns;
+};
+
 struct wm_dns {
 	uint64_t seed;	      /* unpredictable: who sends packets must not be able to choose their places */
 	uint64_t ended_early; /* questions that ended unanswered before their time, for want of room */
+	uint64_t copies;      /* messages that were seen just before, byte for byte */
 	uint32_t capacity;
 	uint32_t buckets_mask;
 	uint32_t count;		 /* questions that wait */
@@ -135,6 +144,7 @@ struct wm_dns {
 	uint32_t free;		 /* slots that are free again; 1 + index, 0: none */
 	uint32_t oldest, newest; /* by when they were asked; 1 + index */
 	uint32_t pad;
+	struct wm_dns_seen seen[WM_DNS_SEEN];
 };
 
 /* The memory that `capacity` questions take, touched as it is used. */

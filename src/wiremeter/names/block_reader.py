@@ -70,6 +70,11 @@ class BlockReader:
         """Questions that ended unanswered before their time, for want of space."""
         return int(self._dns.ended_early)
 
+    @property
+    def copies(self) -> int:
+        """Messages that told nothing, since the same had come just before."""
+        return int(self._dns.copies)
+
     def read(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> Iterator[tuple[int, Payload]]:
         """Takes the DNS messages of a block; yields each payload that others can read, with its device.
 

@@ -59,7 +59,7 @@ ffi.cdef(
     };
     int wm_told_has_room(const struct wm_told *told);
 
-    struct wm_dns { uint64_t ended_early; uint32_t count; ...; };
+    struct wm_dns { uint64_t ended_early; uint64_t copies; uint32_t count; ...; };
     size_t wm_dns_bytes(uint32_t capacity);
     void wm_dns_begin(struct wm_dns *dns, uint32_t capacity, uint64_t seed);
     int wm_dns_take(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const struct wm_ends *flow,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class Reader:
         """The transactions, in the order they were told."""
         self.dns.hand_on()
         told, self.told[:] = list(self.told), []
-        return [one for part in told for one in DnsColumns(part.transactions, part.answers, part.text)]
+        return [one for part in told for one in DnsColumns(part.transactions, part.answers, part.text, {})]
 
 
 class Decoded(NamedTuple):
@@ -76,7 +77,7 @@ class Decoded(NamedTuple):
     cut: bool
 
 
-_READER = Reader(capacity=512)
+_READER, _SECONDS = Reader(capacity=512), itertools.count(1)
 
 
 def decode_message(data: bytes, *, cut: bool = False, lenient: bool = False) -> Decoded:
@@ -85,7 +86,7 @@ def decode_message(data: bytes, *, cut: bool = False, lenient: bool = False) -> 
     is_response = len(data) > 2 and data[2] >= 0x80
     flow = CLIENT.reversed() if is_response else CLIENT
     try:
-        reader.dns.message(0, 0, flow, data, cut=cut, lenient=lenient)
+        reader.dns.message(0, next(_SECONDS) * 10**9, flow, data, cut=cut, lenient=lenient)
     finally:
         reader.dns.flush()
         told = reader.take()

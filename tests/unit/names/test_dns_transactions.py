@@ -66,6 +66,10 @@ class DnsTransactions:
     def ended_early(self) -> int:
         return self._reader.dns.ended_early
 
+    @property
+    def copies(self) -> int:
+        return self._reader.dns.copies
+
     def message(self, time_ns: int, on: FlowKey, message: Message, device: int = 0) -> list[DnsTransaction]:
         self._reader.dns.message(device, time_ns, on, message.data, cut=message.cut)
         return self._reader.take()
@@ -151,7 +155,7 @@ def test_retry_makes_a_record_of_its_own_and_takes_the_response() -> None:
     (second,) = transactions.message(5001 * MS, SERVER, response(WWW))
     assert (first.rcode, first.latency_ns, first.retry) == (None, None, False)
     assert (second.rcode, second.latency_ns, second.retry) == (0, MS, True)
-    (late,) = transactions.message(5002 * MS, SERVER, response(WWW))
+    (late,) = transactions.message(5010 * MS, SERVER, response(WWW))
     assert (late.has_query, late.latency_ns) == (False, None)
 
 
@@ -181,11 +185,38 @@ def test_cut_is_told_of_what_is_there() -> None:
     transactions = DnsTransactions()
     transactions.message(0, CLIENT, query(cut=True))
     (answered,) = transactions.message(1, SERVER, response(WWW))
-    transactions.message(0, CLIENT, query())
-    (damaged,) = transactions.message(1, SERVER, response(WWW, cut=True))
-    transactions.message(0, CLIENT, query(cut=True))
+    transactions.message(10 * MS, CLIENT, query())
+    (damaged,) = transactions.message(11 * MS, SERVER, response(WWW, cut=True))
+    transactions.message(20 * MS, CLIENT, query(cut=True))
     (unanswered,) = transactions.flush()
     assert [t.cut for t in (answered, damaged, unanswered)] == [False, True, True]
+
+
+# --- copies
+
+
+def test_a_copy_of_a_packet_tells_nothing() -> None:
+    """As of a mirror port, or a capture on all devices of a bridge, where each packet comes past twice or thrice."""
+    transactions = DnsTransactions()
+    assert [transactions.message(at, CLIENT, query()) for at in (0, 2000, MS)] == [[], [], []]
+    (ended,) = transactions.message(9 * MS, SERVER, response(WWW))
+    assert (ended.latency_ns, ended.retry) == (9 * MS, False)
+    assert transactions.message(10 * MS, SERVER, response(WWW)) == []
+    mdns = [transactions.message(at, MDNS, response(number=0)) for at in (0, 40_000)]
+    assert [len(told) for told in mdns] == [1, 0]
+    assert (transactions.copies, transactions.flush()) == (4, [])
+
+
+def test_what_comes_later_elsewhere_or_says_something_else_is_no_copy() -> None:
+    transactions = DnsTransactions()
+    transactions.message(0, CLIENT, query())
+    transactions.message(1, CLIENT, query(), device=1)
+    (asked_again,) = transactions.message(2 * MS, CLIENT, query())
+    assert asked_again.rcode is None
+    (answered,) = transactions.message(3 * MS, SERVER, response(WWW))
+    assert answered.retry
+    (other,) = transactions.message(3 * MS + 1, SERVER, response(WWW, rcode=3))
+    assert (other.rcode, other.has_query, transactions.copies) == (3, False, 0)
 
 
 # --- what is not answered
@@ -275,7 +306,9 @@ def exchanges(draw: st.DrawFn) -> list[tuple[int, FlowKey, Message]]:
             )
         else:
             on, message = on.reversed(), response(*questions, number=number)
-        sent.append((10 + time_ns + draw(st.integers(-3, 3)), on, message))
+        # Of two at one moment the latter goes back a little: so none is a copy of another.
+        moment = 10 + time_ns + draw(st.integers(-3, 3))
+        sent.append(((100 * moment - 3 * time_ns) * MS, on, message))
     return sent
 
 
