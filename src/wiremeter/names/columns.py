@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.names.decoders.dns import data_text, type_text
+from wiremeter.names.decoders.dns_text import data_text, type_text
 from wiremeter.names.library import ffi, lib
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 

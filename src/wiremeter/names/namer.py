@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from wiremeter.names.begun import Begun
 from wiremeter.names.columns import DnsColumns, DnsTold
-from wiremeter.names.conversations import DnsHeard, KnownNames
 from wiremeter.names.domains import DomainCache
+from wiremeter.names.known import DnsHeard, KnownNames
 from wiremeter.names.matching import TCP, TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
 from wiremeter.names.payloads import PayloadBlock
 from wiremeter.names.reader import Reader

@@ -13,7 +13,7 @@ import dns.rdata
 import dns.rdatatype
 import dns.rrset
 
-from wiremeter.names.decoders.dns import type_text
+from wiremeter.names.decoders.dns_text import type_text
 from wiremeter.names.records import DecodeError, DnsAnswer
 
 from .dns_messages import Decoded, decode_message
