@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.library import ffi, lib
-from wiremeter.names.matching import TCP, TCP_SYN
+from wiremeter.names.matching import TCP_SYN
+from wiremeter.names.records import TCP
 
 #: Conversations that are remembered, 16 bytes each.
 CONVERSATIONS_MAX = 1 << 17

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import mmap
 import secrets
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wiremeter.names.columns import ADDRESS, ANSWER, HEARD, TRANSACTION, DnsTold
 from wiremeter.names.library import ffi, lib
 from wiremeter.names.payloads import Payload, PayloadBlock
-from wiremeter.names.records import DecodeError, FlowKey
+from wiremeter.names.records import DecodeError, FlowKey, RawTold
 
 #: A question that waited so long ends unanswered. Stub resolvers ask again or give up after 5 s.
 TIMEOUT_NS = 10_000_000_000
 
 #: Room for what is told before it is handed on: as much again as one message may take.
 _ROOM = {
-    "transactions": (TRANSACTION, "struct wm_dns_transaction *", 8192 + lib.WM_TOLD_TRANSACTIONS),
-    "answers": (ANSWER, "struct wm_dns_answer *", 8192 + lib.WM_TOLD_ANSWERS),
-    "heard": (HEARD, "struct wm_dns_heard *", 16384 + lib.WM_TOLD_HEARD),
-    "addresses": (ADDRESS, "struct wm_dns_address *", 8192 + lib.WM_TOLD_ADDRESSES),
-    "text": (np.dtype(np.uint8), "uint8_t *", (1 << 20) + lib.WM_TOLD_TEXT),
+    "transactions": ("struct wm_dns_transaction", 8192 + lib.WM_TOLD_TRANSACTIONS),
+    "answers": ("struct wm_dns_answer", 8192 + lib.WM_TOLD_ANSWERS),
+    "heard": ("struct wm_dns_heard", 16384 + lib.WM_TOLD_HEARD),
+    "addresses": ("struct wm_dns_address", 8192 + lib.WM_TOLD_ADDRESSES),
+    "text": ("uint8_t", (1 << 20) + lib.WM_TOLD_TEXT),
 }
 #: Conversations that others read at once, at most; of more, a block waits until some are forgotten.
 CONVERSATIONS_MAX = 8192
@@ -40,7 +37,7 @@ class BlockReader:
     said in bpf/names/dns_transactions.c.
     """
 
-    def __init__(self, on_told: Callable[[DnsTold], None], capacity: int = 65_536) -> None:
+    def __init__(self, on_told: Callable[[RawTold], None], capacity: int = 65_536) -> None:
         """on_told: takes what was told, whenever there is much of it and when `hand_on` is called. capacity: how many
         questions may wait at once, at most 344 bytes each."""
         self._on_told = on_told
@@ -53,12 +50,12 @@ class BlockReader:
         self._late = mmap.mmap(-1, lib.wm_listening_bytes(CONVERSATIONS_MAX))
         self._listening = ffi.cast("struct wm_listening *", ffi.from_buffer(self._late))
         lib.wm_listening_begin(self._listening, CONVERSATIONS_MAX, secrets.randbits(64))
-        self._late_offsets = np.array([lib.wm_late_offset(number) for number in range(lib.WM_LATE_PACKETS)], np.uint64)
+        self._late_offsets = array("Q", map(lib.wm_late_offset, range(lib.WM_LATE_PACKETS)))
         self._told = ffi.new("struct wm_told *")
-        self._columns: dict[str, NDArray[np.void]] = {}
-        for name, (dtype, pointer, room) in _ROOM.items():
-            column = self._columns[name] = np.empty(room, dtype)
-            setattr(self._told, name, ffi.cast(pointer, column.ctypes.data))
+        self._columns: dict[str, mmap.mmap] = {}
+        for name, (kind, room) in _ROOM.items():
+            column = self._columns[name] = mmap.mmap(-1, room * ffi.sizeof(kind))
+            setattr(self._told, name, ffi.cast(f"{kind} *", ffi.from_buffer(column)))
             setattr(self._told, f"{name}_room", room)
 
     def __len__(self) -> int:
@@ -82,21 +79,20 @@ class BlockReader:
         payloads are opaque. devices: the device of each attachment; payloads of others are left out. None: all are of
         one device.
         """
-        others = np.empty(len(block), np.uint32)
+        others = ffi.new("uint32_t[]", len(block))
         of_attachment = _by_attachment(devices)
         data = ffi.from_buffer("uint8_t[]", block.data)
-        offsets = np.ascontiguousarray(block.offsets)
         at = ffi.new(
             "struct wm_names_block *",
             {
                 "data": data,
                 "data_bytes": len(data),
-                "offsets": ffi.from_buffer("uint64_t[]", offsets),
+                "offsets": ffi.from_buffer("uint64_t[]", block.offsets),
                 "count": len(block),
                 "origin_ns": block.origin_ns % (1 << 64),
-                "devices": ffi.NULL if devices is None else ffi.from_buffer("int32_t[]", of_attachment),
+                "devices": ffi.NULL if devices is None else of_attachment,
                 "devices_count": len(of_attachment),
-                "others": ffi.from_buffer("uint32_t[]", others),
+                "others": others,
             },
         )
         done = 0
@@ -104,7 +100,7 @@ class BlockReader:
             if not lib.wm_told_has_room(self._told):
                 self.hand_on()
             done = lib.wm_names_read(self._dns, self._listening, at, done, self._told)
-            numbers = others[: at.others_count].tolist()
+            numbers = ffi.unpack(others, at.others_count)
             # What was kept belongs before the last, which began to be read by it.
             late = PayloadBlock(self._late, self._late_offsets).at(list(at.late[0 : at.late_count]))
             for payload in chain(block.at(numbers[:-1]), late, block.at(numbers[-1:])):
@@ -147,14 +143,13 @@ class BlockReader:
 
     def hand_on(self) -> None:
         """Hands on what was told since the last time."""
-        parts = {}
+        told = {}
         for name, column in self._columns.items():
             count = f"{name}_bytes" if name == "text" else f"{name}_count"
-            parts[name] = column[: getattr(self._told, count)]
+            told[name] = column[: getattr(self._told, count) * ffi.sizeof(_ROOM[name][0])]
             setattr(self._told, count, 0)
-        text = parts.pop("text").tobytes()
-        if any(map(len, parts.values())):
-            self._on_told(DnsTold(**{name: part.copy() for name, part in parts.items()}, text=text))
+        if any(told.values()):
+            self._on_told(told)
 
     def _end(self, until_ns: int) -> None:
         while until_ns >= 0 and not lib.wm_dns_expire(self._dns, until_ns, self._told):
@@ -165,8 +160,8 @@ def _ends(flow: FlowKey) -> Any:
     return ffi.new("struct wm_ends *", dict(zip(FlowKey._fields, flow, strict=True)))
 
 
-def _by_attachment(devices: Mapping[int, int] | None) -> NDArray[np.int32]:
-    found = np.full(max(devices or (), default=-1) + 1, -1, np.int32)
+def _by_attachment(devices: Mapping[int, int] | None) -> Any:
+    found = [-1] * (max(devices or (), default=-1) + 1)
     for attachment, device in (devices or {}).items():
         found[attachment] = device
-    return found
+    return ffi.new("int32_t[]", found)

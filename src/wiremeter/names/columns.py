@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wiremeter.names.decoders.dns_text import data_text, type_text
 from wiremeter.names.library import ffi, lib
-from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
+from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey, RawTold
 
 
 def _fields(struct: Any, at: int = 0) -> Iterator[tuple[str, str, int]]:
@@ -50,6 +50,17 @@ class DnsTold:
     heard: NDArray[np.void]
     addresses: NDArray[np.void]
     text: bytes
+
+    @classmethod
+    def of(cls, raw: RawTold) -> DnsTold:
+        """As a BlockReader hands it on: views of its bytes."""
+        return cls(
+            np.frombuffer(raw["transactions"], TRANSACTION),
+            np.frombuffer(raw["answers"], ANSWER),
+            np.frombuffer(raw["heard"], HEARD),
+            np.frombuffer(raw["addresses"], ADDRESS),
+            raw["text"],
+        )
 
 
 class DnsColumns(Sequence[DnsTransaction]):

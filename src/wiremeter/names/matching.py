@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.names.records import FlowKey
+from wiremeter.names.records import TCP, FlowKey
 
 #: For rows with the columns of FLOW, shape (n,): the same number, uint64, for both flows of a conversation.
 ConversationHashes = Callable[[NDArray[np.void]], NDArray[np.uint64]]
 
-TCP, UDP = 6, 17
 TCP_SYN, TCP_ACK = 0x02, 0x10
 
 

@@ -14,15 +14,17 @@ from wiremeter.names.begun import Begun
 from wiremeter.names.columns import DnsColumns, DnsTold
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.known import DnsHeard, KnownNames
-from wiremeter.names.matching import TCP, TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
+from wiremeter.names.matching import TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
 from wiremeter.names.payloads import PayloadBlock
 from wiremeter.names.reader import Reader
 from wiremeter.names.records import (
     NAMELESS,
+    TCP,
     FlowKey,
     FlowName,
     HttpTransaction,
     QuicHandshake,
+    RawTold,
     TlsHandshake,
     Transaction,
     Transactions,
@@ -88,8 +90,9 @@ class Namer:
         """As Reader.feed."""
         self._reader.feed(block, devices)
 
-    def take_dns(self, told: DnsTold) -> None:
+    def take_dns(self, raw: RawTold) -> None:
         """As Audience."""
+        told = DnsTold.of(raw)
         self.domains.learn(told.addresses, told.text)
         self._dns_heard.tell(told.heard, told.text)
         if "dns" in self._kinds:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from wiremeter.names.records import FlowKey
 
@@ -39,11 +37,12 @@ class Payload(NamedTuple):
 class PayloadBlock:
     """Records as an engine left them. Valid until the engine is asked for more.
 
-    data: the bytes they lie in. offsets: shape (n,), where each begins. origin_ns: added to their times.
+    data: a buffer that they lie in. offsets: another, of uint64, shape (n,): where each begins. origin_ns: added to
+    their times.
     """
 
     data: Any
-    offsets: NDArray[np.uint64]
+    offsets: Any
     origin_ns: int = 0
 
     def __len__(self) -> int:
@@ -77,4 +76,4 @@ def packed(payloads: Iterable[Payload]) -> PayloadBlock:
             len(each.data), each.attachment, each.tcp_flags, flow.protocol, flow.family, each.source,
         )  # fmt: skip
         data += each.data + bytes(-len(each.data) % 8)
-    return PayloadBlock(bytes(data), np.array(offsets, np.uint64))
+    return PayloadBlock(bytes(data), array("Q", offsets))

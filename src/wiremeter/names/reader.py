@@ -7,19 +7,19 @@ from functools import partial
 from typing import Protocol
 
 from wiremeter.names.block_reader import BlockReader
-from wiremeter.names.columns import DnsTold
 from wiremeter.names.connections import TcpConversation
 from wiremeter.names.conversations import Conversation, Listening, canonical
 from wiremeter.names.datagrams import UdpConversation
 from wiremeter.names.decoders.fragments import Fragments, is_fragment
-from wiremeter.names.matching import TCP
 from wiremeter.names.payloads import Payload, PayloadBlock
 from wiremeter.names.records import (
+    TCP,
     DecodeError,
     FlowKey,
     FlowName,
     HttpTransaction,
     QuicHandshake,
+    RawTold,
     TlsHandshake,
     Transaction,
 )
@@ -40,8 +40,8 @@ _KIND_OF: dict[type[Transaction], NameKind] = {
 class Audience(Protocol):
     """Who is told what payloads said, as it is read."""
 
-    def take_dns(self, told: DnsTold) -> None:
-        """Of DNS, in columns."""
+    def take_dns(self, raw: RawTold) -> None:
+        """Of DNS, in columns: see DnsTold.of."""
 
     def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
         """The name that a conversation has since `time_ns`, by its canonical key."""

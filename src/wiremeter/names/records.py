@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
+
+TCP, UDP = 6, 17
+
+#: What a BlockReader told at once: the bytes of each column, as columns.DnsTold.of() takes them.
+RawTold = Mapping[str, bytes]
 
 
 class DecodeError(ValueError):

@@ -58,7 +58,7 @@ class Reader:
 
     def __init__(self, capacity: int = 1000) -> None:
         self.told: list[DnsTold] = []
-        self.dns = BlockReader(self.told.append, capacity)
+        self.dns = BlockReader(lambda raw: self.told.append(DnsTold.of(raw)), capacity)
 
     def take(self) -> list[DnsTransaction]:
         """The transactions, in the order they were told."""
