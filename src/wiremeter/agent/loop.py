@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -16,7 +16,7 @@ from wiremeter import __version__
 from wiremeter.agent.http import make_app
 from wiremeter.agent.meter import open_monitor
 from wiremeter.agent.vitals import Vitals
-from wiremeter.agent.watch import Watch, attachment_fields
+from wiremeter.agent.watch import Notice, Watch, attachment_fields
 from wiremeter.flows.batch import Attachment, FlowBatch
 from wiremeter.settings import Listen, Settings
 from wiremeter.sinks.prometheus import PrometheusSink
@@ -62,10 +62,15 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
         async for batch in meter:
             sink.write(batch)
             vitals.batch_arrived(len(batch.attachments))
-            for notice in watch.look(batch):
-                log.log(notice.level, notice.message, extra=dict(notice.fields))
+            _log(watch.look(batch))
             del batch  # megabytes, until the next one is here
+        _log(watch.rest())
     log.info("stopped")
+
+
+def _log(notices: Iterable[Notice]) -> None:
+    for notice in notices:
+        log.log(notice.level, notice.message, extra=dict(notice.fields))
 
 
 class _Stop:

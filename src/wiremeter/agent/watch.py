@@ -40,6 +40,11 @@ class Watch:
         yield from self._attachment_changes(batch)
         yield from self._findings(batch)
 
+    def rest(self) -> Iterator[Notice]:
+        """What is still to be said when no batch follows."""
+        yield from map(_notice, self._unsaid.values())
+        self._unsaid.clear()
+
     def _attachment_changes(self, batch: FlowBatch) -> Iterator[Notice]:
         now = {attachment.id: attachment for attachment in batch.attachments}
         before, self._attachments = self._attachments, now
@@ -64,19 +69,19 @@ class Watch:
                 if finding.about not in before:
                     yield _notice(finding)
                 continue
-            unsaid = self._unsaid.get(finding.about, replace(finding, packets=0, bytes=0))
+            topic = _topic(finding)
+            unsaid = self._unsaid.get(topic, replace(finding, packets=0, bytes=0))
             total = replace(finding, packets=unsaid.packets + finding.packets, bytes=unsaid.bytes + finding.bytes)
-            self._unsaid[finding.about] = total
-            if self._is_due(*finding.about):
-                yield _notice(self._unsaid.pop(finding.about))
+            self._unsaid[topic] = total
+        yield from self._due()
 
-    def _is_due(self, *about: str) -> bool:
+    def _due(self) -> Iterator[Notice]:
+        """What was not said of late, of this interval or of those before."""
         now = self._clock()
-        said = self._said.get(about)
-        if said is not None and now - said < REPEAT_SECONDS:
-            return False
-        self._said[about] = now
-        return True
+        self._said = {topic: at for topic, at in self._said.items() if now - at < REPEAT_SECONDS}
+        for topic in self._unsaid.keys() - self._said.keys():
+            self._said[topic] = now
+            yield _notice(self._unsaid.pop(topic))
 
 
 def attachment_fields(attachment: Attachment) -> dict[str, object]:
@@ -87,6 +92,11 @@ def attachment_fields(attachment: Attachment) -> dict[str, object]:
         "mode": attachment.mode,
         "ifindex": attachment.ifindex,
     }
+
+
+def _topic(finding: Finding) -> tuple[str, ...]:
+    """What is summed up in one notice. By how much a clock was set is another amount each time."""
+    return (finding.kind,) if finding.kind == "clock_set" else finding.about
 
 
 def _notice(finding: Finding) -> Notice:

@@ -144,8 +144,9 @@ async def test_displacement_is_warned_of_once_and_its_end_is_told(caplog: pytest
 async def test_an_audit_that_does_not_balance_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     audit = fabricate_audit(flows=Tally(10, 1000, 8), seen=Tally(12, 1100, 8))
     await run_until_drained(FakeMeter(fabricate_batch(audit=(audit,)), fabricate_batch(audit=(audit,))))
-    (record,) = logged(caplog, "the audit does not balance")
-    assert (record.levelname, record.device, record.packets, record.bytes) == ("ERROR", "eth0", 2, 100)
+    for record in logged(caplog, "the audit does not balance"):  # at once, and what came later at the end
+        assert (record.levelname, record.device, record.packets, record.bytes) == ("ERROR", "eth0", 2, 100)
+    assert len(logged(caplog, "the audit does not balance")) == 2
 
 
 def test_a_full_table_is_warned_of_now_and_then_with_what_came_meanwhile() -> None:
@@ -161,6 +162,35 @@ def test_what_a_capture_loses_is_warned_of_now_and_then_with_what_came_meanwhile
     watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: next(times))
     batch = fabricate_batch(audit=(fabricate_audit(capture_dropped=5),))
     assert [notice.fields["skbs"] for _ in range(3) for notice in watch.look(batch)] == [5, 10]
+
+
+def test_what_came_meanwhile_is_told_when_it_is_over_too() -> None:
+    now = 0.0
+    watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: now)
+    full = fabricate_batch(audit=(fabricate_audit(unattributed={"table_full": Tally(5, 300, 5)}),))
+    told = []
+    for now in (0.0, 1.0, 2.0, 3.0, REPEAT_SECONDS - 1, REPEAT_SECONDS, 2 * REPEAT_SECONDS):
+        told += [(now, notice.fields["packets"]) for notice in watch.look(full if now < 3 else fabricate_batch())]
+    assert told == [(0.0, 5), (REPEAT_SECONDS, 10)]
+    assert not list(watch.rest())
+
+
+def test_what_came_meanwhile_is_told_at_the_end() -> None:
+    watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: 0.0)
+    full = fabricate_batch(audit=(fabricate_audit(unattributed={"table_full": Tally(5, 300, 5)}),))
+    assert [len(list(watch.look(full))) for _ in range(3)] == [1, 0, 0]
+    (notice,) = watch.rest()
+    assert notice.fields["packets"] == 10
+
+
+def test_a_clock_that_is_set_again_and_again_is_told_now_and_then() -> None:
+    now = 0.0
+    watch = Watch((ETH0_RX, ETH0_TX), clock=lambda: now)
+    reasons = []
+    for now in range(int(REPEAT_SECONDS) + 1):
+        health = Health(clock_step_seconds=now + 1.0)
+        reasons += [notice.fields["reason"] for notice in watch.look(fabricate_batch(health=health))]
+    assert reasons == ["+1.000 s", f"+{REPEAT_SECONDS + 1:.3f} s"]
 
 
 def test_other_reasons_are_left_to_the_metrics() -> None:
