@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import time
@@ -31,6 +32,8 @@ from wiremeter.metering.beat import LOOK_SECONDS, Beat
 from wiremeter.metering.early_flips import EarlyFlips
 from wiremeter.metering.tracker import Metered, Tracker
 from wiremeter.settings.words import FLOWS_MAX, RequestedMode
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,10 +305,18 @@ def opened(options: Options) -> Iterator[Session]:
         tracker = Tracker(engine, host, options.patterns, options.attach)
         tracker.start()
         early = enter(EarlyFlips(engine, urgent=options.urgent))
-        fitting = flows_that_fit(host.memory_limit_bytes, with_names=bool(options.names.limit))
-        max_flows = min(options.max_flows, fitting)
-        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options, max_flows)
+        session = Session(
+            engine, tracker, auditor, early, watch, names, wake, clock, options, _most_flows(options, host)
+        )
         yield enter(contextlib.closing(session))
+
+
+def _most_flows(options: Options, host: HostFacts) -> int:
+    """Rows of a batch: as many as asked for, where memory allows."""
+    fitting = flows_that_fit(host.memory_limit_bytes, with_names=bool(options.names.limit))
+    if fitting < options.max_flows:
+        log.info("memory bounds the flows of a batch", extra={"flows": fitting, "memory": host.memory_limit_bytes})
+    return min(options.max_flows, fitting)
 
 
 def _check(host: HostFacts, attach: RequestedMode) -> None:

@@ -70,7 +70,7 @@ _WORDS: dict[Kind, _Words] = {
 _ADVICE = {
     "table_full": "raise --flow-table, or shorten --interval",
     "no_region": "a CPU came online that has no flow table: restart",
-    "batch_full": "more flows than a batch may hold: shorten --interval",
+    "batch_full": "more flows than a batch may hold: shorten --interval, or raise --max-flows and the memory it takes",
 }
 #: Kinds that go on until something changes, and have no number.
 _STATES: frozenset[Kind] = frozenset(("displaced", "attaching", "skb_counts", "simulated", "no_device", "stacked"))

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,15 +18,16 @@ import pytest
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.layout import plan_tables
-from wiremeter.datapath.naming import NO_NAMES, NoNaming
+from wiremeter.datapath.naming import NO_NAMES, NameOptions, NoNaming
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import Attachment, Tally
 from wiremeter.flows.columns import ETHERTYPE_COUNTER
 from wiremeter.linux.clock import WallClock
 from wiremeter.linux.devices import ARPHRD_ETHER, ARPHRD_LOOPBACK, Device
+from wiremeter.linux.host import HostFacts
 from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.early_flips import EarlyFlips
-from wiremeter.metering.session import Options, Session, Wake
+from wiremeter.metering.session import Options, Session, Wake, _most_flows
 from wiremeter.metering.tracker import Metered
 from wiremeter.names.payloads import PayloadBlock
 
@@ -334,3 +336,16 @@ def test_a_clock_that_is_set_moves_times_of_day_and_no_duration(parts: Parts, st
     assert second.health.clock_step_seconds == 0
     assert second.start_ns - first.end_ns == step_ns
     assert second.end_ns == parts.clocks.wall
+
+
+@pytest.mark.parametrize(
+    ("ram_mib", "most", "told"),
+    [(1 << 20, 1 << 20, []), (96, 1 << 14, [("memory bounds the flows of a batch", 1 << 14)])],
+)
+def test_where_memory_bounds_a_batch_the_log_tells(
+    caplog: pytest.LogCaptureFixture, ram_mib: int, most: int, told: list[tuple[str, int]]
+) -> None:
+    host = HostFacts("6.12.0", (6, 12, 0), ram_bytes=ram_mib << 20)
+    with caplog.at_level("INFO"):
+        assert _most_flows(replace(OPTIONS, names=NameOptions()), host) == most
+    assert [(record.message, record.flows) for record in caplog.records] == told  # type: ignore[attr-defined]
