@@ -135,6 +135,7 @@ class Auditor:
             gained,
             convention_of(metered.device, attachment.direction, attachment.mode),
             qdisc=qdisc,
+            other_xdp=attachment.mode in ("tcx", "clsact", "capture") and not metered.device.xdp.is_free,
             capture_dropped=capture_dropped,
             uncertain=self._uncertain(),
             before=self._balances[attachment.id],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,9 +15,9 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.interval import Interval
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import Attachment, Audit, Drop, Tally
-from wiremeter.flows.columns import ETHERTYPE_COUNTER
+from wiremeter.flows.columns import ETHERTYPE_COUNTER, AttachMode
 from wiremeter.linux.devices import Device
-from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
+from wiremeter.linux.netlink_messages import LinkCounters, Qdisc, XdpSlot
 from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.tracker import Metered
 
@@ -30,7 +31,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.sent = 0
+        self.sent = self.received = 0
         self.dropped = 0
         self.qdisc = Qdisc("tbf", 0, 0)
         self.fails = 0
@@ -42,7 +43,7 @@ class Counting:
         if self.fails:
             raise KernelError("no", call="RTM_GETSTATS", errno=self.fails)
         self.now += MS
-        return {2: LinkCounters(tx_packets=self.sent, tx_dropped=self.dropped)}
+        return {2: LinkCounters(rx_packets=self.received, tx_packets=self.sent, tx_dropped=self.dropped)}
 
     def qdiscs(self) -> Mapping[int, Qdisc]:
         return {2: self.qdisc}
@@ -58,20 +59,22 @@ def auditor(device: Counting) -> Auditor:
     return Auditor(device, device)
 
 
-def audit(auditor: Auditor, packets: int, attached: bool = True) -> Audit:
+def audit(
+    auditor: Auditor, packets: int, attached: bool = True, attachment: Attachment = TX, on: Device = DEVICE
+) -> Audit:
     """Of an interval in which we counted so many; the reading is done."""
     counters = np.zeros((1, records.ROWS, 3), np.uint64)
     counters[0, records.ROW_IPV4 + 6] = packets, 60 * packets, packets
     interval = Interval()
     interval.add(Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER)), {0: 0})
-    metered = {TX.id: Metered(TX, cast(Any, None), DEVICE)} if attached else {}
-    (found,) = auditor.audits(interval, [TX], [Tally(packets, 60 * packets, packets)], metered)
+    metered = {attachment.id: Metered(attachment, cast(Any, None), on)} if attached else {}
+    (found,) = auditor.audits(interval, [attachment], [Tally(packets, 60 * packets, packets)], metered)
     return found
 
 
-def read(auditor: Auditor, device: Counting) -> None:
+def read(auditor: Auditor, device: Counting, attachment: Attachment = TX) -> None:
     device.now += 1.0
-    auditor.read([TX])
+    auditor.read([attachment])
 
 
 def test_the_first_interval_compares(auditor: Auditor, device: Counting) -> None:
@@ -140,6 +143,29 @@ def test_what_bypasses_the_stack_is_named_when_it_has_stood(auditor: Auditor, de
     read(auditor, device)
     found = audit(auditor, 0)
     assert (found.remainders["bypassed_stack"], found.remainders["unexplained"]) == (5000, -5000)
+
+
+@pytest.mark.parametrize(
+    ("mode", "slot", "bypassed"),
+    [
+        ("tcx", XdpSlot("xdp", (9,)), 5000),
+        ("clsact", XdpSlot("xdp-generic", (9,)), 5000),
+        ("capture", XdpSlot("xdp", (9,)), 5000),
+        ("tcx", XdpSlot(), 0),
+        ("xdp", XdpSlot("xdp", (9,)), 0),
+    ],
+)
+def test_what_another_xdp_program_took_at_rx_has_bypassed_the_stack(
+    auditor: Auditor, device: Counting, mode: AttachMode, slot: XdpSlot, bypassed: int
+) -> None:
+    attachment = replace(TX, direction="rx", mode=mode)
+    on = replace(DEVICE, xdp=slot)
+    read(auditor, device, attachment)
+    device.received += 5100
+    read(auditor, device, attachment)
+    assert audit(auditor, 100, attachment=attachment, on=on).remainders["bypassed_stack"] == 0
+    read(auditor, device, attachment)
+    assert audit(auditor, 0, attachment=attachment, on=on).remainders["bypassed_stack"] == bypassed
 
 
 def test_drops_are_told_and_explain_the_difference(auditor: Auditor, device: Counting) -> None:
