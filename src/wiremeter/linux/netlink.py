@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from wiremeter.errors import MORE_FILES, KernelError
 from wiremeter.linux import netlink_messages as nl
@@ -45,13 +45,6 @@ NETDEV_CMD_DEV_GET = 1
 
 _RECEIVE_BYTES = 1 << 16  # the kernel fills at most 32 KiB of a dump at once; netlink_recvmsg()
 _DUMP_TRIES = 20
-
-
-class LinkChanges(NamedTuple):
-    """What a LinkWatch has heard; `missed` when the kernel had to drop some, so look at all devices again."""
-
-    changes: tuple[nl.LinkChange, ...]
-    missed: bool
 
 
 class _Interrupted(Exception):
@@ -130,8 +123,8 @@ class NetlinkSocket:
                 except (struct.error, IndexError) as error:
                     raise nl.damaged("a message", message.end - message.start) from error
 
-    def _receive(self, how: int = 0) -> bytes:
-        data, _, flags, _ = self._socket.recvmsg(_RECEIVE_BYTES, 0, how)
+    def _receive(self) -> bytes:
+        data, _, flags, _ = self._socket.recvmsg(_RECEIVE_BYTES)
         if flags & socket.MSG_TRUNC:
             raise KernelError(
                 f"a netlink message is longer than {_RECEIVE_BYTES} bytes", call="recvmsg", errno=errno.EMSGSIZE
@@ -236,22 +229,16 @@ class LinkWatch(NetlinkSocket):
         """The socket's file descriptor."""
         return self._socket.fileno()
 
-    def read(self) -> LinkChanges:
-        """All that has been heard and not read yet; does not wait."""
-        changes: list[nl.LinkChange] = []
-        missed = False
+    def read(self) -> None:
+        """Forgets what has been heard; what has changed, `links` tells. Does not wait."""
         while True:
             try:
-                data = self._receive(socket.MSG_DONTWAIT)
+                self._socket.recv(1, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return LinkChanges(tuple(changes), missed)
+                return
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
+                if error.errno != errno.ENOBUFS:  # more than the socket holds: no matter
                     raise
-                missed = True
-                continue
-            found = (nl.parse_link_change(message, data) for message in nl.parse_messages(data))
-            changes.extend(change for change in found if change)
 
 
 def _raise_refusal(message: nl.Message, data: bytes, kind: int) -> None:

@@ -19,16 +19,16 @@ from wiremeter.errors import KernelError
 NLA_TYPE_MASK = 0x3FFF  # linux/netlink.h
 
 # linux/rtnetlink.h
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_GETADDR, RTM_GETROUTE, RTM_GETQDISC, RTM_GETTFILTER, RTM_GETSTATS, RTM_GETNEXTHOP = 22, 26, 38, 46, 94, 106
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETQDISC = 18, 22, 26, 38
+RTM_GETTFILTER, RTM_GETSTATS, RTM_GETNEXTHOP = 46, 94, 106
 RT_TABLE_MAIN = 254
 RTN_UNICAST = 1
 RTA_OIF, RTA_MULTIPATH, RTA_TABLE, RTA_NH_ID = 4, 9, 15, 30
 
 # linux/if_link.h
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_QDISC, IFLA_MASTER = 1, 3, 4, 5, 6, 10
-IFLA_LINKINFO, IFLA_STATS64, IFLA_EXT_MASK = 18, 23, 29
-IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_LINK_NETNSID = 31, 32, 37
+IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 3, 4, 5, 10
+IFLA_LINKINFO, IFLA_EXT_MASK = 18, 29
+IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_XDP, IFLA_PARENT_DEV_NAME, IFLA_PARENT_DEV_BUS_NAME = 43, 56, 57
 IFLA_INFO_KIND = 1
 IFLA_XDP_ATTACHED, IFLA_XDP_PROG_ID, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID = 2, 4, 5, 6, 7
@@ -71,7 +71,7 @@ NHMSG = struct.Struct("=4BI")  # struct nhmsg: family, scope, protocol, reserved
 RTNEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, ifindex
 NEXTHOP_GROUP = struct.Struct("=IBBH")  # struct nexthop_grp: id, weight, weight_high, reserved
 GENL = struct.Struct("=BBH")  # struct genlmsghdr: command, version, reserved
-STATS64 = struct.Struct("=8Q56xQ56xQ")  # of struct rtnl_link_stats64 what LinkCounters holds
+STATS64 = struct.Struct("=4Q16x2Q56xQ56xQ")  # of struct rtnl_link_stats64 what LinkCounters holds
 QUEUE_STATS = struct.Struct("=5I")  # struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
 
 
@@ -90,8 +90,6 @@ class LinkCounters(NamedTuple):
     tx_packets: int = 0
     rx_bytes: int = 0
     tx_bytes: int = 0
-    rx_errors: int = 0
-    tx_errors: int = 0
     rx_dropped: int = 0
     tx_dropped: int = 0
     rx_missed: int = 0
@@ -125,8 +123,7 @@ class Link:
 
     arphrd: hardware type (linux/if_arp.h); kind: IFLA_INFO_KIND such as "veth", "" where there is none;
     master, lower: ifindex of the device it is enslaved to, and of the one it is stacked on or paired with, or 0;
-    lower_elsewhere: that other device is in another namespace; parent: the bus device behind it, "" if virtual;
-    raw_name: `name` as the kernel has it, which may be no text.
+    parent: the bus device behind it, "" if virtual; raw_name: `name` as the kernel has it, which may be no text.
     """
 
     name: str
@@ -135,18 +132,14 @@ class Link:
     mtu: int
     flags: int
     raw_name: bytes = b""
-    address: bytes = b""
     kind: str = ""
-    qdisc: str = ""
     master: int = 0
     lower: int = 0
-    lower_elsewhere: bool = False
     rx_queues: int = 1
     tx_queues: int = 1
     parent: str = ""
     parent_bus: str = ""
     xdp: XdpSlot = field(default_factory=XdpSlot)
-    counters: LinkCounters = field(default_factory=LinkCounters)
 
     @property
     def is_up(self) -> bool:
@@ -170,15 +163,6 @@ class XdpSupport(NamedTuple):
 
     features: frozenset[str]
     rx_metadata: frozenset[str]
-
-
-class LinkChange(NamedTuple):
-    """A device appeared or changed, or is gone from this namespace (removed or moved away)."""
-
-    ifindex: int
-    name: str
-    is_gone: bool
-    is_up: bool
 
 
 class Message(NamedTuple):
@@ -244,18 +228,14 @@ def parse_link(data: bytes, start: int, end: int) -> Link:
         mtu=number(IFLA_MTU),
         flags=flags,
         raw_name=data[slice(*found[IFLA_IFNAME])].rstrip(b"\0") if IFLA_IFNAME in found else b"",
-        address=data[slice(*found[IFLA_ADDRESS])] if IFLA_ADDRESS in found else b"",
         kind=_link_kind(data, *found[IFLA_LINKINFO]) if IFLA_LINKINFO in found else "",
-        qdisc=text(IFLA_QDISC),
         master=number(IFLA_MASTER),
         lower=number(IFLA_LINK),
-        lower_elsewhere=IFLA_LINK_NETNSID in found,
         rx_queues=number(IFLA_NUM_RX_QUEUES, 1),
         tx_queues=number(IFLA_NUM_TX_QUEUES, 1),
         parent=text(IFLA_PARENT_DEV_NAME),
         parent_bus=text(IFLA_PARENT_DEV_BUS_NAME),
         xdp=_parse_xdp(data, *found[IFLA_XDP]) if IFLA_XDP in found else XdpSlot(),
-        counters=_counters_at(data, found[IFLA_STATS64][0]) if IFLA_STATS64 in found else LinkCounters(),
     )
 
 
@@ -264,7 +244,7 @@ def parse_counters(data: bytes, start: int, end: int) -> tuple[int, LinkCounters
     _, ifindex, _ = IF_STATS.unpack_from(data, start)
     for kind, at, _ in parse_attributes(data, start + IF_STATS.size, end):
         if kind == IFLA_STATS_LINK_64:
-            return ifindex, _counters_at(data, at)
+            return ifindex, LinkCounters._make(STATS64.unpack_from(data, at))
     return ifindex, LinkCounters()
 
 
@@ -381,24 +361,6 @@ def parse_xdp_support(data: bytes, start: int, end: int) -> tuple[int, XdpSuppor
     return numbers[NETDEV_A_DEV_IFINDEX], support
 
 
-def parse_link_change(message: Message, data: bytes) -> LinkChange | None:
-    """The change that a notification tells of, or None if it is about something else.
-
-    A bridge announces its ports with the same message types in its own family, also RTM_DELLINK for a port that
-    merely leaves the bridge: those are not about the device.
-    """
-    if message.kind not in (RTM_NEWLINK, RTM_DELLINK):
-        return None
-    family, _, ifindex, flags, _ = IFINFO.unpack_from(data, message.start)
-    if family != socket.AF_UNSPEC:
-        return None
-    name = ""
-    for kind, at, to in parse_attributes(data, message.start + IFINFO.size, message.end):
-        if kind == IFLA_IFNAME:
-            name = text_at(data, at, to)
-    return LinkChange(ifindex, name, message.kind == RTM_DELLINK, bool(flags & IFF_UP))
-
-
 def parse_next_hop(data: bytes, start: int, end: int) -> tuple[set[int], list[int]]:
     """(ifindexes, ids of a group's members) of a RTM_NEWNEXTHOP body in data[start:end]."""
     devices: set[int] = set()
@@ -426,10 +388,6 @@ def damaged(what: str, length: int) -> KernelError:
 def text_at(data: bytes, start: int, end: int) -> str:
     r"""Text of the kernel's. A device's name may hold any bytes: those that are no UTF-8 become escapes (`\xff`)."""
     return data[start:end].rstrip(b"\0").decode(errors="backslashreplace")
-
-
-def _counters_at(data: bytes, start: int) -> LinkCounters:
-    return LinkCounters._make(STATS64.unpack_from(data, start))
 
 
 def _link_kind(data: bytes, start: int, end: int) -> str:
