@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from wiremeter.errors import MORE_FILES, KernelError
 
-KernelFeature = Literal["tcx", "native_xdp_facts", "kernel_context", "xdp_frags", "xdp_links"]
+KernelFeature = Literal["tcx", "native_xdp_facts", "kernel_context"]
 Version = tuple[int, int, int]
 
 #: The oldest kernel that takes the programs, of those that were tried (docs/kernels.md): 5.15 refuses them.
@@ -31,8 +31,6 @@ KERNEL_FEATURES: dict[KernelFeature, Since] = {
     "tcx": Since((6, 6, 0), "tcx: attach at tc by links that die with the process"),
     "native_xdp_facts": Since((6, 3, 0), "ask drivers whether they take native XDP"),
     "kernel_context": Since((6, 2, 0), "exact segments of encapsulated super-packets"),
-    "xdp_frags": Since((5, 18, 0), "native XDP with jumbo frames"),
-    "xdp_links": Since((5, 9, 0), "XDP links that die with the process"),
 }
 
 #: Bits of the capability sets (linux/capability.h).

@@ -71,10 +71,10 @@ def plan_attach(
         problem = f"{device.name} cannot be metered: {device.unsupported_reason}. {move}"
         return AttachPlan("none", "none", device.unsupported_reason, problems=(*problems, problem))
     if requested == "capture":
-        costs = _costs_of_others(device, requested, "capture", native_xdp_hurdles(device, host))
+        costs = _costs_of_others(device, requested, "capture", native_xdp_hurdles(device))
         return AttachPlan("capture", "capture", CAPTURE_REASON, costs, _capture_warnings(device), problems)
     tc_mode: AttachMode = "tcx" if host.can("tcx") else "clsact"
-    hurdles = native_xdp_hurdles(device, host, reads_vlan_metadata=reads_vlan_metadata)
+    hurdles = native_xdp_hurdles(device, reads_vlan_metadata=reads_vlan_metadata)
     rx_mode, reason = _choose(device, host, requested, tc_mode, hurdles)
     return AttachPlan(
         rx_mode,
@@ -142,7 +142,7 @@ class Hurdle:
     bars: bool = False
 
 
-def native_xdp_hurdles(device: Device, host: HostFacts, *, reads_vlan_metadata: bool = False) -> tuple[Hurdle, ...]:
+def native_xdp_hurdles(device: Device, *, reads_vlan_metadata: bool = False) -> tuple[Hurdle, ...]:
     """All that stands between native XDP and `auto`, the gravest first; empty where it is free."""
     return tuple(
         hurdle
@@ -153,7 +153,7 @@ def native_xdp_hurdles(device: Device, host: HostFacts, *, reads_vlan_metadata: 
             _not_physical(device),
             _hardware_merge(device),
             _stripped_vlan(device, reads_vlan_metadata=reads_vlan_metadata),
-            _big_frames(device, host),
+            _big_frames(device),
         )
         if hurdle
     )
@@ -211,11 +211,9 @@ def _stripped_vlan(device: Device, *, reads_vlan_metadata: bool) -> Hurdle | Non
     return Hurdle("the hardware takes VLAN tags off (rx-vlan-offload), and XDP would not see them")
 
 
-def _big_frames(device: Device, host: HostFacts) -> Hurdle | None:
+def _big_frames(device: Device) -> Hurdle | None:
     if device.mtu <= SINGLE_BUFFER_MTU:
         return None
-    if not host.can("xdp_frags"):
-        return Hurdle(f"its MTU is {device.mtu}, and XDP takes frames of several buffers only from Linux 5.18")
     if device.xdp_support is None or "rx-sg" in device.xdp_support.features:
         return None
     return Hurdle(f"its MTU is {device.mtu}, and its driver gives XDP frames of one buffer only")
