@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from wiremeter.flows.batch import Drop, KernelCounters, Tally
 from wiremeter.flows.columns import AttachMode, Direction
-from wiremeter.linux.devices import ETHERNET_BYTES, Device
+from wiremeter.linux.devices import Device
 from wiremeter.linux.netlink_messages import LinkCounters, Qdisc
 
 #: What one count of the device is: a packet on the wire; a buffer that we saw too; either, packet by packet; or
@@ -30,14 +30,9 @@ _COUNTS_TX_SEGMENTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """How one device counts in one direction.
-
-    missing_bytes: how many bytes of each buffer that we count the device leaves out; None where this varies by packet
-    or is not known.
-    """
+    """How one device counts in one direction. text: the same for people, and which bytes it counts."""
 
     unit: Unit
-    missing_bytes: int | None
     text: str
 
 
@@ -81,7 +76,7 @@ def convention_of(device: Device, direction: Direction, mode: AttachMode = "tcx"
     """How `device` counts what we see in `direction` while attached in `mode`."""
     convention = _driver_convention(device, direction)
     if direction == "rx" and mode == "xdp-generic":
-        return Convention("unknown", convention.missing_bytes, f"{convention.text}; generic XDP sees buffers only")
+        return Convention("unknown", f"{convention.text}; generic XDP sees buffers only")
     return convention
 
 
@@ -174,13 +169,6 @@ def explain_difference(
     return Explained(counters, remainders | {"bypassed_stack": bypassed, "unexplained": gained_unexplained}, balance)
 
 
-def expected_bytes(seen: Tally, convention: Convention) -> int | None:
-    """The bytes the device should have gained for what we saw; None where super-packets or the driver hide it."""
-    if convention.missing_bytes is None or seen.packets != seen.skbs:
-        return None
-    return seen.bytes - seen.skbs * convention.missing_bytes
-
-
 def _bounds(unit: Unit, seen: Tally, *, any_lost: bool) -> tuple[int, int | None]:
     """Fewest and most the device may count for what we saw, before losses; None: no limit."""
     if unit == "unknown":
@@ -204,24 +192,23 @@ def _driver_convention(device: Device, direction: Direction) -> Convention:
     if device.is_loopback:
         # loopback_xmit(): eth_type_trans() before the length is taken, one count for both directions.
         unit = _sent(device, direction) if direction == "tx" else "skbs"
-        return Convention(unit, ETHERNET_BYTES, "loopback: buffers, bytes without the Ethernet header")
+        return Convention(unit, "loopback: buffers, bytes without the Ethernet header")
     by_driver = {"veth": _veth, "tun": _tun, "virtio_net": _virtio}.get(device.driver)
     if by_driver:
         return by_driver(device, direction)
     if device.kind == "vxlan":
         # iptunnel_xmit_stats() and vxlan_rcv() take the length from the inner network header.
         text = "vxlan: buffers, bytes without the inner Ethernet header"
-        return Convention(_sent(device, direction), ETHERNET_BYTES, text)
+        return Convention(_sent(device, direction), text)
     if device.kind == "bridge":
-        missing = ETHERNET_BYTES if direction == "rx" else 0
-        ending = "without" if missing else "with"
-        return Convention(_sent(device, direction), missing, f"bridge: buffers, bytes {ending} the Ethernet header")
+        ending = "without" if direction == "rx" else "with"
+        return Convention(_sent(device, direction), f"bridge: buffers, bytes {ending} the Ethernet header")
     if device.kind == "macvlan":
-        return Convention(_sent(device, direction), 0, "macvlan: buffers, bytes with the Ethernet header")
+        return Convention(_sent(device, direction), "macvlan: buffers, bytes with the Ethernet header")
     if device.is_physical:
         return _hardware(device, direction)
     name = device.driver or device.kind or "device"
-    return Convention("mixed", None, f"{name}: not known, taken as buffers or packets")
+    return Convention("mixed", f"{name}: not known, taken as buffers or packets")
 
 
 def _sent(device: Device, direction: Direction) -> Unit:
@@ -241,28 +228,23 @@ def _veth(device: Device, direction: Direction) -> Convention:
     A sender's buffer goes to NAPI if the receiver has it and the sender's TSO is off; which the receiver has, its
     namespace knows.
     """
-    missing: int | None
-    if direction == "rx":
-        napi = device.xdp.mode in ("xdp", "multiple") or device.has("rx-gro")
-        missing = ETHERNET_BYTES if device.xdp.mode == "xdp" else None if napi else 0
-        unit: Unit = "mixed" if napi else "skbs"
-    else:
-        missing = 0 if device.has("tx-tcp-segmentation") else None
-        unit = _sent(device, direction)
-    texts = {
-        0: "bytes with the Ethernet header",
-        ETHERNET_BYTES: "bytes without the Ethernet header (NAPI)",
-        None: "bytes without the Ethernet header where the receiver's NAPI took the packet",
-    }
-    return Convention(unit, missing, f"veth: buffers, {texts[missing]}")
+    with_header = "veth: buffers, bytes with the Ethernet header"
+    varies = "veth: buffers, bytes without the Ethernet header where the receiver's NAPI took the packet"
+    if direction == "tx":
+        return Convention(_sent(device, direction), with_header if device.has("tx-tcp-segmentation") else varies)
+    if device.xdp.mode == "xdp":
+        return Convention("mixed", "veth: buffers, bytes without the Ethernet header (NAPI)")
+    if device.xdp.mode == "multiple" or device.has("rx-gro"):
+        return Convention("mixed", varies)
+    return Convention("skbs", with_header)
 
 
 def _tun(device: Device, direction: Direction) -> Convention:
     """Bytes as the program behind the device writes and reads them, less any virtio-net header."""
     unit = _sent(device, direction)
     if direction == "rx":
-        return Convention(unit, 0, "tun/tap: buffers, as the program behind it writes them")
-    return Convention(unit, 0, "tun/tap: buffers, counted when the program behind it reads them, not when queued")
+        return Convention(unit, "tun/tap: buffers, as the program behind it writes them")
+    return Convention(unit, "tun/tap: buffers, counted when the program behind it reads them, not when queued")
 
 
 def _virtio(device: Device, direction: Direction) -> Convention:
@@ -270,18 +252,18 @@ def _virtio(device: Device, direction: Direction) -> Convention:
     if direction == "rx" and unit == "mixed" and not _merges_in_hardware(device):
         unit = "packets"
     whole = "; super-packets from the host count once" if direction == "rx" and unit == "mixed" else ""
-    return Convention(unit, 0, f"virtio_net: buffers, bytes with the Ethernet header{whole}")
+    return Convention(unit, f"virtio_net: buffers, bytes with the Ethernet header{whole}")
 
 
 def _hardware(device: Device, direction: Direction) -> Convention:
     name = device.driver or "hardware"
     if direction == "rx":
         if _merges_in_hardware(device):
-            return Convention("mixed", None, f"{name}: packets, or buffers merged by LRO or hardware GRO")
-        return Convention("packets", None, f"{name}: packets before GRO; bytes as the driver counts them")
+            return Convention("mixed", f"{name}: packets, or buffers merged by LRO or hardware GRO")
+        return Convention("packets", f"{name}: packets before GRO; bytes as the driver counts them")
     if device.driver in _COUNTS_TX_SEGMENTS:
-        return Convention("packets", None, f"{name}: packets after TSO; bytes as the driver counts them")
-    return Convention("mixed", None, f"{name}: buffers or packets after TSO; bytes as the driver counts them")
+        return Convention("packets", f"{name}: packets after TSO; bytes as the driver counts them")
+    return Convention("mixed", f"{name}: buffers or packets after TSO; bytes as the driver counts them")
 
 
 def _merges_in_hardware(device: Device) -> bool:
