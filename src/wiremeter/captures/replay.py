@@ -172,7 +172,7 @@ class CaptureReplay:
                 if end_ns < 1 << 64 and (behind := frames.times_ns >= np.uint64(end_ns)).any():
                     due = int(behind.argmax())
             if due:
-                self._count_all(meter, frames.part(0, due))
+                self._count_all(meter, self._super_packets.look(frames.part(0, due)))
                 frames = frames.part(due)
             if len(frames):
                 assert self._interval_ns is not None
@@ -187,7 +187,6 @@ class CaptureReplay:
         earliest, latest = int(frames.times_ns.min()), int(frames.times_ns.max())
         self._first_ns = earliest if self._first_ns is None else min(self._first_ns, earliest)
         self._last_ns = max(self._last_ns, latest)
-        frames = self._super_packets.look(frames)
         while (done := meter.count(frames)) < len(frames):
             self._flip(meter)
             frames = frames.part(done)

@@ -144,7 +144,7 @@ class Simulation(CaptureReplay):
                 "with the command line"
             )
         self.expected = expected
-        return dataclasses.replace(batch, mode="simulated")
+        return dataclasses.replace(batch, mode="simulated", super_packets=None)
 
 
 def simulate(

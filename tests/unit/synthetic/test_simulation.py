@@ -17,6 +17,7 @@ import wiremeter
 from wiremeter.captures.file import Frames
 from wiremeter.captures.meter import HostMeter
 from wiremeter.captures.replay import CaptureReplay
+from wiremeter.cli.main import main
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import VLAN_NONE, address_text
@@ -304,3 +305,11 @@ def test_it_is_public_and_needs_nothing_of_linux() -> None:
         assert {batch.mode for batch in wiremeter.simulate(seconds=1, packets_per_second=100)} == {"simulated"}
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_frames_longer_than_the_usual_mtu_are_what_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    (batch,) = simulate("web", **SMALL, mtu=9000)
+    assert batch.flows["bytes"].max() > 9000
+    assert batch.super_packets is None
+    assert main(["simulate", "--mtu", "9000", "--seconds", "1", "--packets-per-second", "1500"]) == 0
+    assert "MTU" not in capsys.readouterr().out
