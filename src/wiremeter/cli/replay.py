@@ -18,7 +18,7 @@ from wiremeter.errors import InputError
 if TYPE_CHECKING:
     from wiremeter.captures.file import CaptureFile, Frames
     from wiremeter.captures.replay import CaptureReplay
-    from wiremeter.flows.batch import FlowBatch
+    from wiremeter.flows.batch import FlowBatch, Health
     from wiremeter.reports.selection import Selection
     from wiremeter.reports.summary import Point
     from wiremeter.settings.catalogue import Replay
@@ -88,6 +88,7 @@ def _selection(settings: Replay) -> Selection:
         pairs=settings.conversations,
         in_bytes=settings.bytes,
         services=settings.services,
+        view=settings.view or "flows",
         total_sort="packets" if settings.sort == "packets" else "bytes",
     )
 
@@ -121,6 +122,7 @@ class _Json:
 
     def __init__(self, settings: Replay, selection: Selection) -> None:
         self._settings, self._selection = settings, selection
+        self._before: Health | None = None
 
     def write(self, batch: FlowBatch, replay: CaptureReplay) -> None:
         from msgspec import UNSET
@@ -139,7 +141,8 @@ class _Json:
             end_ns=batch.end_ns if has_interval else UNSET,
             problems=tuple(Problem(utf8_text(found.file), found.problem) for found in replay.problems) or UNSET,
         )
-        sys.stdout.writelines(document_lines(batch, self._selection, source))
+        sys.stdout.writelines(document_lines(batch, self._selection, source, self._before))
+        self._before = batch.health
         sys.stdout.flush()
 
     def end(self) -> None: ...
@@ -152,6 +155,7 @@ class _Text:
         from wiremeter.captures.rate import RateHistory
 
         self._settings, self._selection = settings, selection
+        self._before: Health | None = None
         self._points: deque[Point] = deque(maxlen=_POINTS_MAX)
         self._is_pictured = _draws_on(sys.stdout)
         self._rate = RateHistory() if self._is_pictured and settings.interval is None else None
@@ -163,10 +167,12 @@ class _Text:
 
         title = ", ".join("standard input" if file == "-" else utf8_text(file) for file in replay.files)
         rate = rate_line(self._rate.bytes_per_second, self._rate.bin_ns, self._selection) if self._rate else ""
-        lines = summary(batch, title, ", ".join(replay.linktypes), self._selection, self._settings.view, rate)
+        linktypes, view = ", ".join(replay.linktypes), self._settings.view
+        lines = summary(batch, title, linktypes, self._selection, view, rate, self._before)
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
         self._points.append(point_of(batch, self._selection))
+        self._before = batch.health
 
     def end(self) -> None:
         from wiremeter.reports.summary import series

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows import totals
-from wiremeter.flows.batch import FlowBatch, Tally
+from wiremeter.flows.batch import FlowBatch, Health, Tally
 from wiremeter.flows.by_name import NameTotal, sum_of
 from wiremeter.flows.columns import address_text
 from wiremeter.flows.dns import dns_totals, rcode_name
@@ -31,19 +31,26 @@ from wiremeter.reports.units import duration_text, percent, rate_text
 from wiremeter.settings.words import View
 
 #: What is said of a capture beside its numbers; the rest of the findings is about live traffic.
-_TOLD = ("super_packets", "computed")
+_TOLD = ("super_packets", "computed", "lost_payloads")
 _BAR_COLUMNS = 40
 _LINE_COLUMNS = 64
 
 
 def summary(
-    batch: FlowBatch, title: str, linktype: str, selection: Selection, view: View | None = None, rate: str = ""
+    batch: FlowBatch,
+    title: str,
+    linktype: str,
+    selection: Selection,
+    view: View | None = None,
+    rate: str = "",
+    before: Health | None = None,
 ) -> Iterator[str]:
     """Lines: what was read, its rate, packets and bytes by protocol and by what they are not attributed for, and then
     flows or conversations, applications, domains, DNS questions and single transactions.
 
     title: what was read. linktype: of the frames, "" if there were none. view: only this of the lists.
-    rate: a line about the rate over time.
+    rate: a line about the rate over time. before: the state at the end of the interval before; None if this is the
+    first.
     """
     selected = select(batch, selection)
     yield f"{title}: {batch.mode}, {linktype or 'no frames'}"
@@ -52,7 +59,7 @@ def summary(
         yield f"average {_rates(totals.seen(batch), batch.seconds, selection)}"
     if rate:
         yield rate
-    for finding in findings(batch):
+    for finding in findings(batch, before):
         if finding.kind in _TOLD:
             yield printable(finding.text)
     yield ""

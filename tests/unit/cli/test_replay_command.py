@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -18,8 +19,11 @@ import pytest
 from backports import zstd
 
 from captures.build import SECOND, Pcapng, Record, ethernet, pcap, udp, udp6
+from unit.live_batches import make_batch
+from wiremeter.captures.replay import CaptureReplay
 from wiremeter.cli import replay
 from wiremeter.cli.main import main
+from wiremeter.flows.batch import Health
 from wiremeter.settings import load_settings
 from wiremeter.settings.catalogue import Replay
 
@@ -460,3 +464,21 @@ def test_the_kernel_engine_says_what_it_lacks(mixed: Path) -> None:
     done = subprocess.run(unprivileged + command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "CAP_BPF" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--format", "json"], []], ids=["json", "text"])
+def test_lost_payloads_are_told_by_the_interval_that_lost_them(
+    mixed: Path, options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing = [make_batch([], mode="capture", health=Health(lost_payloads={"tls": lost})) for lost in (5, 5, 7)]
+    monkeypatch.setattr(CaptureReplay, "_batches", lambda _: iter(losing))
+    assert main(["replay", str(mixed), "--interval", "1", *options]) == 0
+    told = re.findall(r"(\d+) payloads lost", capsys.readouterr().out)
+    assert told == ["5", "2"]
+
+
+def test_the_document_has_hosts_where_asked_for(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(mixed), "--view", "hosts", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert sorted(host["host"] for host in document["hosts"]) == ["10.0.0.1", "10.0.0.2", "2001:db8::1"]
+    assert document["hosts_other"]["packets"] == 0
