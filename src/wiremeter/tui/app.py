@@ -56,6 +56,8 @@ _ORDERS: dict[View, tuple[str, tuple[str, ...]]] = {
     "dns": ("dns_sort", DNS_SORTS),
     "hosts": ("total_sort", tuple(sort for sort in TOTAL_SORTS if sort != "connections")),
 }
+#: Choices that put rows in another order, which ends an order that is held.
+_REORDERING = frozenset(("sort", "total_sort", "dns_sort", "reverse", "pairs", "view"))
 #: Views that need no names.
 _NAMELESS_VIEWS: tuple[View, ...] = ("flows", "hosts")
 
@@ -302,6 +304,8 @@ class LiveApp(App[None]):
     # --- what the user chooses
 
     def _choose(self, **changes: object) -> None:
+        if changes.keys() & _REORDERING:
+            self._order = None
         self._selection = replace(self._selection, **changes)  # type: ignore[arg-type]
         self.redraw()
 
@@ -317,7 +321,6 @@ class LiveApp(App[None]):
         if not self._has_names and view not in _NAMELESS_VIEWS:
             return
         self.query_one(Table).drop_cursor()
-        self._order = None
         self._choose(view=view, reverse=False)
 
     def action_sort(self, step: int) -> None:
@@ -330,7 +333,6 @@ class LiveApp(App[None]):
 
     def action_sort_by(self, key: str) -> None:
         if self._selection.view == "flows":
-            self._order = None
             self._choose(sort=key, reverse=False)
 
     def action_extra(self) -> None:

@@ -631,6 +631,25 @@ async def test_order_is_held_until_let_go() -> None:
         assert "192.0.2.2" in view.flows[1]
 
 
+@pytest.mark.parametrize("key", ["s", "S", "r", "c"])
+async def test_another_order_ends_one_that_is_held(key: str) -> None:
+    async with running((100, 30), batch=sample()) as view:
+        await view.press("o")
+        held = view.flows
+        await view.press(key)
+        assert "order held" not in view.part("#title")
+        assert view.flows != held
+
+
+async def test_a_click_on_a_header_ends_an_order_that_is_held() -> None:
+    async with running((100, 30), batch=sample()) as view:
+        await view.press("o")
+        await view.pilot.click(Table, offset=(view.flows[0].index("source"), 0))
+        await view.pilot.pause()
+        assert "order held" not in view.part("#title")
+        assert "by source" in view.part("#title")
+
+
 async def test_keys_of_iftop_do_the_same_or_say_what_does() -> None:
     async with running((120, 40), batch=named()) as view:
         await view.press("P")
@@ -641,9 +660,15 @@ async def test_keys_of_iftop_do_the_same_or_say_what_does() -> None:
         assert "by source" in view.part("#title")
         await view.press("greater_than_sign")
         assert "by destination" in view.part("#title")
+        await view.give(sample(1, [flow("192.0.2.1", "10.0.0.5", 443, 50000, packets=20, size=1250)]))
         before = view.part("#devices")
-        await view.press("L", "j", "k", "N")
-        assert view.part("#devices") != before or "▁" in before
+        await view.press("L")
+        assert [pair for pair in zip(view.part("#devices"), before, strict=True) if pair[0] != pair[1]] == [("▆", "▂")]
+        await view.press("j", "j", "k")
+        assert view.app.query_one(Table).cursor == 0
+        assert ":443" in view.flows[1]
+        await view.press("N")
+        assert ":https" in view.flows[1]
         for key, said in ELSEWHERE.items():
             await view.press(key)
             assert any(notice.message == said for notice in view.app._notifications)
