@@ -202,12 +202,10 @@ class FindingLog:
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, str, str], tuple[Finding, int]] = {}
         self._now = 0
-        self._before = self._health = Health()
+        self._before = Health()
 
     def add(self, batch: FlowBatch) -> None:
         """Take in one interval."""
-        if batch.end_ns != self._now:  # the same interval comes again after `clear`
-            self._before, self._health = self._health, batch.health
         self._now = batch.end_ns
         for finding in findings(batch, self._before):
             if finding.severity == "note":
@@ -215,10 +213,11 @@ class FindingLog:
             before, _ = self._entries.get(finding.about, (replace(finding, packets=0, bytes=0), 0))
             total = replace(finding, packets=before.packets + finding.packets, bytes=before.bytes + finding.bytes)
             self._entries[finding.about] = (total, self._now)
+        self._before = batch.health
 
     def clear(self) -> None:
-        """Forget what is over; what still goes on comes back with the next interval."""
-        self._entries.clear()
+        """Forget what is over."""
+        self._entries = {about: entry for about, entry in self._entries.items() if entry[1] == self._now}
 
     def entries(self) -> list[tuple[Finding, int | None]]:
         """Each with its sum; beside it None if it is of the last interval, else when it was last seen

@@ -385,8 +385,6 @@ class LiveApp(App[None]):
 
     def action_clear_alarms(self) -> None:
         self._alarms.clear()
-        if self._latest is not None:
-            self._alarms.add(self._latest)
         self.redraw()
 
     def action_help(self) -> None:
