@@ -62,8 +62,9 @@ class Tracker:
         PermissionNeeded when a named device, or the only one, cannot be metered.
         """
         until = time.monotonic() + START_SECONDS
-        for device in select_devices(self._patterns, read_devices(), read_default_route()):
-            is_named = device.name in self._patterns or not any(map(is_glob, self._patterns))
+        selected = select_devices(self._patterns, read_devices(), read_default_route())
+        for device in sorted(selected, key=self._is_named, reverse=True):  # room is for those that are named first
+            is_named = self._is_named(device)
             if not is_named and self.metered and time.monotonic() >= until:
                 self._waiting.append(device)
                 continue
@@ -131,6 +132,9 @@ class Tracker:
             if not first:
                 found.append(f"{metered.attachment.device} {metered.attachment.direction}")
         return tuple(found)
+
+    def _is_named(self, device: Device) -> bool:
+        return device.name in self._patterns or not any(map(is_glob, self._patterns))
 
     def _is_still_on(self, metered: Metered, device: Device | None) -> bool:
         """A device that went to another namespace keeps its link, and another may have its ifindex here by now."""

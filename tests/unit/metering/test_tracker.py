@@ -97,6 +97,12 @@ def test_a_device_that_lost_one_of_its_programs_gets_both_anew(world: World, tak
     assert [metered.attachment.id for metered in tracker.metered] == [2, 3, 4, 5]
 
 
+def test_room_is_for_those_that_are_named_first(world: World) -> None:
+    engine = Engine(room=2)
+    started(engine, "veth*", "veth1")
+    assert engine.hooks == [("veth1", "rx"), ("veth1", "tx")]
+
+
 def test_what_found_no_room_is_tried_again_when_there_is_some(world: World) -> None:
     engine = Engine(room=2)
     tracker = started(engine)
