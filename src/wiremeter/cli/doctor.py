@@ -28,6 +28,7 @@ from wiremeter.metering.attach_policy import (
     capture_problems,
     host_problems,
     plan_attach,
+    request_problem,
 )
 from wiremeter.metering.conventions import convention_of
 from wiremeter.settings.words import RequestedMode
@@ -92,9 +93,16 @@ class Diagnosis:
     devices: tuple[DeviceDiagnosis, ...]
     problems: tuple[str, ...]
     requested: RequestedMode = "auto"
+    reads_payloads: bool = True
     instead: str = ""
     trial: Trial | None = None
     open_files: tuple[int, int] | None = None
+
+    @property
+    def without_room(self) -> int:
+        """How many devices that could be metered are more than the tables have room for."""
+        room = self.tables.attachments // 2 if self.tables else 0
+        return max(0, sum(each.plan.works for each in self.devices) - room)
 
     @property
     def works(self) -> bool:
@@ -115,6 +123,8 @@ def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
         requested=settings.attach,
         lines=settings.flow_table,
         max_devices=settings.max_devices,
+        reads_payloads=settings.reads_payloads,
+        request=request_problem(settings.attach, settings.program, bpf_stats=settings.bpf_stats),
         programs=programs or program_query(),
         try_loading=partial(try_programs, program, names=names),
         open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -136,18 +146,22 @@ def diagnose(
     requested: RequestedMode = "auto",
     lines: int | None = None,
     max_devices: int = DEFAULT_ATTACHMENTS // 2,
+    reads_payloads: bool = True,
+    request: str = "",
     programs: ProgramQuery | None = None,
     try_loading: TryLoading | None = None,
     open_files_limit: int | None = None,
 ) -> Diagnosis:
     """What the facts mean for metering the devices that `patterns` mean, attached as `requested`.
 
+    reads_payloads: names are on, which takes memory. request: what is wrong with what was asked for, "" if nothing.
     try_loading: such as `try_programs`, called only where programs would be loaded.
     """
     capturing = requested == "capture"
     problems = list(capture_problems(host) if capturing else host_problems(host))
+    problems += [request] if request else []
     try:
-        check_memory(host.memory_limit_bytes, with_names=True)
+        check_memory(host.memory_limit_bytes, with_names=reads_payloads)
     except InputError as error:
         problems.append(str(error))
     tables = None
@@ -163,6 +177,10 @@ def diagnose(
             required.update(device.ifindex for device in named)
         except InputError as error:
             problems.append(str(error))
+    if len(required) > max_devices:
+        problems.append(
+            f"{len(required)} devices are asked for, and there is room for {max_devices}: raise --max-devices"
+        )
     chosen = select_devices(patterns, devices, default_route, strict=False)
     if not chosen and all(is_glob(pattern) for pattern in patterns):
         problems.append(f"no device matches {', '.join(patterns)} now; one that comes later would be metered")
@@ -174,7 +192,7 @@ def diagnose(
             DeviceDiagnosis(device, plan, None if attached is None else tuple(attached), device.ifindex in required)
         )
     if capturing:
-        return Diagnosis(host, tables, tuple(found), tuple(problems), requested)
+        return Diagnosis(host, tables, tuple(found), tuple(problems), requested, reads_payloads)
     is_barred = bool(host_problems(host))
     trial = None
     if try_loading:
@@ -193,12 +211,12 @@ def diagnose(
                 f"this process may open {open_files[0]} files, and metering takes about {open_files[1]}: {MORE_FILES}"
             )
     instead = capture_instead(host) if is_barred else ""
-    return Diagnosis(host, tables, tuple(found), tuple(problems), requested, instead, trial, open_files)
+    return Diagnosis(host, tables, tuple(found), tuple(problems), requested, reads_payloads, instead, trial, open_files)
 
 
 def as_text(diagnosis: Diagnosis, width: int = 100) -> str:
     """The diagnosis for people, in lines of at most `width` columns."""
-    sections = [("host", [*_host_rows(diagnosis.host), *_trial_rows(diagnosis)])]
+    sections = [("host", [*_host_rows(diagnosis.host, diagnosis.requested), *_trial_rows(diagnosis)])]
     if diagnosis.tables:
         sections.append(("flow tables", list(_table_rows(diagnosis))))
     sections += [(each.device.name, list(_device_rows(each, diagnosis.host))) for each in diagnosis.devices]
@@ -212,12 +230,13 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "works": diagnosis.works,
         "problems": list(diagnosis.problems),
         "instead": diagnosis.instead,
-        "host": _host_json(diagnosis.host),
+        "host": _host_json(diagnosis.host, diagnosis.requested),
         "trial": _trial_json(diagnosis.trial) if diagnosis.trial else None,
         "open_files": dict(zip(("allowed", "needed"), diagnosis.open_files, strict=True))
         if diagnosis.open_files
         else None,
-        "flow_tables": _tables_json(diagnosis.tables) if diagnosis.tables else None,
+        "flow_tables": _tables_json(diagnosis.tables, diagnosis.reads_payloads) if diagnosis.tables else None,
+        "devices_without_room": diagnosis.without_room,
         "devices": [_device_json(each, diagnosis.host) for each in diagnosis.devices],
     }
 
@@ -227,13 +246,13 @@ def allocation_seconds(tables: TablePlan) -> float:
     return tables.bytes / _BYTES_PER_SECOND
 
 
-def _host_rows(host: HostFacts) -> Iterator[tuple[str, str]]:
+def _host_rows(host: HostFacts, requested: RequestedMode) -> Iterator[tuple[str, str]]:
     yield "kernel", host.kernel_release or "unknown"
     for feature, since in KERNEL_FEATURES.items():
         if not host.can(feature):
             yield "lacks", f"{since.purpose} (Linux {since.version[0]}.{since.version[1]})"
     yield "BTF", "present" if host.has_btf else "missing"
-    missing = host.missing_capabilities
+    missing = host.missing_capabilities_for(requested)
     where = "" if host.is_initial_userns else ", in a user namespace of its own"
     yield "capabilities", (f"lacks {', '.join(missing)}" if missing else "all that are needed") + where
     yield "CPUs", f"{host.online_cpus} online of {host.possible_cpus} possible"
@@ -275,7 +294,8 @@ def _table_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "size", f"2 epochs × {tables.regions} CPUs × {tables.lines:,} lines; an IPv4 flow takes 1, an IPv6 flow 2"
     share = f", {tables.bytes / host.memory_limit_bytes:.1%} of what there is" if host.memory_limit_bytes else ""
     yield "memory", f"{_size(tables.bytes)}, taken at the start{share}"
-    yield "names", f"{_size(names_bytes(tables.regions))} more, for payloads on their way; none with --names none"
+    if diagnosis.reads_payloads:
+        yield "names", f"{_size(names_bytes(tables.regions))} more, for payloads on their way; none with --names none"
     yield "start-up", f"about {allocation_seconds(tables):.1f} s for the kernel to hand it out"
 
 
@@ -309,7 +329,8 @@ def _verdict(diagnosis: Diagnosis, width: int) -> str:
     if diagnosis.works:
         left_out = [each.device.name for each in diagnosis.devices if not each.plan.works]
         but = f", without {', '.join(left_out)}" if left_out else ""
-        return f"Metering will work{but}."
+        room = f" There is no room for {diagnosis.without_room} of them: raise --max-devices."
+        return f"Metering will work{but}.{room if diagnosis.without_room else ''}"
     problems = list(diagnosis.problems)
     for each in diagnosis.devices:
         problems += each.own_problems(diagnosis.host)
@@ -392,14 +413,14 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
     return {"tried": trial.seconds is not None, "seconds": trial.seconds, "problem": trial.problem or None}
 
 
-def _host_json(host: HostFacts) -> dict[str, Any]:
+def _host_json(host: HostFacts, requested: RequestedMode) -> dict[str, Any]:
     return {
         "kernel": host.kernel_release,
         "kernel_features": {feature: host.can(feature) for feature in KERNEL_FEATURES},
         "btf": host.has_btf,
         "preempt_rt": host.is_preempt_rt,
         "capabilities": sorted(host.capabilities),
-        "missing_capabilities": list(host.missing_capabilities),
+        "missing_capabilities": list(host.missing_capabilities_for(requested)),
         "initial_user_namespace": host.is_initial_userns,
         "online_cpus": host.online_cpus,
         "possible_cpus": host.possible_cpus,
@@ -411,12 +432,12 @@ def _host_json(host: HostFacts) -> dict[str, Any]:
     }
 
 
-def _tables_json(tables: TablePlan) -> dict[str, Any]:
+def _tables_json(tables: TablePlan, reads_payloads: bool) -> dict[str, Any]:
     return {
         "lines": tables.lines,
         "regions": tables.regions,
         "bytes": tables.bytes,
-        "names_bytes": names_bytes(tables.regions),
+        "names_bytes": names_bytes(tables.regions) if reads_payloads else 0,
         "allocation_seconds": round(allocation_seconds(tables), 3),
     }
 

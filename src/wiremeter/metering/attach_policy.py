@@ -134,6 +134,13 @@ def host_problems(host: HostFacts) -> tuple[str, ...]:
     return tuple(problems)
 
 
+def request_problem(requested: RequestedMode, program: object, *, bpf_stats: bool) -> str:
+    """What is asked for together and does not go together; "" if nothing. program: another object, if any."""
+    if requested == "capture" and (program or bpf_stats):
+        return "attach mode 'capture' runs no program: there is none to choose, and none to time"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Hurdle:
     """Why `auto` would not take native XDP; `bars` if asking for it would fail, too, as far as can be known."""

@@ -16,6 +16,7 @@ from wiremeter.errors import InputError
 from wiremeter.flows.batch import Attachment, FlowBatch
 from wiremeter.flows.filter import compile_filter
 from wiremeter.linux.devices import name_as_text
+from wiremeter.metering.attach_policy import request_problem
 from wiremeter.metering.session import Options, Session, opened
 from wiremeter.settings.values import seconds_of
 from wiremeter.settings.words import FLOWS_MAX, REQUESTED_MODES, SHORTEST_INTERVAL, RequestedMode
@@ -67,8 +68,8 @@ class Monitor:
             raise InputError(f"max_flows={max_flows}, max_devices={max_devices}: each must be above 0")
         if attach not in REQUESTED_MODES:
             raise InputError(f"attach mode {attach!r}: it must be one of {', '.join(REQUESTED_MODES)}")
-        if attach == "capture" and (program or bpf_stats):
-            raise InputError("attach mode 'capture' runs no program: there is none to choose, and none to time")
+        if problem := request_problem(attach, program, bpf_stats=bpf_stats):
+            raise InputError(problem)
         self._options = Options(
             patterns=tuple(map(name_as_text, interfaces)) or ("auto",),
             interval=interval,

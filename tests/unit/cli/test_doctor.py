@@ -200,7 +200,7 @@ def arguments(*argv: str) -> Doctor:
 
 @pytest.fixture
 def fabricated_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "read_host", lambda: HOST)
+    monkeypatch.setattr(doctor, "read_host", lambda: replace(HOST, capabilities=HOST.capabilities | {"CAP_NET_RAW"}))
     monkeypatch.setattr(doctor, "read_devices", lambda: DEVICES)
     monkeypatch.setattr(doctor, "read_default_route", lambda: frozenset({2}))
     monkeypatch.setattr(doctor, "try_programs", lambda *_, **__: Trial(seconds=0.5))
@@ -245,6 +245,37 @@ def test_programs_are_not_loaded_where_it_is_known_to_be_vain() -> None:
     assert asked == [False]
 
 
+def test_more_devices_than_there_is_room_for_are_a_problem_where_they_are_asked_for() -> None:
+    diagnosis = look("eth0", "lo", max_devices=1)
+    assert not diagnosis.works
+    assert "2 devices are asked for, and there is room for 1: raise --max-devices" in text_of(diagnosis)
+    diagnosis = look("*", max_devices=1)
+    assert diagnosis.works
+    assert as_json(diagnosis)["devices_without_room"] == 1
+    assert text_of(diagnosis).endswith("There is no room for 1 of them: raise --max-devices.")
+    assert as_json(look("*"))["devices_without_room"] == 0
+
+
+def test_without_names_less_memory_will_do() -> None:
+    small = replace(HOST, ram_bytes=90 << 20)
+    assert not look(host=small).works
+    diagnosis = look(host=small, reads_payloads=False)
+    assert diagnosis.works
+    assert "for payloads on their way" not in text_of(diagnosis)
+    assert as_json(diagnosis)["flow_tables"]["names_bytes"] == 0
+
+
+def test_capabilities_are_those_of_the_mode_that_is_asked_for() -> None:
+    confined = replace(HOST, capabilities=frozenset({"CAP_NET_RAW"}))
+    assert as_json(look(host=confined))["host"]["missing_capabilities"] == ["CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"]
+    capture = look(host=confined, requested="capture")
+    assert as_json(capture)["host"]["missing_capabilities"] == []
+    assert "capabilities all that are needed" in text_of(capture)
+    able = look(requested="capture")
+    assert as_json(able)["host"]["missing_capabilities"] == ["CAP_NET_RAW"]
+    assert "capabilities lacks CAP_NET_RAW" in text_of(able)
+
+
 def test_too_few_open_files_are_a_problem() -> None:
     diagnosis = look("eth0", "lo", open_files_limit=20)
     assert not diagnosis.works
@@ -265,6 +296,9 @@ def test_too_few_open_files_are_a_problem() -> None:
         (("--interface", "can0"), 1),
         (("--interface", "lo", "--attach", "xdp-generic"), 0),
         (("--interface", "eth0", "--max-devices", "5000"), 1),
+        (("--attach", "capture"), 0),
+        (("--attach", "capture", "--bpf-stats"), 1),
+        (("--attach", "capture", "--program", "x.o"), 1),
     ],
 )
 def test_the_exit_status_says_whether_metering_will_work(
