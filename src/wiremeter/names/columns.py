@@ -134,6 +134,57 @@ class DnsColumns(Sequence[DnsTransaction]):
             case _:
                 return rows[name].tolist()  # type: ignore[no-any-return]
 
+    # -- the columns themselves, for whoever writes columns
+
+    @property
+    def rows(self) -> NDArray[np.void]:
+        """One row a transaction, dtype TRANSACTION; its `query_at` is a place in `text`."""
+        return self._rows
+
+    @property
+    def text(self) -> bytes:
+        """What columns whose names end in `_at` speak of."""
+        return self._text
+
+    def flag(self, name: str) -> NDArray[np.bool_]:
+        """One of retry, has_query and cut, of each transaction."""
+        return self._rows["flags"] & _FLAGS[name] != 0  # type: ignore[no-any-return]
+
+    def answers(self) -> NDArray[np.void]:
+        """All answers, dtype ANSWER, in the order of the transactions; each has so many as its `answers` says."""
+        counts = self._rows["answers"].astype(np.int64)
+        before = np.cumsum(counts) - counts
+        chosen: NDArray[np.void] = self._answers[
+            np.arange(counts.sum()) + np.repeat(self._rows["answers_at"] - before, counts)
+        ]
+        return chosen
+
+    def answer_data(self) -> tuple[bytes, NDArray[np.int64], NDArray[np.int64]]:
+        """The data of `answers` as text: the text, and where in it each lies, and how long it is.
+
+        Names are there as text already, and each address is made text once; other data are made text one by one.
+        """
+        answers, text = self.answers(), bytearray(self._text)
+        at, sizes = answers["data_at"].astype(np.int64), answers["data_bytes"].astype(np.int64)
+        source = np.frombuffer(self._text, np.uint8)
+
+        def put(row: int, message_at: int = 0) -> tuple[int, int]:
+            said = self._data(answers[row].item(), message_at).encode()
+            text.extend(said)
+            return len(text) - len(said), len(said)
+
+        for form, size in ((lib.WM_DNS_IPV4, 4), (lib.WM_DNS_IPV6, 16)):
+            (rows,) = np.nonzero(answers["form"] == form)
+            if not len(rows):
+                continue
+            packed = source[at[rows, None] + np.arange(size)].view(f"V{size}")[:, 0]
+            _, first, which = np.unique(packed, return_index=True, return_inverse=True)
+            at[rows], sizes[rows] = np.array([put(row) for row in rows[first].tolist()], np.int64)[which].T
+        message_at = np.repeat(self._rows["message_at"], self._rows["answers"])
+        for row in np.flatnonzero(answers["form"] == lib.WM_DNS_WIRE).tolist():
+            at[row], sizes[row] = put(row, int(message_at[row]))
+        return bytes(text), at, sizes
+
     def _lists(self, *names: str) -> Iterator[list[Any]]:
         return (self._rows[name].tolist() for name in names)
 
@@ -142,8 +193,7 @@ class DnsColumns(Sequence[DnsTransaction]):
 
     def _transaction(self, row: tuple[Any, ...]) -> DnsTransaction:
         (time_ns, latency_ns, src, dst, sport, dport, protocol, family, rcode, qtype) = row[:10]
-        (query_at, answers_at, message_at, query_bytes, answers, message_bytes, flags, device) = row[10:]
-        message = self._text[message_at : message_at + message_bytes]
+        (query_at, answers_at, message_at, query_bytes, answers, _, flags, device) = row[10:]
         found = self._answers[answers_at : answers_at + answers].tolist()
         return DnsTransaction(
             time_ns,
@@ -152,7 +202,7 @@ class DnsColumns(Sequence[DnsTransaction]):
             type_text(qtype),
             None if rcode < 0 else rcode,
             None if latency_ns < 0 else latency_ns,
-            tuple(self._answer(answer, message, message_at) for answer in found),
+            tuple(self._answer(answer, message_at) for answer in found),
             retry=bool(flags & _FLAGS["retry"]),
             has_query=bool(flags & _FLAGS["has_query"]),
             cut=bool(flags & _FLAGS["cut"]),
@@ -162,15 +212,17 @@ class DnsColumns(Sequence[DnsTransaction]):
     def _device(self, number: int) -> str:
         return self._devices.get(number, "")
 
-    def _answer(self, row: tuple[Any, ...], message: bytes, message_at: int) -> DnsAnswer:
-        name_at, data_at, ttl, name_bytes, size, rdtype, rdclass, form = row
+    def _answer(self, row: tuple[Any, ...], message_at: int) -> DnsAnswer:
+        name_at, _, ttl, name_bytes, _, rdtype, _, _ = row
+        return DnsAnswer(self._said(name_at, name_bytes), type_text(rdtype), ttl, self._data(row, message_at))
+
+    def _data(self, row: tuple[Any, ...], message_at: int) -> str:
+        """An answer's data. message_at: where the copy of its message lies, if it needs one."""
+        _, data_at, _, _, size, rdtype, rdclass, form = row
         if form == lib.WM_DNS_NAME:
-            data = self._said(data_at, size)
-        elif form == lib.WM_DNS_WIRE:
-            data = data_text(message, data_at - message_at, size, rdtype, rdclass)
-        else:
-            data = data_text(self._text, data_at, size, rdtype, rdclass)
-        return DnsAnswer(self._said(name_at, name_bytes), type_text(rdtype), ttl, data)
+            return self._said(data_at, size)
+        begin = message_at if form == lib.WM_DNS_WIRE else data_at
+        return data_text(self._text[begin : data_at + size], data_at - begin, size, rdtype, rdclass)
 
 
 def _moved(rows: NDArray[np.void], by: int, *places: str) -> NDArray[np.void]:

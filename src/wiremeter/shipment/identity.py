@@ -20,7 +20,8 @@ AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 AGENT_URN = "urn:wiremeter:agent:"
 
 _PREFIX = "wiremeter."
-_NUMBER = re.compile(r"[0-9]{1,18}")
+#: Below 2^63: nanoseconds since the Unix epoch have 19 digits.
+_NUMBER = re.compile(r"[0-9]{1,18}|[1-8][0-9]{18}")
 #: Reasons that `dropped` may tell of; a peer's metadata is not to fill memory.
 _REASONS_MAX = 64
 

@@ -14,8 +14,8 @@ from wiremeter.shipment.identity import AGENT_ID, About, Identity, content_diges
 ABOUT = About(
     identity=Identity("web-1.example", new_boot(), 7),
     mode="live",
-    start_ns=1_000,
-    end_ns=2_000,
+    start_ns=1_763_821_860_000_000_000,
+    end_ns=1_763_821_865_000_000_000,
     version="0.4.0",
     dropped={"spool_full": 3},
 )
@@ -47,7 +47,7 @@ def test_what_is_missing_is_named(key: str) -> None:
         ("boot", "1"),
         ("sequence", "-1"),
         ("sequence", "٣"),
-        ("sequence", "1" * 19),
+        ("sequence", "9" * 19),
         ("mode", "guessed"),
         ("start_ns", "1.5"),
         ("end_ns", "999"),
