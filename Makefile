@@ -103,7 +103,7 @@ $(VENV)/bin/python: | setup
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel cffi
 
 $(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wiremeter/libbpf/shim.c $(HOST_SOURCES) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[arrow]'
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[arrow,server]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

@@ -1,0 +1,86 @@
+"""What the store needs of a database; embedded.py and native.py are two that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Called with rows read so far, and how many there are to read, 0 where that is not known.
+OnProgress = Callable[[int, int], None]
+
+
+def once(function: Callable[[], None]) -> Callable[[], None]:
+    """Calls `function` the first time, and does nothing after that."""
+    rest = [function]
+
+    def call() -> None:
+        if rest:
+            rest.pop()()
+
+    return call
+
+
+class Rows:
+    """An answer: its columns, and its rows as they come. Iterate it once, and close it, or use it as a context.
+
+    schema: the columns, there before any row. Iterating gives record batches; raises TooMuch, Refused or Unavailable
+    when the engine stops amid the answer.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], close: Callable[[], None]) -> None:
+        self.schema = schema
+        self._batches = batches
+        self._close = close
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._batches
+
+    def table(self) -> pa.Table:
+        """All of it. Closes."""
+        import pyarrow as pa
+
+        with self:
+            return pa.Table.from_batches(list(self._batches), self.schema)
+
+    def close(self) -> None:
+        """Ends the query, if it is not at its end."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Backend(Protocol):
+    """A database. All methods may be called from any thread, and raise Refused, TooMuch or Unavailable."""
+
+    #: Whether only this process writes there.
+    is_alone: bool
+
+    def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
+        """Runs a statement that has no rows to answer."""
+
+    def insert(self, table: str, columns: Sequence[str], file: Path, *, token: str) -> None:
+        """Inserts a file with an Arrow IPC stream of exactly these columns. All its rows or none are visible then.
+
+        token: what was inserted with it before is not inserted again.
+        """
+
+    def query(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        settings: Mapping[str, str | int] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Rows:
+        """Runs a query of ours. parameters: for `{name:Type}` in it."""
+
+    def close(self) -> None:
+        """Ends it. Queries that still run end with Unavailable."""

@@ -1,0 +1,84 @@
+"""The store: what the rest of the server sees of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Self
+
+from wiremeter.errors import InputError
+from wiremeter.server.store.backend import Backend, OnProgress, Rows
+from wiremeter.server.store.batch import Batch, Stored
+from wiremeter.server.store.embedded import Embedded
+from wiremeter.server.store.journal import Journal
+from wiremeter.server.store.loader import Limits, Loader
+from wiremeter.server.store.migrations import migrate
+from wiremeter.server.store.rows import check
+
+_log = logging.getLogger(__name__)
+
+#: What the embedded engine may take for queries, inserts and merges together.
+ENGINE_MEMORY_BYTES = 600 << 20
+
+
+class Store:
+    """An open store. All methods may be called from any thread. Close it, or use it as a context."""
+
+    def __init__(self, backend: Backend, directory: Path, *, limits: Limits) -> None:
+        self.backend = backend
+        migrate(backend)
+        self._loader = Loader(backend, Journal(directory / "journal"), limits=limits)
+
+    def submit(self, batch: Batch) -> Future[Stored]:
+        """Has a batch stored; the future is done when it is, at the latest with an Unavailable.
+
+        The future's exceptions: Conflict, the identity is stored with other content; Refused, it will never be taken;
+        Unavailable, it is not known to be stored, send it again. Raises InputError for tables that are not as
+        `conform` makes them, and Unavailable when too much waits.
+        """
+        if wrong := check(batch):
+            raise InputError(f"batch {batch.about.identity}: {wrong}")
+        return self._loader.submit(batch)
+
+    def insert(self, batch: Batch) -> Stored:
+        """The same, and waits for it."""
+        return self.submit(batch).result()
+
+    def query(
+        self, sql: str, parameters: Mapping[str, object] | None = None, *, on_progress: OnProgress | None = None
+    ) -> Rows:
+        """Runs a query of the server's own; never text that came from a user.
+
+        parameters: values for `{name:Type}` in it. on_progress: called from time to time while it runs, from the
+        thread that reads the rows. Tables are named as in `wiremeter.server.store.schema`, with DATABASE in front.
+        Raises Refused, TooMuch or Unavailable; reading the rows does, too.
+        """
+        return self.backend.query(sql, parameters, on_progress=on_progress)
+
+    def close(self) -> None:
+        """Stores what waits, and closes."""
+        self._loader.close()
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_store(url: str, *, limits: Limits | None = None) -> Store:
+    """Opens a store, and makes it if it is not there.
+
+    url: a directory for the embedded engine.
+    Raises InputError for a store of a newer wiremeter, Unavailable when it is in use or does not start.
+    """
+    directory = Path(url)
+    backend = Embedded(directory, on_lost=_log.error, memory_bytes=ENGINE_MEMORY_BYTES)
+    try:
+        return Store(backend, directory, limits=limits or Limits())
+    except BaseException:
+        backend.close()
+        raise
