@@ -6,6 +6,7 @@ import http.client
 import http.server
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ import dns.rrset
 import pytest
 
 import wiremeter
-from wiremeter.testing import CannotMeter, Namespace, Traffic, TrafficLost, meter
+from wiremeter.errors import InputError, WiremeterError
+from wiremeter.testing import Namespace, Traffic, TrafficLost, meter
 
 pytest_plugins = ["pytester", "wiremeter.testing.fixtures"]
 pytestmark = pytest.mark.kernel
@@ -136,11 +138,28 @@ def test_the_network_of_a_process_is_metered(traffic_of: Callable[..., Traffic])
             process.kill()
 
 
-def test_what_cannot_be_metered_is_said() -> None:
-    with pytest.raises(CannotMeter, match="no-such-namespace"), meter("no-such-namespace"):
+def test_what_is_not_there_is_a_fault_of_the_test_and_no_skip() -> None:
+    with pytest.raises(InputError, match="no-such-namespace"), meter("no-such-namespace"):
         pass
-    with pytest.raises(CannotMeter, match="no-such-device"), meter(None, "no-such-device"):
+    with pytest.raises(InputError, match="no-such-device"), meter(None, "no-such-device"):
         pass
+
+
+def test_a_meter_that_died_gives_no_numbers() -> None:
+    with Namespace() as network:
+        network.call(converse, 1000)
+        assert network.traffic.total("tcp").flows == 2
+        os.kill(network._pid, signal.SIGKILL)
+        with pytest.raises(WiremeterError, match="ended, with status -9: nothing can be said"):
+            network.traffic.total("tcp")
+    with pytest.raises(WiremeterError, match="nothing can be said"):
+        network.traffic.dns()
+
+
+def test_all_traffic_is_told_after_the_end_too() -> None:
+    with Namespace() as network:
+        network.call(converse, 1000)
+    assert network.traffic.total("tcp").flows == 2
 
 
 def test_loss_is_an_error_and_no_number(metered_network: Namespace) -> None:

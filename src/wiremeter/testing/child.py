@@ -5,12 +5,19 @@ A process of its own, because only one with a single thread can enter a user nam
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
-from typing import Any, BinaryIO
+import traceback
+from typing import Any, BinaryIO, Literal
 
+from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
+from wiremeter.testing.errors import CannotMeter
 from wiremeter.testing.messages import receive, send
+
+#: What the kernel says where a call is forbidden, unknown or beyond what the machine grants.
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 def main() -> None:
@@ -21,7 +28,18 @@ def main() -> None:
     try:
         _meter(options, told, output)
     except Exception as error:
-        send(output, ("failed", str(error) or type(error).__name__))
+        send(output, (kind_of(error), str(error) if isinstance(error, WiremeterError) else traceback.format_exc()))
+    else:
+        send(output, ("finished",))
+
+
+def kind_of(error: Exception) -> Literal["refused", "wrong", "broken"]:
+    """Whose move an error is: this machine's, which does not allow it; the test's, which asked wrongly; or ours."""
+    if isinstance(error, (PermissionNeeded, CannotMeter)):
+        return "refused"
+    if isinstance(error, KernelError) and not isinstance(error, VerifierError) and error.errno in _REFUSALS:
+        return "refused"
+    return "wrong" if isinstance(error, InputError) else "broken"
 
 
 def _meter(options: dict[str, Any], told: BinaryIO, output: BinaryIO) -> None:
@@ -30,11 +48,16 @@ def _meter(options: dict[str, Any], told: BinaryIO, output: BinaryIO) -> None:
     if options["network"] is None:
         kernel.make_network(own_user=options["own_user"])
     elif options["network"]:
-        kernel.enter(options["network"], kernel.CLONE_NEWNET)
+        kernel.enter_network(options["network"])
     send(output, ("made",))  # the namespace is there from now on, whatever becomes of the meter
     from wiremeter.datapath.naming import NameOptions
+    from wiremeter.linux.host import read_host
+    from wiremeter.metering.attach_policy import capture_problems, host_problems
     from wiremeter.metering.monitor import Monitor
 
+    host = read_host()
+    if problems := capture_problems(host) if options["attach"] == "capture" else host_problems(host):
+        raise CannotMeter(" ".join(problems))
     names = NameOptions(redact_paths=False)
     with Monitor(
         *options["interfaces"], interval=options["interval"], attach=options["attach"], names=names

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
-from wiremeter.errors import WiremeterError
+from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.linux.host import read_host
 from wiremeter.metering.attach_policy import host_problems
@@ -31,6 +31,8 @@ INTERVAL = 0.1
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 _NAMED = Path("/run/netns")
+#: What ended the metering process, by the word it says.
+_FAILURES: dict[str, type[WiremeterError]] = {"refused": CannotMeter, "wrong": InputError, "broken": WiremeterError}
 
 
 class _Meter:
@@ -45,7 +47,7 @@ class _Meter:
         self._batches: list[FlowBatch] = []
         self._told = threading.Condition()
         self._stage = "starting"
-        self._failure = ""
+        self._failure: WiremeterError | None = None
         threading.Thread(target=self._listen, name="wiremeter-testing", daemon=True).start()
         options = {
             "network": network,
@@ -58,9 +60,8 @@ class _Meter:
         with contextlib.suppress(BrokenPipeError):
             send(cast(BinaryIO, self._process.stdin), options)
         try:
-            self._wait(lambda: self._stage in ("ready", "ended"), _START_SECONDS, "the meter to start")
-            if self._stage == "ended":
-                raise CannotMeter(self._failure or "the metering process ended at its start; its output says why")
+            self._wait(lambda: self._stage == "ready" or self._is_over, _START_SECONDS, "the meter to start")
+            self._check()
         except BaseException:
             self.close()
             raise
@@ -73,13 +74,22 @@ class _Meter:
         """All so far, once they hold what was on the wire at the call."""
         now = time.time_ns()
         self._wait(
-            lambda: self._stage == "ended" or bool(self._batches and self._batches[-1].start_ns >= now),
+            lambda: self._is_over or bool(self._batches and self._batches[-1].start_ns >= now),
             _ANSWER_SECONDS,
             "the next batch",
         )
-        if self._failure:
-            raise WiremeterError(f"the metering process failed: {self._failure}")
+        self._check()
         return self._batches
+
+    def _check(self) -> None:
+        """Raises what has ended the child, unless it was told to end: what it counted then is all there was."""
+        if self._failure:
+            raise self._failure
+        if self._stage == "ended":
+            status = self._process.wait(_ANSWER_SECONDS)
+            raise WiremeterError(
+                f"the metering process ended, with status {status}: nothing can be said of the traffic"
+            )
 
     def close(self) -> None:
         assert self._process.stdin
@@ -91,7 +101,12 @@ class _Meter:
             self._process.kill()
             self._process.wait()
         with self._told:
-            self._told.wait_for(lambda: self._stage == "ended", 5)
+            self._told.wait_for(lambda: self._is_over, 5)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no more comes: it was told to end, or has ended of itself."""
+        return self._stage in ("finished", "ended")
 
     def _wait(self, claim: Callable[[], bool], seconds: float, what: str) -> None:
         with self._told:
@@ -100,30 +115,25 @@ class _Meter:
 
     def _listen(self) -> None:
         assert self._process.stdout
-        with cast(BinaryIO, self._process.stdout) as output:
-            while message := receive(output):
-                kind, *rest = message
-                with self._told:
-                    if kind == "batch":
-                        self._batches.append(rest[0])
-                    elif kind == "failed":
-                        self._failure = _explained(*rest)
-                    else:
-                        self._stage = kind
-                    self._told.notify_all()
+        try:
+            with cast(BinaryIO, self._process.stdout) as output:
+                while message := receive(output):
+                    self._take(*message)
+        finally:
+            with self._told:
+                if self._stage != "finished":
+                    self._stage = "ended"
+                self._told.notify_all()
+
+    def _take(self, kind: str, *what: Any) -> None:
         with self._told:
-            self._stage = "ended"
+            if kind == "batch":
+                self._batches.append(what[0])
+            elif kind in _FAILURES:
+                self._failure = _FAILURES[kind](what[0])
+            else:
+                self._stage = kind
             self._told.notify_all()
-
-
-def _explained(text: str) -> str:
-    if "unshare" in text:
-        return (
-            f"no network of its own can be made here ({text}): run the tests as root, or allow unprivileged user "
-            "namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, "
-            "user.max_user_namespaces; in a container, its seccomp profile)"
-        )
-    return text
 
 
 class Namespace:
@@ -226,7 +236,7 @@ def meter(target: int | str | None = None, *interfaces: str, attach: RequestedMo
 
     target: a process's id, whose network it is (that of its container, say); the name of a namespace, as `ip netns` has
     them, or a path to one; None for this process's own. interfaces: device names or globs, by default all.
-    Raises CannotMeter where this machine does not allow it, or no such device is there.
+    Raises CannotMeter where this machine does not allow it, InputError where no such network or device is there.
     """
     match target:
         case None:
