@@ -6,7 +6,7 @@ from cffi import FFI
 
 # Relative to the project's folder, where setup.py runs: setuptools wants it so.
 _NAMES = Path("bpf/names")
-_SOURCES = ("dns.c", "dns_transactions.c", "block.c", "began.c", "applications.c", "listening.c")
+_SOURCES = sorted(_NAMES.glob("*.c"))
 _HEADERS = (*_NAMES.glob("*.h"), Path("bpf/records.h"), Path("bpf/lib/platform.h"))
 
 ffi = FFI()
@@ -113,7 +113,7 @@ ffi.cdef(
 ffi.set_source(
     "wiremeter.names._library",
     '#include "names.h"\n#include "applications.h"\n',
-    sources=[str(_NAMES / name) for name in _SOURCES],
+    sources=[str(source) for source in _SOURCES],
     include_dirs=[str(_NAMES)],
     depends=[str(header) for header in _HEADERS],
     extra_compile_args=["-O2", "-std=gnu11", "-Wall"],

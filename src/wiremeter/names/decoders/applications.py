@@ -1,4 +1,4 @@
-"""Application protocols by evidence, in C (bpf/names/applications.c): what first bytes can only be."""
+"""Application protocols by evidence, in C (bpf/names/applications.h): what first bytes can only be."""
 
 from __future__ import annotations
 
