@@ -2,7 +2,7 @@
  * comes with the packets, memory from the caller, and what a peer can make grow has a bound.
  *
  * Columns are arrays of the structs below; text they speak of lies in one arena, and `_at` is a place in it. Python
- * sees them without a copy (names/columns.py mirrors them).
+ * sees them without a copy, in the layout that the compiler gave them (names/columns.py).
  */
 #ifndef WM_NAMES_H
 #define WM_NAMES_H
@@ -20,7 +20,7 @@ struct wm_ends {
 	uint8_t family;
 	uint8_t pad[2];
 };
-_Static_assert(sizeof(struct wm_ends) == 40, "mirrored in columns.py");
+_Static_assert(sizeof(struct wm_ends) == 40, "no padding but what is named");
 
 #define WM_NONE (-1)
 
@@ -53,7 +53,7 @@ struct wm_dns_transaction {
 	uint8_t pad;
 	uint32_t device; /* that carried it */
 };
-_Static_assert(sizeof(struct wm_dns_transaction) == 88, "mirrored in columns.py");
+_Static_assert(sizeof(struct wm_dns_transaction) == 88, "no padding but what is named");
 
 /* What the data of an answer are in the arena. */
 enum wm_dns_form {
@@ -74,7 +74,7 @@ struct wm_dns_answer {
 	uint8_t form; /* enum wm_dns_form */
 	uint8_t pad[3];
 };
-_Static_assert(sizeof(struct wm_dns_answer) == 24, "mirrored in columns.py");
+_Static_assert(sizeof(struct wm_dns_answer) == 24, "no padding but what is named");
 
 /* A message of a DNS conversation over UDP. */
 struct wm_dns_heard {
@@ -85,7 +85,7 @@ struct wm_dns_heard {
 	int16_t query_bytes; /* WM_NONE: it has no question */
 	int16_t rcode;	     /* WM_NONE: of a query */
 };
-_Static_assert(sizeof(struct wm_dns_heard) == 64, "mirrored in columns.py");
+_Static_assert(sizeof(struct wm_dns_heard) == 64, "no padding but what is named");
 
 /* What an answer that was asked for says of an address. */
 struct wm_dns_address {
@@ -98,7 +98,7 @@ struct wm_dns_address {
 	uint8_t is_pointer; /* the name is what reverse DNS says of it */
 	uint8_t pad[5];
 };
-_Static_assert(sizeof(struct wm_dns_address) == 56, "mirrored in columns.py");
+_Static_assert(sizeof(struct wm_dns_address) == 56, "no padding but what is named");
 
 /* Room for what is told, and how much of it is taken. */
 struct wm_told {
