@@ -15,6 +15,7 @@ from wiremeter.settings.catalogue import INTERACTIVE_TOP, PLAIN_TOP
 
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
+    from wiremeter.flows.filter import Filter
     from wiremeter.reports.selection import Selection
     from wiremeter.settings.catalogue import Live
 
@@ -38,9 +39,13 @@ def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None
     Raises WiremeterError, InputError for a filter or a flag that is wrong.
     """
     check_memory(read_host().memory_limit_bytes, with_names=settings.reads_payloads)
+    from wiremeter.flows.filter import compile_filter
+
     is_view = _is_interactive(settings)
-    selection = _selection(settings, INTERACTIVE_TOP if is_view or settings.screenshot else PLAIN_TOP)
+    filter = compile_filter(settings.filter.strip())
     with (open_source or _open_source)(settings) as source:
+        # What shows batches is loaded when they are being counted.
+        selection = _selection(settings, filter, INTERACTIVE_TOP if is_view or settings.screenshot else PLAIN_TOP)
         if settings.screenshot:
             return _screenshot(source, settings.screenshot, settings, selection)
         if is_view:
@@ -55,14 +60,13 @@ def _is_interactive(settings: Live) -> bool:
     return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) and os.environ.get("TERM") != "dumb"
 
 
-def _selection(settings: Live, default_top: int) -> Selection:
-    from wiremeter.flows.filter import compile_filter
+def _selection(settings: Live, filter: Filter, default_top: int) -> Selection:
     from wiremeter.reports.selection import Selection
 
     return Selection(
         sort=settings.sort,
         limit=settings.top or default_top,
-        filter=compile_filter(settings.filter.strip()),
+        filter=filter,
         pairs=settings.conversations,
         in_bytes=settings.bytes,
         services=settings.services,

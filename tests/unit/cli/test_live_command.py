@@ -19,6 +19,7 @@ from wiremeter.cli.parser import parse as parse_line
 from wiremeter.cli.parser import settings_given
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Health
+from wiremeter.flows.filter import compile_filter
 from wiremeter.settings.catalogue import PLAIN_TOP, Live
 from wiremeter.settings.words import SORT_KEYS, VIEWS
 
@@ -139,7 +140,7 @@ def test_every_sort_key_is_offered() -> None:
 
 
 def test_every_view_is_offered() -> None:
-    assert [live._selection(parse("--view", view), 10).view for view in VIEWS] == list(VIEWS)
+    assert [live._selection(parse("--view", view), compile_filter(""), 10).view for view in VIEWS] == list(VIEWS)
 
 
 def test_losses_of_one_interval_are_not_told_again_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
