@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import CONNECTIONS
-from wiremeter.names.domains import DomainCache
-from wiremeter.names.namer import Namer
-from wiremeter.names.payloads import PayloadBlock
 from wiremeter.settings.words import (
     DEFAULT_NAME_KINDS,
     NAME_KINDS,
@@ -29,6 +26,10 @@ from wiremeter.settings.words import (
     PAYLOAD_BYTES_MAX,
     NameKind,
 )
+
+if TYPE_CHECKING:
+    from wiremeter.names.domains import DomainCache
+    from wiremeter.names.payloads import PayloadBlock
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,12 @@ class Naming:
     """Reads the payloads of a source and adds names to its batches."""
 
     def __init__(self, options: NameOptions) -> None:
-        """Takes up what DNS said before, if there is a state; one that cannot be read is logged and left."""
+        """Takes up what DNS said before, if there is a state; one that cannot be read is logged and left.
+
+        Loads the decoders, which takes longer than all else of a meter but the verifier.
+        """
+        from wiremeter.names.namer import Namer
+
         self.options = options
         self._state = Path(options.state) / _STATE_FILE if options.state else None
         self._namer = Namer(
@@ -210,6 +216,8 @@ class Naming:
             log.warning("what DNS said was not saved", extra={"file": str(self._state), "reason": str(error)})
 
     def _load(self) -> DomainCache:
+        from wiremeter.names.domains import DomainCache
+
         cache = DomainCache()
         if self._state:
             try:

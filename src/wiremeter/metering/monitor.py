@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -134,6 +133,8 @@ class Monitor:
             del batch  # not to be held while the next is made
 
     async def __aiter__(self) -> AsyncIterator[FlowBatch]:
+        import asyncio  # who does not iterate so does without it
+
         session = self._drive("an async iterator")
         while (batch := await asyncio.to_thread(session.next_batch)) is not None:
             yield batch.filter(self._filter)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wiremeter.datapath.capture import CaptureEngine
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
@@ -30,6 +29,7 @@ from wiremeter.metering.attach_policy import capture_problems, host_problems
 from wiremeter.metering.auditor import Auditor
 from wiremeter.metering.beat import LOOK_SECONDS, Beat
 from wiremeter.metering.early_flips import EarlyFlips
+from wiremeter.metering.meanwhile import Meanwhile
 from wiremeter.metering.tracker import Metered, Tracker
 from wiremeter.settings.words import FLOWS_MAX, RequestedMode
 
@@ -296,14 +296,15 @@ def opened(options: Options) -> Iterator[Session]:
         _check(host, options.attach)
         check_memory(host.memory_limit_bytes, with_names=bool(options.names.limit))
         wake = enter(contextlib.closing(Wake()))
-        names = open_names(options.names)
-        names.know_own(own_addresses())
+        meanwhile = enter(Meanwhile(lambda: open_names(options.names), "wiremeter-names"))
         clock = WallClock()
         engine: LiveEngine = enter(_engine_for(options, host, clock))
         watch = enter(LinkWatch())
         auditor = Auditor(enter(RouteSocket()))
         tracker = Tracker(engine, host, options.patterns, options.attach)
         tracker.start()
+        names = meanwhile.result()
+        names.know_own(own_addresses())
         early = enter(EarlyFlips(engine, urgent=options.urgent))
         session = Session(
             engine, tracker, auditor, early, watch, names, wake, clock, options, _most_flows(options, host)
@@ -332,6 +333,8 @@ def _engine_for(options: Options, host: HostFacts, clock: WallClock) -> contextl
     plan = plan_tables(cpus, options.flow_table, host.memory_limit_bytes, 2 * options.max_devices)
     limit, sources = options.names.limit, options.names.sources
     if is_capture:
+        from wiremeter.datapath.capture import CaptureEngine  # the others do without what it needs
+
         return CaptureEngine(plan, payload_limit=limit, payload_sources=sources)
     return KernelEngine(
         plan,

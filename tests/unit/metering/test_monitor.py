@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -96,3 +98,11 @@ def test_a_subscriber_that_fails_keeps_no_batch_from_the_others(monkeypatch: pyt
 def test_there_is_room_for_something(wrong: Any) -> None:
     with pytest.raises(InputError, match="above 0"):
         Monitor("eth0", **wrong)
+
+
+def test_what_is_not_needed_before_packets_are_counted_is_not_loaded() -> None:
+    """Names are loaded while the kernel verifies the programs; asyncio, where batches are taken that way."""
+    later = ["asyncio", "dns", "wiremeter.names.namer", "wiremeter.datapath.capture", "wiremeter.reports.text"]
+    code = f"import sys, wiremeter.metering.monitor; sys.exit(' '.join(sys.modules.keys() & {later}) or 0)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
