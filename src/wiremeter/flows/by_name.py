@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch, Tally
 from wiremeter.flows.columns import Direction
-from wiremeter.flows.top import name_indexes
 
 #: What these totals can be sorted by; numbers begin with the largest, names with the first of the alphabet.
 TotalSort = Literal["bytes", "packets", "connections", "name"]
@@ -69,7 +68,7 @@ def domain_totals(
 
     device: only this one.
     mask: shape (len(batch.flows),); only flows where it is set. Connections are counted apart from flows, so they are
-    not known then.
+    not known then; nor are they where names are off.
     reverse: begin at the other end of the order.
     """
     return _sorted(_totals(batch, [name.domain for name in batch.names], mask, device), by, reverse)
@@ -107,7 +106,7 @@ def sums_by_name(
     mask: shape (len(batch.flows),); only flows where it is set, which says nothing of connections.
     device: only this one.
     """
-    names = name_indexes(batch)
+    names = batch.name_indexes
     wanted = np.array([device in (None, a.device) for a in batch.attachments], np.bool_)
     halves = np.array([DIRECTIONS.index(a.direction) for a in batch.attachments], np.intp)
     sums = np.zeros((len(measures), len(batch.names) * len(DIRECTIONS)), np.uint64)
@@ -154,7 +153,7 @@ def _totals(
     for label, by_measure in zip(found, sums.tolist(), strict=True):
         *amounts, flows, connections = by_measure
         rx, tx = zip(*amounts, strict=True)
-        begun = sum(connections) if mask is None else None
+        begun = sum(connections) if mask is None and batch.flow_names is not None else None
         if sum(flows) or begun:
             totals.append(NameTotal(label, Tally(*rx), Tally(*tx), sum(flows), begun))
     return totals

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wiremeter.flows import batch as batches
 from wiremeter.flows import totals
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.flows.by_name import NameTotal, sum_of
+from wiremeter.flows.by_name import NameTotal
 from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.top import DeviceRate, device_rates
@@ -25,7 +25,15 @@ from wiremeter.reports import schema
 from wiremeter.reports.cells import utc_time, utf8_text
 from wiremeter.reports.findings import findings
 from wiremeter.reports.schema import Document, Source
-from wiremeter.reports.selection import Selected, Selection, select, select_applications, select_domains, select_hosts
+from wiremeter.reports.selection import (
+    Selected,
+    Selection,
+    rest_of,
+    select,
+    select_applications,
+    select_domains,
+    select_hosts,
+)
 
 LIVE = Source(kind="live")
 #: Rows turned into records at a time.
@@ -175,7 +183,7 @@ def _device(rate: DeviceRate, is_live: bool) -> schema.Device:
 
 def _by_name(batch: FlowBatch, selected: Selected, selection: Selection) -> dict[str, Any]:
     is_live = batch.mode == "live"
-    shown, rest = selection.shown, selection.rest
+    shown = selection.shown
     applications = select_applications(batch, selected, selection)
     domains = select_domains(batch, selected, selection)
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
@@ -183,9 +191,9 @@ def _by_name(batch: FlowBatch, selected: Selected, selection: Selection) -> dict
         "applications": tuple(
             schema.NameSum(application=total.name or UNSET, **_sum(total, is_live)) for total in applications[shown]
         ),
-        "applications_other": schema.NameSum(**_sum(sum_of(applications[rest]), is_live)),
+        "applications_other": schema.NameSum(**_sum(rest_of(applications, selection), is_live)),
         "domains": tuple(schema.NameSum(domain=total.name, **_sum(total, is_live)) for total in domains[shown]),
-        "domains_other": schema.NameSum(**_sum(sum_of(domains[rest]), is_live)),
+        "domains_other": schema.NameSum(**_sum(rest_of(domains, selection), is_live)),
         "dns_summary": schema.DnsSummary(
             **_dns_sum(dns_total(batch.transactions.dns)),
             questions=tuple(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch, Tally
 from wiremeter.flows.by_host import host_totals
-from wiremeter.flows.by_name import NameTotal, TotalSort, application_totals, domain_totals
+from wiremeter.flows.by_name import NameTotal, TotalSort, application_totals, domain_totals, sum_of
 from wiremeter.flows.dns import DnsSort
 from wiremeter.flows.filter import Filter, compile_filter
 from wiremeter.flows.top import (
@@ -126,6 +127,12 @@ def select_applications(batch: FlowBatch, selected: Selected, selection: Selecti
     return application_totals(
         batch, selection.total_sort, mask=mask, device=selection.device, reverse=selection.reverse
     )
+
+
+def rest_of(totals: Sequence[NameTotal], selection: Selection) -> NameTotal:
+    """The sum of the domains or applications that are not shown; nothing, where all are."""
+    rest = sum_of(totals[selection.rest])
+    return replace(rest, connections=None) if selection.filter.text else rest
 
 
 def select_hosts(batch: FlowBatch, selected: Selected, selection: Selection) -> tuple[list[NameTotal], NameTotal, int]:

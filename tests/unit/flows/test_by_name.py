@@ -56,6 +56,7 @@ def test_without_names_all_is_one_row() -> None:
     batch = make_batch([flow("10.0.0.1", "10.0.0.2", packets=3)])
     assert [(total.name, total.tally.packets) for total in domain_totals(batch)] == [(None, 3)]
     assert [total.name for total in application_totals(batch)] == ["unknown"]
+    assert [total.connections for total in domain_totals(batch)] == [None]
 
 
 def test_one_device_has_its_own_flows_and_connections() -> None:

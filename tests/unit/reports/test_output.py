@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from wiremeter.flows.batch import FlowBatch, Health, KernelCounters, ProgramStats, Tally
 from wiremeter.flows.filter import compile_filter
@@ -248,6 +249,13 @@ def test_document_accounts_for_all_traffic_by_domain_and_application() -> None:
     site = said["domains"][1]
     assert (site["domain"], site["flows"], site["connections"]) == ("www.example.com", 2, 2)
     assert site["rx"] == {"packets": 60, "bytes": 60_000, "skbs": 60}
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+def test_document_does_not_claim_to_know_the_connections_of_a_filter(limit: int) -> None:
+    said = said_of(named(), Selection(limit=limit, filter=compile_filter("tcp")))
+    for kind in ("domains", "applications"):
+        assert {part["connections"] for part in [*said[kind], said[f"{kind}_other"]]} == {None}
 
 
 def test_document_sums_up_dns() -> None:
