@@ -384,9 +384,9 @@ def audit_lines(rates: Sequence[DeviceRate]) -> list[Text]:
             lines.append(Text(f"    counts {audit.kernel.convention}; drops {audit.kernel.drops:,}", palette.FAINT))
         for drop in audit.drops:
             if drop.packets:
-                lines.append(
-                    Text(f"  {f'dropped by {drop.place}, {drop.cause}':26}{drop.packets:>14,}", palette.WARNING)
-                )
+                amount = f"{f'dropped by {drop.place}, {drop.cause}':26}{drop.packets:>14,}"
+                style, remark = (palette.WARNING, "") if drop.is_loss else (palette.FAINT, "  no loss")
+                lines.append(Text(f"  {amount}{remark}", style))
         lines.append(Text())
     return lines
 

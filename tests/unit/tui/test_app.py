@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,9 @@ from wiremeter.errors import KernelError, WiremeterError
 from wiremeter.flows.batch import Drop, FlowBatch, Health, Tally
 from wiremeter.names.records import FlowName, Transactions
 from wiremeter.reports.selection import Selection
+from wiremeter.tui import palette
 from wiremeter.tui.app import LiveApp, save_screenshot
+from wiremeter.tui.panels import audit_lines
 from wiremeter.tui.screens import ELSEWHERE, Sheet
 from wiremeter.tui.widgets import Table
 
@@ -603,6 +606,16 @@ async def test_drops_have_a_column_and_their_place_in_the_audit() -> None:
         assert "17,456 packets dropped by qdisc tbf" in view.part("#alarms")
         await view.press("a")
         assert "dropped by qdisc, tbf" in "\n".join(view.screen)
+
+
+async def test_what_nobody_misses_is_no_warning() -> None:
+    batch = sample()
+    quiet = replace(batch.audit[0], drops=(Drop("device", "dropped", 12, is_loss=False),))
+    async with running((100, 40), batch=replace(batch, audit=(quiet, *batch.audit[1:]))) as view:
+        assert view.part("#devices").split("\n")[1].split()[-2:] == ["0", "ok"]
+        text = "\n".join(line.plain for line in audit_lines(view.app._rates))
+        assert re.search(r"dropped by device, dropped +12  no loss", text)
+        assert not [line for line in audit_lines(view.app._rates) if line.style == palette.WARNING]
 
 
 async def test_hosts_are_the_other_ends_and_add_up_to_all_traffic() -> None:
