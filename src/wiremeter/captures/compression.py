@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import bz2
-import importlib
 import io
 import lzma
 import re
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
-
-from wiremeter.errors import InputError
 
 #: Bytes that compressions are told apart by.
 HEAD_BYTES = 4
@@ -104,24 +102,18 @@ def _xz() -> Decoder:
 
 
 def _zstd() -> Decoder:
-    zstd = _library("zstd", "compression.zstd", "backports.zstd")
-    limit = {zstd.DecompressionParameter.window_log_max: _MEMORY_BITS}
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    limit: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MEMORY_BITS}
     return cast(Decoder, zstd.ZstdDecompressor(options=limit))
 
 
 def _lz4() -> Decoder:
-    return cast(Decoder, _library("lz4", "lz4.frame").LZ4FrameDecompressor())
+    from lz4 import frame
 
-
-def _library(what: str, *modules: str) -> Any:
-    """The first of the modules that is there, imported when it is needed. Raises InputError with what to install."""
-    for name in modules:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    package = "backports.zstd" if what == "zstd" else what
-    raise InputError(f"it is compressed with {what}, and the package that reads that is missing: pip install {package}")
+    return cast(Decoder, frame.LZ4FrameDecompressor())
 
 
 #: Those that are read. A frame to skip (RFC 8878, 3.1.2) is what pzstd begins with.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
-import importlib
 import io
 import lzma
 import os
@@ -24,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiremeter.captures.compression import HEAD_BYTES, DecompressedStream, compression_of
-from wiremeter.errors import InputError
 
 Compress = Callable[[bytes], bytes]
 
@@ -253,16 +251,6 @@ def test_a_window_that_would_take_too_much_memory_is_refused(tmp_path: Path) -> 
     found = of_file(tmp_path / "file", content)
     assert (found.data, found.problem is not None) == (b"", True)
     assert "memory" in str(found.problem)
-
-
-@pytest.mark.parametrize(("name", "package"), [("zstd", "backports.zstd"), ("lz4", "lz4")])
-def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(InputError, match=f"compressed with {name}.*pip install {package}"):
-        of_file(tmp_path / "file", COMPRESSIONS[name](SMALL))
 
 
 def test_libraries_are_loaded_when_a_file_needs_them(tmp_path: Path) -> None:
