@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from wiremeter.flows.columns import AttachMode, Direction, Mode
+from wiremeter.reports.findings import Severity
+
 #: Of this definition; `schema` in every document.
 SCHEMA_VERSION = 1
 
@@ -21,7 +24,7 @@ _Skbs = Annotated[
     int | UnsetType, Meta(description="kernel buffers that carried them; only in live traffic, captures have none")
 ]
 _Device = Annotated[str, Meta(description="network interface")]
-_Direction = Annotated[Literal["rx", "tx"], Meta(description="as seen from the device")]
+_Direction = Annotated[Direction, Meta(description="as seen from the device")]
 _Family = Annotated[Literal["ipv4", "ipv6"], Meta(description="of the outermost IP header")]
 _Protocol = Annotated[int, Meta(description="IP protocol number (IANA)")]
 _Vlan = Annotated[int | None, Meta(description="id of the outermost VLAN tag; null without one")]
@@ -56,7 +59,7 @@ Protocols = dict[Literal["ipv4", "ipv6"], dict[str, Tally]]
 class Source(Struct, frozen=True, kw_only=True):
     """Where the traffic came from."""
 
-    kind: Annotated[Literal["live", "capture", "simulated"], Meta(description="a wire, a file, or made up")]
+    kind: Annotated[Mode, Meta(description="a wire, a file, or made up")]
     files: Annotated[tuple[str, ...] | UnsetType, Meta(description='capture files as named; "-" is standard input')] = (
         UNSET
     )
@@ -123,9 +126,7 @@ class Device(Struct, frozen=True, kw_only=True):
 
     device: _Device
     direction: _Direction
-    attach_mode: Annotated[
-        Literal["xdp", "xdp-generic", "tcx", "clsact", "capture", "none"], Meta(description="how it is metered")
-    ]
+    attach_mode: Annotated[AttachMode, Meta(description="how it is metered")]
     packets_per_second: Annotated[float, Meta(description="on the wire")]
     bits_per_second: Annotated[float, Meta(description="on the wire")]
     skbs_per_second: Annotated[float | UnsetType, Meta(description="kernel buffers; only in live traffic")] = UNSET
@@ -188,7 +189,7 @@ class Flow(Struct, frozen=True, kw_only=True):
     """Packets of one direction with the same addresses, protocol, ports and VLAN."""
 
     device: Annotated[str | UnsetType, Meta(description="only in live traffic: captures do not tell")] = UNSET
-    direction: Annotated[Literal["rx", "tx"] | UnsetType, Meta(description="the same")] = UNSET
+    direction: Annotated[Direction | UnsetType, Meta(description="the same")] = UNSET
     family: _Family
     protocol: _Protocol
     src_addr: Annotated[str, Meta(description="source address")]
@@ -309,7 +310,7 @@ class Finding(Struct, frozen=True):
 
     kind: Annotated[str, Meta(description="what it is; these words stay")]
     severity: Annotated[
-        Literal["fault", "warning", "note"],
+        Severity,
         Meta(description="fault: counts are wrong or lost; note: how to read them"),
     ]
     device: Annotated[str, Meta(description='"" if about all')]
@@ -359,7 +360,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
     schema: Annotated[int, Meta(description="version of this definition")] = SCHEMA_VERSION
     source: Source
-    mode: Annotated[Literal["live", "capture", "simulated"], Meta(description="as source.kind")]
+    mode: Annotated[Mode, Meta(description="as source.kind")]
     start_time: Annotated[str, Meta(description="RFC 3339, UTC, nanoseconds")]
     end_time: Annotated[str, Meta(description="the same")]
     seconds: Annotated[float, Meta(description="between the two")]
