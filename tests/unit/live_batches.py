@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wiremeter.flows.batch import Attachment, Audit, FlowBatch, Health, Tally
 from wiremeter.flows.columns import CONNECTIONS, COUNTER, ETHERTYPE_COUNTER, FLOW, VLAN_NONE, AttachMode, Mode
+from wiremeter.flows.top import top_conversations
 from wiremeter.names.records import NAMELESS, DnsTransaction, FlowKey, FlowName, Transactions
 
 START_NS = 1_763_821_860_000_000_000
@@ -132,3 +134,8 @@ def make_batch(
         np.array(begun, CONNECTIONS),
         transactions,
     )
+
+
+def conversations(batch: FlowBatch) -> NDArray[np.void]:
+    """All of them."""
+    return top_conversations(batch, len(batch.flows))

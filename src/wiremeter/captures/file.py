@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wiremeter.captures.compression import HEAD_BYTES, DecompressedStream, compression_of
 from wiremeter.datapath._host import ffi, lib  # type: ignore[import-not-found,unused-ignore]
 from wiremeter.errors import InputError
+from wiremeter.reports.cells import utf8_text
 
 STANDARD_INPUT = "-"
 _CHUNK_BYTES = 1 << 18
@@ -140,9 +141,7 @@ class CaptureFile:
         """Opens the file; "-" is standard input. Raises InputError if that cannot be done."""
         self.path = path
         #: For people: bytes of the path that are no UTF-8 as \\xff.
-        self.name = (
-            "standard input" if path == STANDARD_INPUT else os.fsencode(path).decode("utf-8", "backslashreplace")
-        )
+        self.name = "standard input" if path == STANDARD_INPUT else utf8_text(path)
         self.problem: str | None = None
         #: Bytes of the capture that have been taken, decompressed.
         self.offset = 0

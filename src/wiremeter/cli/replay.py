@@ -163,15 +163,17 @@ class _Text:
 
     def write(self, batch: FlowBatch, replay: CaptureReplay) -> None:
         from wiremeter.reports.cells import utf8_text
+        from wiremeter.reports.selection import select
         from wiremeter.reports.summary import point_of, rate_line, summary
 
         title = ", ".join("standard input" if file == "-" else utf8_text(file) for file in replay.files)
         rate = rate_line(self._rate.bytes_per_second, self._rate.bin_ns, self._selection) if self._rate else ""
         linktypes, view = ", ".join(replay.linktypes), self._settings.view
-        lines = summary(batch, title, linktypes, self._selection, view, rate, self._before)
+        selected = select(batch, self._selection)
+        lines = summary(batch, selected, self._selection, title, linktypes, view, rate, self._before)
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
-        self._points.append(point_of(batch, self._selection))
+        self._points.append(point_of(batch, selected, self._selection))
         self._before = batch.health
 
     def end(self) -> None:

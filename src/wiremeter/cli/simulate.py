@@ -97,11 +97,13 @@ def _write_json(batch: FlowBatch, simulation: Simulation, settings: Simulate) ->
 
 
 def _write_text(batch: FlowBatch, simulation: Simulation, settings: Simulate) -> None:
-    from wiremeter.reports.selection import Selection
+    from wiremeter.reports.selection import Selection, select
     from wiremeter.reports.summary import summary
 
     title = f"profile {settings.profile}, seed {settings.seed}"
     expected = simulation.expected
-    sys.stdout.writelines(f"{line}\n" for line in summary(batch, title, "EN10MB", Selection(limit=settings.top)))
+    selection = Selection(limit=settings.top)
+    lines = summary(batch, select(batch, selection), selection, title, "EN10MB")
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     print(f"simulated: {expected.packets} packets, {expected.bytes} bytes, {expected.flows} flows; all metered")
     print(flush=True)

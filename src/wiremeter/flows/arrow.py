@@ -9,7 +9,6 @@ timestamp[ns, UTC]. The schema's metadata holds `wiremeter.mode` (live, capture 
 from __future__ import annotations
 
 import importlib
-import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.columns import VLAN_NONE, TransactionKind
+from wiremeter.flows.columns import VLAN_NONE, TransactionKind, packet_address_text
 from wiremeter.names.records import FlowName, Transactions
 from wiremeter.names.records import column as transaction_column
 
@@ -114,7 +113,7 @@ def transaction_table(
     if addresses_as_text:
         for side in ("src_addr", "dst_addr"):
             ends = zip(columns[side], columns["family"], strict=True)
-            columns[side], types[side] = [_text(packed, family) for packed, family in ends], pa.string()
+            columns[side], types[side] = [packet_address_text(packed, family) for packed, family in ends], pa.string()
     schema = pa.schema(types)
     return _with_metadata(pa.table(columns, schema), about)
 
@@ -197,9 +196,4 @@ def _texts(packed: NDArray[np.uint8], family: NDArray[np.uint8]) -> tuple[NDArra
     """Each address's place among the different ones, and those as text. packed: shape (n, 16); family: shape (n,)."""
     keys = np.ascontiguousarray(np.concatenate([packed, family[:, None]], axis=1)).view("V17")[:, 0]
     different, places = np.unique(keys, return_inverse=True)
-    return places.astype("i4"), [_text(key[:16], key[16]) for key in map(bytes, different)]
-
-
-def _text(packed: bytes, family: int) -> str:
-    """By the packet's family: an IPv6 packet may have a v4-mapped address, which is no IPv4 address."""
-    return socket.inet_ntop(socket.AF_INET, packed[12:]) if family == 4 else socket.inet_ntop(socket.AF_INET6, packed)
+    return places.astype("i4"), [packet_address_text(key[:16], key[16]) for key in map(bytes, different)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +84,16 @@ def address_text(address: bytes | NDArray[np.uint8]) -> str:
     if packed[:12] == b"\0" * 10 + b"\xff\xff":
         return str(ipaddress.IPv4Address(packed[12:]))
     return str(ipaddress.IPv6Address(packed))
+
+
+def packet_address_text(address: bytes, family: int) -> str:
+    """The text of an address of a packet of that family: in one of IPv6, a v4-mapped address is no IPv4 address.
+
+    >>> mapped = bytes.fromhex("00000000000000000000ffffc0000201")
+    >>> packet_address_text(mapped, 4), packet_address_text(mapped, 6)
+    ('192.0.2.1', '::ffff:192.0.2.1')
+    """
+    return socket.inet_ntop(socket.AF_INET, address[12:]) if family == 4 else socket.inet_ntop(socket.AF_INET6, address)
 
 
 def empty_rows(dtype: np.dtype[Any]) -> NDArray[np.void]:

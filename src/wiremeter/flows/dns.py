@@ -63,6 +63,11 @@ class DnsTotal:
     median_ns: int | None = None
     max_ns: int | None = None
 
+    @property
+    def name(self) -> str:
+        """What was asked for; the root, whose name is empty, is "."."""
+        return self.query or "."
+
 
 def dns_total(transactions: Iterable[DnsTransaction], query: str = "", qtype: str = "") -> DnsTotal:
     """All of `transactions` in one.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import Direction
-from wiremeter.flows.top import DeviceRate
+from wiremeter.flows.top import DeviceRate, is_rx
 
 #: Seconds that averages are over, as iftop has them; and so how far back is remembered.
 WINDOWS = (2.0, 10.0, 40.0)
@@ -91,7 +91,7 @@ class FlowSums:
         flows = batch.flows
         if len(flows) > self._kept:
             flows = flows[np.argpartition(flows["bytes"], -self._kept)[-self._kept :]]
-        received = _is_rx(batch)[flows["attachment"]]
+        received = is_rx(batch)[flows["attachment"]]
         keys = self._keys_of(batch, flows, "src", "dst", received)
         order = np.argsort(keys)
         self._intervals.appendleft(_Kept(batch.seconds, keys[order], flows["bytes"][order]))
@@ -122,7 +122,7 @@ class FlowSums:
     def _halves(self, batch: FlowBatch, rows: NDArray[np.void]) -> list[NDArray[np.uint64]]:
         """The keys of each row's flows: one, or two for a conversation."""
         if "local_addr" not in (rows.dtype.names or ()):
-            return [self._keys_of(batch, rows, "src", "dst", _is_rx(batch)[rows["attachment"]])]
+            return [self._keys_of(batch, rows, "src", "dst", is_rx(batch)[rows["attachment"]])]
         yes = np.ones(len(rows), np.bool_)
         return [
             self._keys_of(batch, rows, "remote", "local", yes),
@@ -143,10 +143,6 @@ class FlowSums:
             keys = (keys ^ column) * _MULTIPLIER
             keys ^= keys >> np.uint64(32)
         return keys
-
-
-def _is_rx(batch: FlowBatch) -> NDArray[np.bool_]:
-    return np.array([attachment.direction == "rx" for attachment in batch.attachments], np.bool_)
 
 
 def _none(rows: NDArray[np.void]) -> NDArray[np.uint64]:

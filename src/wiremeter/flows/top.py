@@ -131,24 +131,6 @@ class History:
 # --- flows and conversations
 
 
-def top_flows(
-    batch: FlowBatch,
-    n: int,
-    by: SortKey = "bytes",
-    *,
-    mask: NDArray[np.bool_] | None = None,
-    reverse: bool = False,
-) -> NDArray[np.void]:
-    """The first `n` flows in the order of `by`: shape (≤ n,), dtype FLOW.
-
-    mask: shape (len(batch.flows),); only flows where it is set are looked at.
-    reverse: the other end of the order.
-    Equal ones are ordered by their keys, so the answer does not depend on the order of rows in the batch.
-    Raises InputError if `by` is none of SORT_KEYS.
-    """
-    return batch.flows[top_flow_indexes(batch, n, by, mask=mask, reverse=reverse)]
-
-
 def top_flow_indexes(
     batch: FlowBatch,
     n: int,
@@ -157,8 +139,14 @@ def top_flow_indexes(
     mask: NDArray[np.bool_] | None = None,
     reverse: bool = False,
 ) -> NDArray[np.intp]:
-    """Where top_flows stand in batch.flows: shape (≤ n,)."""
-    flows, names = batch.flows, name_indexes(batch)
+    """Where the first `n` flows in the order of `by` stand in batch.flows: shape (≤ n,).
+
+    mask: shape (len(batch.flows),); only flows where it is set are looked at.
+    reverse: the other end of the order.
+    Equal ones are ordered by their keys, so the answer does not depend on the order of rows in the batch.
+    Raises InputError if `by` is none of SORT_KEYS.
+    """
+    flows, names = batch.flows, batch.name_indexes
     amounts = {"bytes": ("bytes",), "packets": ("packets",)}
     rows = np.arange(len(flows)) if mask is None else np.flatnonzero(mask)
     columns = _columns(flows, by, amounts, ("src", "dst"), reverse, domain=lambda at: _domain_order(batch)[names[at]])
@@ -190,9 +178,11 @@ def top_conversations(
     mask: NDArray[np.bool_] | None = None,
     reverse: bool = False,
 ) -> NDArray[np.void]:
-    """Like top_flows, for conversations by the sum of both directions: shape (≤ n,), dtype CONVERSATION.
+    """The first `n` conversations in the order of `by`, amounts of both directions: shape (≤ n,), dtype CONVERSATION.
 
-    `source` sorts by the local address, `destination` by the remote one.
+    A conversation is a flow and its reverse on the same device and VLAN, or one of them where the other is not there
+    or not looked at. mask, reverse: as for top_flow_indexes. `source` sorts by the local address, `destination` by the
+    remote one.
     """
     rows = np.arange(len(batch.flows)) if mask is None else np.flatnonzero(mask)
     if by in ("bytes", "packets") and not reverse:
@@ -204,20 +194,6 @@ def top_conversations(
         pairs, by, amounts, ("local", "remote"), reverse, domain=lambda at: _domain_order(batch)[names[at]]
     )
     return pairs[_first(columns, np.arange(len(pairs)), n)]
-
-
-def conversations(batch: FlowBatch, mask: NDArray[np.bool_] | None = None) -> NDArray[np.void]:
-    """Join each flow with its reverse on the same device and VLAN: shape (k,), dtype CONVERSATION.
-
-    mask: shape (len(batch.flows),); only flows where it is set are joined, so one half may be missing.
-    Flows without a reverse become conversations of one direction.
-    """
-    return _join(batch, np.arange(len(batch.flows)) if mask is None else np.flatnonzero(mask))
-
-
-def name_indexes(batch: FlowBatch) -> NDArray[np.uint32]:
-    """Each flow's index into batch.names: shape (len(batch.flows),); all 0, nameless, where names are off."""
-    return batch.name_indexes
 
 
 def is_rx(batch: FlowBatch) -> NDArray[np.bool_]:
@@ -261,7 +237,7 @@ def _join(batch: FlowBatch, rows: NDArray[np.intp]) -> NDArray[np.void]:
     pairs["first_ns"] = np.minimum.reduceat(flows["first_ns"], starts)
     pairs["last_ns"] = np.maximum.reduceat(flows["last_ns"], starts)
     # Both flows have the same name; should one have none yet (0), the other's holds.
-    pairs["name"] = np.maximum.reduceat(name_indexes(batch)[rows][order], starts)
+    pairs["name"] = np.maximum.reduceat(batch.name_indexes[rows][order], starts)
     if batch.mode != "live":
         began = np.minimum.reduceat(np.where(received, _NEVER, flows["first_ns"]), starts)
         _turn_round(pairs, began > pairs["first_ns"])
@@ -413,13 +389,11 @@ def _first(columns: Sequence[_Column], rows: NDArray[np.intp], n: int) -> NDArra
 # --- protocols
 
 
-def top_protocols(
-    batch: FlowBatch, n: int | None = None, *, by: Amount = "bytes", device: str | None = None
-) -> list[ProtocolTotal]:
+def top_protocols(batch: FlowBatch, by: Amount = "bytes", *, device: str | None = None) -> list[ProtocolTotal]:
     """All traffic by family and protocol, largest first; frames that are not IP by ethertype. From the counters, so
     it is exact also for packets that are in no flow.
 
-    n: how many, all if None.  device: only this one.
+    device: only this one.
     """
     wanted = np.array([device in (None, a.device) for a in batch.attachments], np.bool_)
     totals: dict[tuple[str, str], Tally] = {}
@@ -429,19 +403,17 @@ def top_protocols(
     for row in batch.ethertypes:
         if wanted[row["attachment"]]:
             _add(totals, FAMILY_NAMES[0], ethertype_name(int(row["ethertype"])), row)
-    return _largest(totals, n, by)
+    return _largest(totals, by)
 
 
-def protocols_of_flows(
-    batch: FlowBatch, mask: NDArray[np.bool_], n: int | None = None, *, by: Amount = "bytes"
-) -> list[ProtocolTotal]:
+def protocols_of_flows(batch: FlowBatch, mask: NDArray[np.bool_], by: Amount = "bytes") -> list[ProtocolTotal]:
     """Like top_protocols, for the flows where `mask` (shape (len(batch.flows),)) is set."""
     kinds = batch.flows["family"].astype("u2") << 8 | batch.flows["protocol"]
     totals: dict[tuple[str, str], Tally] = {}
     for kind in np.flatnonzero(np.bincount(kinds[mask])):
         name = (FAMILY_NAMES[int(kind) >> 8], protocol_name(int(kind) & 0xFF))
         totals[name] = tally_of(batch.flows, mask & (kinds == kind))
-    return _largest(totals, n, by)
+    return _largest(totals, by)
 
 
 def tally_of(rows: NDArray[np.void], mask: NDArray[np.bool_] | None = None) -> Tally:
@@ -455,7 +427,7 @@ def _add(totals: dict[tuple[str, str], Tally], family: str, protocol: str, row: 
     totals[family, protocol] = totals.get((family, protocol), Tally()).plus(tally)
 
 
-def _largest(totals: dict[tuple[str, str], Tally], n: int | None, by: Amount) -> list[ProtocolTotal]:
+def _largest(totals: dict[tuple[str, str], Tally], by: Amount) -> list[ProtocolTotal]:
     found = [ProtocolTotal(family, protocol, tally) for (family, protocol), tally in totals.items() if tally.packets]
     found.sort(key=lambda total: (-getattr(total.tally, by), total.family, total.protocol))
-    return found[:n]
+    return found

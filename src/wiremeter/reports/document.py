@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from wiremeter.flows import batch as batches
 from wiremeter.flows import totals
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import NameTotal
-from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE
+from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE, packet_address_text
 from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
 from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names import records
@@ -38,8 +37,6 @@ from wiremeter.reports.selection import (
 LIVE = Source(kind="live")
 #: Rows turned into records at a time.
 _ROWS_AT_A_TIME = 4096
-#: Keys that hold a row a line where a document is written in lines.
-_ROW_KEYS = ("flows", "conversations", "dns", "tls", "quic", "http")
 _UNSET_FLOW_FIELDS = {"device": UNSET, "direction": UNSET, "skbs": UNSET}
 
 
@@ -248,9 +245,9 @@ def _flows(batch: FlowBatch, selected: Selected) -> Iterator[schema.Flow]:
     places = [{"device": utf8_text(a.device), "direction": a.direction} for a in batch.attachments]
     for row, common in _rows(batch, selected):
         ends = {
-            "src_addr": _address(row["src_addr"], row["family"]),
+            "src_addr": packet_address_text(row["src_addr"], row["family"]),
             "src_port": row["src_port"],
-            "dst_addr": _address(row["dst_addr"], row["family"]),
+            "dst_addr": packet_address_text(row["dst_addr"], row["family"]),
             "dst_port": row["dst_port"],
             "packets": row["packets"],
             "bytes": row["bytes"],
@@ -269,9 +266,9 @@ def _conversations(batch: FlowBatch, selected: Selected) -> Iterator[schema.Conv
         )
         yield schema.Conversation(
             device=devices[row["attachment"]],
-            local_addr=_address(row["local_addr"], row["family"]),
+            local_addr=packet_address_text(row["local_addr"], row["family"]),
             local_port=row["local_port"],
-            remote_addr=_address(row["remote_addr"], row["family"]),
+            remote_addr=packet_address_text(row["remote_addr"], row["family"]),
             remote_port=row["remote_port"],
             rx=rx,
             tx=tx,
@@ -338,14 +335,9 @@ def _transactions(found: records.Transactions, *, is_live: bool) -> dict[str, It
 
 def _key(flow: records.FlowKey) -> schema.FlowKey:
     return schema.FlowKey(
-        _address(flow.src_addr, flow.family),
+        packet_address_text(flow.src_addr, flow.family),
         flow.src_port,
-        _address(flow.dst_addr, flow.family),
+        packet_address_text(flow.dst_addr, flow.family),
         flow.dst_port,
         flow.protocol,
     )
-
-
-def _address(packed: bytes, family: int) -> str:
-    """By the packet's family: an IPv6 packet may have a v4-mapped address, which is no IPv4 address."""
-    return socket.inet_ntop(socket.AF_INET, packed[12:]) if family == 4 else socket.inet_ntop(socket.AF_INET6, packed)

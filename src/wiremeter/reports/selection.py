@@ -18,7 +18,6 @@ from wiremeter.flows.top import (
     Amount,
     ProtocolTotal,
     flow_order,
-    name_indexes,
     protocols_of_flows,
     tally_of,
     top_conversations,
@@ -79,7 +78,6 @@ class Selected:
     flows: shape (at most limit,), dtype FLOW, or CONVERSATION if the selection is of pairs.
     names: shape (at most limit,), the index of each into FlowBatch.names.
     matched: how many flows pass filter and device; total: their sum.
-    protocols: from exact counters, or from the matched flows where a filter is set.
     mask: shape (len(batch.flows),), which flows those are; None if all.
     """
 
@@ -87,32 +85,41 @@ class Selected:
     names: NDArray[np.uint32]
     matched: int
     total: Tally
-    protocols: list[ProtocolTotal]
     mask: NDArray[np.bool_] | None
 
 
 def select(batch: FlowBatch, selection: Selection) -> Selected:
     """Apply a selection to a batch."""
-    mask = None if selection.is_whole else _mask(batch, selection)
-    limit = len(batch.flows) if selection.limit is None else selection.limit
+    mask = chosen_flows(batch, selection)
     if selection.pairs:
+        limit = len(batch.flows) if selection.limit is None else selection.limit
         by = "source" if selection.sort == "key" else selection.sort
         flows = top_conversations(batch, limit, by, mask=mask, reverse=selection.reverse)
         names = flows["name"]
     else:
-        if selection.sort == "key":
-            indexes = flow_order(batch.flows, mask)[:: -1 if selection.reverse else 1][:limit]
-        else:
-            indexes = top_flow_indexes(batch, limit, selection.sort, mask=mask, reverse=selection.reverse)
-        flows, names = batch.flows[indexes], name_indexes(batch)[indexes]
-    amount: Amount = "packets" if selection.sort == "packets" else "bytes"
-    protocols = (
-        protocols_of_flows(batch, mask, by=amount)
-        if mask is not None and selection.filter.text
-        else top_protocols(batch, by=amount, device=selection.device)
-    )
+        indexes = flow_indexes(batch, selection, mask)
+        flows, names = batch.flows[indexes], batch.name_indexes[indexes]
     matched = len(batch.flows) if mask is None else int(np.count_nonzero(mask))
-    return Selected(flows, names, matched, tally_of(batch.flows, mask), protocols, mask)
+    return Selected(flows, names, matched, tally_of(batch.flows, mask), mask)
+
+
+def flow_indexes(batch: FlowBatch, selection: Selection, mask: NDArray[np.bool_] | None) -> NDArray[np.intp]:
+    """Where the flows that a selection shows stand in batch.flows, in its order: shape (at most limit,).
+
+    mask: shape (len(batch.flows),), which flows pass its filter and device; None if all.
+    """
+    limit = len(batch.flows) if selection.limit is None else selection.limit
+    if selection.sort == "key":
+        return flow_order(batch.flows, mask)[:: -1 if selection.reverse else 1][:limit]
+    return top_flow_indexes(batch, limit, selection.sort, mask=mask, reverse=selection.reverse)
+
+
+def select_protocols(batch: FlowBatch, selected: Selected, selection: Selection) -> list[ProtocolTotal]:
+    """What was selected, by protocol: from exact counters, or from the matched flows where a filter is set."""
+    amount: Amount = "packets" if selection.sort == "packets" else "bytes"
+    if selected.mask is not None and selection.filter.text:
+        return protocols_of_flows(batch, selected.mask, amount)
+    return top_protocols(batch, amount, device=selection.device)
 
 
 def select_domains(batch: FlowBatch, selected: Selected, selection: Selection) -> list[NameTotal]:
@@ -151,10 +158,13 @@ def select_hosts(batch: FlowBatch, selected: Selected, selection: Selection) -> 
 def has_names(batch: FlowBatch) -> bool:
     """Whether anything is known of any flow, or was said in any transaction."""
     said = batch.transactions
-    return bool(name_indexes(batch).any() or said.dns or said.tls or said.quic or said.http)
+    return bool(batch.name_indexes.any() or said.dns or said.tls or said.quic or said.http)
 
 
-def _mask(batch: FlowBatch, selection: Selection) -> NDArray[np.bool_]:
+def chosen_flows(batch: FlowBatch, selection: Selection) -> NDArray[np.bool_] | None:
+    """Which flows pass filter and device: shape (len(batch.flows),); None if all."""
+    if selection.is_whole:
+        return None
     mask = selection.filter.mask(batch)
     if selection.device is not None and batch.attachments:
         wanted = np.array([a.device == selection.device for a in batch.attachments], np.bool_)

@@ -21,13 +21,13 @@ from wiremeter.reports.selection import (
     Selected,
     Selection,
     has_names,
-    select,
     select_applications,
     select_domains,
     select_hosts,
+    select_protocols,
 )
 from wiremeter.reports.text import dns_line, flow_extras
-from wiremeter.reports.units import duration_text, percent, rate_text
+from wiremeter.reports.units import duration_text, percent, rate_text, traffic_text
 from wiremeter.settings.words import View
 
 #: What is said of a capture beside its numbers; the rest of the findings is about live traffic.
@@ -38,9 +38,10 @@ _LINE_COLUMNS = 64
 
 def summary(
     batch: FlowBatch,
+    selected: Selected,
+    selection: Selection,
     title: str,
     linktype: str,
-    selection: Selection,
     view: View | None = None,
     rate: str = "",
     before: Health | None = None,
@@ -48,11 +49,10 @@ def summary(
     """Lines: what was read, its rate, packets and bytes by protocol and by what they are not attributed for, and then
     flows or conversations, applications, domains, DNS questions and single transactions.
 
-    title: what was read. linktype: of the frames, "" if there were none. view: only this of the lists.
-    rate: a line about the rate over time. before: the state at the end of the interval before; None if this is the
-    first.
+    selected: by the selection, of the batch. title: what was read. linktype: of the frames, "" if there were none.
+    view: only this of the lists. rate: a line about the rate over time. before: the state at the end of the interval
+    before; None if this is the first.
     """
-    selected = select(batch, selection)
     yield f"{title}: {batch.mode}, {linktype or 'no frames'}"
     yield f"{utc_time(batch.start_ns)} to {utc_time(batch.end_ns)}, {batch.seconds:.6f} s"
     if batch.seconds > 0:
@@ -70,7 +70,7 @@ def summary(
         yield ""
         yield f"filter {printable(selection.filter.text)}: {selected.matched} of {len(batch.flows)} flows"
         yield _total_line("matched", "", selected.total.packets, selected.total.bytes)
-        for total in selected.protocols:
+        for total in select_protocols(batch, selected, selection):
             yield _total_line(total.family, total.protocol, total.tally.packets, total.tally.bytes)
     yield ""
     if view in (None, "flows"):
@@ -159,8 +159,7 @@ def _rates(tally: Tally, seconds: float, selection: Selection) -> str:
 
 
 def _bit_rate(tally: Tally, seconds: float, selection: Selection) -> str:
-    per_second = tally.bytes / seconds
-    return rate_text(per_second, "B/s") if selection.in_bytes else rate_text(per_second * 8, "bit/s")
+    return traffic_text(tally.bytes / seconds, in_bytes=selection.in_bytes)
 
 
 def _name(batch: FlowBatch, number: int) -> str:
@@ -189,7 +188,7 @@ def _question_lines(batch: FlowBatch, selection: Selection) -> Iterator[str]:
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     yield _heading(len(questions), "different DNS questions", selection, "those asked most,")
     for question in questions[selection.shown]:
-        yield f"  {printable(dns_line(f'{question.query or chr(46)} {question.qtype}', question))}"
+        yield f"  {printable(dns_line(f'{question.name} {question.qtype}', question))}"
     yield ""
 
 
@@ -232,8 +231,7 @@ def rate_line(bytes_per_second: NDArray[np.float64], bin_ns: int, selection: Sel
     width = min(len(bytes_per_second), _LINE_COLUMNS)
     joined = -(-len(bytes_per_second) // width)
     padded = np.pad(bytes_per_second, (0, -len(bytes_per_second) % joined)).reshape(-1, joined).max(axis=1)
-    highest = float(bytes_per_second.max())
-    peak = rate_text(highest, "B/s") if selection.in_bytes else rate_text(highest * 8, "bit/s")
+    peak = traffic_text(float(bytes_per_second.max()), in_bytes=selection.in_bytes)
     return f"rate {sparkline(padded, len(padded))} peak {peak} over {duration_text(bin_ns)}"
 
 
@@ -247,11 +245,10 @@ class Point:
     flows: int
 
 
-def point_of(batch: FlowBatch, selection: Selection) -> Point:
-    """One interval as a point of the series."""
+def point_of(batch: FlowBatch, selected: Selected, selection: Selection) -> Point:
+    """One interval as a point of the series. selected: by the selection, of the batch."""
     if not selection.filter.text:
         return Point(batch.start_ns, batch.seconds, totals.seen(batch), len(batch.flows))
-    selected = select(batch, selection)
     return Point(batch.start_ns, batch.seconds, selected.total, selected.matched)
 
 

@@ -44,8 +44,9 @@ from wiremeter.reports.selection import (
     select_applications,
     select_domains,
     select_hosts,
+    select_protocols,
 )
-from wiremeter.reports.units import duration_text, percent, rate_text
+from wiremeter.reports.units import duration_text, percent, rate_text, traffic_text
 
 
 def text_block(batch: FlowBatch, selection: Selection, before: Health | None = None) -> str:
@@ -68,8 +69,9 @@ def _lines(batch: FlowBatch, selection: Selection, before: Health | None) -> Ite
     for alarm in findings(batch, before):
         yield f"{'note' if alarm.severity == 'note' else 'alarm'} {alarm.text}"
     by_packets = selection.sort == "packets"
-    whole = sum(total.tally.packets if by_packets else total.tally.bytes for total in selected.protocols)
-    for total in selected.protocols[selection.shown]:
+    protocols = select_protocols(batch, selected, selection)
+    whole = sum(total.tally.packets if by_packets else total.tally.bytes for total in protocols)
+    for total in protocols[selection.shown]:
         share = percent(total.tally.packets if by_packets else total.tally.bytes, whole).strip()
         amounts = _amounts(total.tally.bytes, total.tally.packets, seconds, selection)
         yield f"protocol {total.family} {total.protocol} {share} {amounts}"
@@ -97,7 +99,7 @@ def _name_lines(batch: FlowBatch, selected: Selected, selection: Selection) -> I
             yield _sum_line(f"{kind} {name}", total, batch, selected, selection)
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     for question in questions[selection.shown]:
-        yield dns_line(f"{question.query or '.'} {question.qtype}", question)
+        yield dns_line(f"{question.name} {question.qtype}", question)
     if hidden := {(question.query, question.qtype) for question in questions[selection.rest]}:
         left = [one for one in batch.transactions.dns if (one.query, one.qtype) in hidden]
         yield dns_line(OTHERS, dns_total(left))
@@ -129,13 +131,11 @@ def _name_text(name: FlowName) -> str:
 
 def _device_line(rate: DeviceRate, selection: Selection) -> str:
     audit = rate.audit
-    bits = (
-        rate_text(rate.bits_per_second / 8, "B/s") if selection.in_bytes else rate_text(rate.bits_per_second, "bit/s")
-    )
+    traffic = traffic_text(rate.bits_per_second / 8, in_bytes=selection.in_bytes)
     lost = sum(tally.packets for tally in audit.unattributed.values())
     cost = "" if rate.ns_per_run is None else f" ns/run {rate.ns_per_run:.0f}"
     return (
-        f"device {rate.device} {rate.direction} {rate.mode} {bits} {rate_text(rate.packets_per_second, 'pps')} "
+        f"device {rate.device} {rate.direction} {rate.mode} {traffic} {rate_text(rate.packets_per_second, 'pps')} "
         f"packets {audit.seen.packets} bytes {audit.seen.bytes} skbs {audit.seen.skbs} "
         f"unattributed {lost} dropped {audit.dropped} audit {'ok' if audit.balanced else 'OFF'}{cost}"
     )
@@ -160,9 +160,7 @@ def _conversation_line(row: np.void, batch: FlowBatch, selection: Selection) -> 
 
 
 def _amounts(amount: int, packets: int, seconds: float, selection: Selection) -> str:
-    per_second = amount / seconds
-    shown = rate_text(per_second, "B/s") if selection.in_bytes else rate_text(per_second * 8, "bit/s")
-    return f"{shown} {rate_text(packets / seconds, 'pps')}"
+    return f"{traffic_text(amount / seconds, in_bytes=selection.in_bytes)} {rate_text(packets / seconds, 'pps')}"
 
 
 def _end(row: np.void, side: str, selection: Selection) -> str:

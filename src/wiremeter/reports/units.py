@@ -42,6 +42,15 @@ def rate_text(value: float, unit: str) -> str:
     return f"{number} {prefix}{unit}"
 
 
+def traffic_text(bytes_per_second: float, *, in_bytes: bool = False) -> str:
+    """A rate of traffic as people want it: in bits per second, or in bytes.
+
+    >>> traffic_text(155_000_000), traffic_text(155_000_000, in_bytes=True)
+    ('1.24 Gbit/s', '155 MB/s')
+    """
+    return rate_text(bytes_per_second, "B/s") if in_bytes else rate_text(bytes_per_second * 8, "bit/s")
+
+
 def cell(value: float) -> str:
     """A number for a column whose header names the unit: always CELL_WIDTH characters, prefixes below each other.
 

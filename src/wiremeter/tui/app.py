@@ -35,6 +35,7 @@ from wiremeter.reports.selection import (
     select_applications,
     select_domains,
     select_hosts,
+    select_protocols,
 )
 from wiremeter.settings.words import SORT_KEYS, VIEWS, View
 from wiremeter.tui import palette, panels
@@ -218,6 +219,7 @@ class LiveApp(App[None]):
         selection = self._selection
         wide = width >= _WIDE
         selected = select(batch, selection)
+        protocols = select_protocols(batch, selected, selection)
         self._rates = device_rates(batch)
         self._has_vlans |= bool((batch.flows["vlan"] != 0xFFFF).any())
         notes = [a for a in findings(batch) if a.severity == "note"] if selection.device is None else []
@@ -237,11 +239,9 @@ class LiveApp(App[None]):
         self.query_one("#protocols").display = not wide
         if wide:
             rows = max(len(devices), min(8, height // 4))
-            self._put(
-                "#side", *panels.protocol_panel(selected.protocols, batch.seconds, _SIDE_WIDTH - 3, rows, selection)
-            )
+            self._put("#side", *panels.protocol_panel(protocols, batch.seconds, _SIDE_WIDTH - 3, rows, selection))
         else:
-            self._put("#protocols", panels.protocol_line(selected.protocols, width, selection))
+            self._put("#protocols", panels.protocol_line(protocols, width, selection))
         rows = 3 if height < 32 else 6
         self._put("#alarms", *panels.alarm_lines(self._alarms.entries(), notes, width, rows))
         title, table_rows = self._table(batch, selected, width)

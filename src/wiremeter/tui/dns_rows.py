@@ -38,9 +38,7 @@ class DnsRows:
 
     def details(self, index: int, width: int) -> list[Text]:
         total = self.totals[index]
-        question = Text(f" {printable(total.query or '.')} ", palette.STRONG, no_wrap=True).append(
-            total.qtype, palette.PLAIN
-        )
+        question = Text(f" {printable(total.name)} ", palette.STRONG, no_wrap=True).append(total.qtype, palette.PLAIN)
         question.truncate(width, overflow="ellipsis")
         return [question, facts_line(_facts(total), width)]
 
@@ -74,7 +72,7 @@ def rcodes_text(rcodes: Mapping[str, int]) -> str:
 def _cell(total: DnsTotal, column: Column) -> tuple[str, str]:
     match column.name:
         case "name":
-            return total.query or ".", palette.PLAIN
+            return total.name, palette.PLAIN
         case "type":
             return total.qtype, palette.FAINT
         case "rcodes":

@@ -7,9 +7,9 @@ import pytest
 
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.recent import WINDOWS, DeviceSums, FlowSums
-from wiremeter.flows.top import conversations, device_rates
+from wiremeter.flows.top import device_rates
 
-from ..live_batches import SECOND_NS, START_NS, flow, make_batch
+from ..live_batches import SECOND_NS, START_NS, conversations, flow, make_batch
 
 
 def batch(second: float, *flows: dict[str, object], seconds: float = 1.0) -> FlowBatch:
