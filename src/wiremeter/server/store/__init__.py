@@ -4,6 +4,8 @@
         batch = Batch(about=about, content=sha256, received_ns=now, tables={"flows": conform("flows", table)})
         store.submit(batch)           # a Future[Stored]; asyncio.wrap_future waits for it without a thread
         store.insert(batch)           # the same, waiting: Stored(is_new=True), or False if it was stored before
+        source = store.source({"application"}, start_ns, end_ns)   # rollups, and flows where those do not serve
+        store.query(f"SELECT application, sum(bytes) AS bytes FROM {source.sql} GROUP BY application").table()
         with store.query("SELECT device, sum(bytes) AS bytes FROM wiremeter.flows WHERE agent = {agent:String} "
                          "GROUP BY device", {"agent": "web-1"}) as rows:
             rows.schema               # pyarrow schema
@@ -27,6 +29,7 @@ from wiremeter.server.store.batch import Batch, Stored
 from wiremeter.server.store.errors import Conflict, Refused, StoreError, TooMuch, Unavailable
 from wiremeter.server.store.loader import Limits
 from wiremeter.server.store.schema import DATABASE
+from wiremeter.server.store.source import Source
 from wiremeter.server.store.store import Store, open_store
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "Limits",
     "Refused",
     "Rows",
+    "Source",
     "Store",
     "StoreError",
     "Stored",

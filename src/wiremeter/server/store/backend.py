@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +45,11 @@ class Rows:
 
         with self:
             return pa.Table.from_batches(list(self._batches), self.schema)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All of it as Python objects, one dict a row. Closes."""
+        found: list[dict[str, Any]] = self.table().to_pylist()
+        return found
 
     def close(self) -> None:
         """Ends the query, if it is not at its end."""

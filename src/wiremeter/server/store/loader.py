@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from wiremeter.errors import WiremeterError
 from wiremeter.server.store.backend import Backend
 from wiremeter.server.store.batch import Batch, Stored
+from wiremeter.server.store.closing import Closing
 from wiremeter.server.store.errors import Conflict, Refused, Unavailable
 from wiremeter.server.store.journal import Group, Journal
 from wiremeter.server.store.rows import group_tables
@@ -56,17 +57,24 @@ class Loader:
     """
 
     def __init__(
-        self, backend: Backend, journal: Journal, *, limits: Limits, gate: Callable[[], str | None] = lambda: None
+        self,
+        backend: Backend,
+        journal: Journal,
+        closing: Closing,
+        *,
+        limits: Limits,
+        gate: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._journal = journal
+        self._closing = closing
         self._limits = limits
         self._gate = gate
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._is_closed = False
-        self._pending: deque[Group] = deque(journal.groups())
+        self._pending = deque((group, closing.begin_again()) for group in journal.groups())
         self._newest: dict[tuple[str, str], int] | None = None
         self.rows_stored = 0
         self.batches_stored = 0
@@ -159,11 +167,16 @@ class Loader:
     def _finish_pending(self) -> None:
         """Does again what was cut off; only then is it known what is stored. Raises as Backend.insert."""
         while self._pending:
-            self._insert(self._pending[0])
-            self._pending.popleft().forget()
+            self._insert(self._pending[0][0])
+            self._forget_pending()
             self._newest = None
         if self._newest is None:
             self._newest = self._newest_stored()
+
+    def _forget_pending(self) -> None:
+        group, ticket = self._pending.popleft()
+        group.forget()
+        self._closing.end(ticket)
 
     def _store(self, group: Sequence[_Waiting]) -> None:
         if not group:
@@ -190,23 +203,27 @@ class Loader:
 
     def _store_fresh(self, fresh: list[_Waiting]) -> None:
         """Stores batches that are not stored. Where the engine refuses them together, it is asked for each alone."""
-        name = f"{time.time_ns():020d}"
+        batches = [each.batch for each in fresh]
+        ticket, closed = self._closing.begin(min(batch.about.start_ns for batch in batches) / 1e9)
         try:
-            written = self._journal.write(name, group_tables([each.batch for each in fresh]))
-        except OSError as error:
-            raise Unavailable(f"the store's journal cannot be written: {error}", retry_after=5) from error
-        self._pending.append(written)
+            group = self._journal.write(f"{time.time_ns():020d}", group_tables(batches, closed))
+        except BaseException as error:
+            self._closing.end(ticket)
+            if isinstance(error, OSError):
+                raise Unavailable(f"the store's journal cannot be written: {error}", retry_after=5) from error
+            raise
+        self._pending.append((group, ticket))
         try:
-            self._insert(written)
+            self._insert(group)
         except _RefusedAtOnce as error:
-            self._pending.pop().forget()
+            self._forget_pending()
             if len(fresh) > 1:
                 for waiting in fresh:
                     self._store_fresh([waiting])
             else:
                 fresh[0].future.set_exception(Refused(str(error), code=error.code))
             return
-        self._pending.pop().forget()
+        self._forget_pending()
         for waiting in fresh:
             identity = waiting.batch.about.identity
             if self._newest is not None:
@@ -230,7 +247,7 @@ class Loader:
     def _newest_stored(self) -> dict[tuple[str, str], int]:
         """The newest sequence that is stored of each agent's boots."""
         sql = f"SELECT agent, boot, max(sequence) AS sequence FROM {DATABASE}.batches GROUP BY agent, boot"
-        rows = self._backend.query(sql).table().to_pylist()
+        rows = self._backend.query(sql).records()
         return {(row["agent"], row["boot"]): row["sequence"] for row in rows}
 
     def _contents(self, identities: Sequence[Identity]) -> dict[Identity, bytes]:
@@ -247,7 +264,7 @@ class Loader:
         sql = f"SELECT agent, boot, sequence, content FROM {DATABASE}.batches WHERE (agent, boot, sequence) IN ({keys})"
         return {
             Identity(row["agent"], row["boot"], row["sequence"]): row["content"]
-            for row in self._backend.query(sql).table().to_pylist()
+            for row in self._backend.query(sql).records()
         }
 
 

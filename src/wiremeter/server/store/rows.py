@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,16 @@ import pyarrow as pa
 
 from wiremeter.server.store.arrow import arrow_schema
 from wiremeter.server.store.batch import Batch
+from wiremeter.server.store.rollups import late_tables
 from wiremeter.shipment.schema import TABLES, TableName
 
 _MILLISECONDS = pa.timestamp("ms", "UTC")
 
 
-def group_tables(batches: Sequence[Batch]) -> list[tuple[str, pa.Table]]:
+def group_tables(batches: Sequence[Batch], closed: Mapping[int, int]) -> list[tuple[str, pa.Table]]:
     """Name and rows of each table that has any, in the order of inserting: `batches`, which says that all is there,
-    last."""
+    last. closed: as in `late_tables`.
+    """
     tables: list[tuple[str, pa.Table]] = []
     for name in TABLES:
         parts = [
@@ -27,6 +29,8 @@ def group_tables(batches: Sequence[Batch]) -> list[tuple[str, pa.Table]]:
         ]
         if parts:
             tables.append((name, pa.concat_tables(parts).unify_dictionaries().combine_chunks()))
+    if tables and tables[0][0] == "flows":
+        tables += late_tables(tables[0][1], closed)
     tables.append(("batches", _batches(batches)))
     return tables
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from wiremeter.shipment.schema import ANSWER, TABLES, Column, TableName
 
@@ -96,15 +97,73 @@ _TRANSACTION_ORDER = ("toStartOfFiveMinutes(time)", "agent", "src_addr", "time")
 def _shipped_table(name: TableName) -> Table:
     order = _ORDERS.get(name, _TRANSACTION_ORDER)
     is_flows = name == "flows"
+    columns = _shipped(name)
+    if is_flows:
+        columns["service_port"] = f"UInt16 ALIAS {SERVICE_PORT}"
     return Table(
         name=name,
-        columns=_shipped(name),
+        columns=columns,
         order=order,
         partition=_HOUR if is_flows else _DAY,
         primary=order[:5] if is_flows else (),
         keep_days=30,
     )
 
+
+RollupKind = Literal["hosts", "names"]
+#: Resolutions of rollups, in seconds.
+MINUTE, HOUR = 60, 3600
+_NAMES = ("agent", "device", "direction", "family", "protocol", "service_port", "application", "domain", "batch_mode")
+#: What rollups tell apart: who with whom, or only what was spoken, which is far fewer rows.
+ROLLUP_DIMENSIONS: dict[RollupKind, tuple[str, ...]] = {
+    "hosts": (*_NAMES[:4], "src_addr", "dst_addr", *_NAMES[4:]),
+    "names": _NAMES,
+}
+#: What they sum. rows: of flows, so a flow that lasts for five intervals is five.
+ROLLUP_AMOUNTS = ("packets", "bytes", "skbs", "rows")
+#: The server's port, taken to be the lower one; 0 where there are none.
+SERVICE_PORT = "least(src_port, dst_port)"
+
+
+def rollup_name(kind: RollupKind, resolution: int) -> str:
+    """The table of a rollup.
+
+    >>> rollup_name("hosts", MINUTE)
+    'hosts_minute'
+    """
+    return f"{kind}_{'minute' if resolution == MINUTE else 'hour'}"
+
+
+def _rollup(kind: RollupKind, resolution: int) -> Table:
+    flows = _shipped("flows")
+    kinds = {**flows, "service_port": "UInt16", **dict.fromkeys(ROLLUP_AMOUNTS, f"UInt64 {_CODECS['UInt64']}")}
+    dimensions = ROLLUP_DIMENSIONS[kind]
+    is_minute = resolution == MINUTE
+    return Table(
+        name=rollup_name(kind, resolution),
+        columns={name: kinds[name] for name in ("time", *dimensions, *ROLLUP_AMOUNTS)},
+        order=("time", *dimensions),
+        primary=("time", *dimensions[:4]),
+        engine="SummingMergeTree",
+        partition=_DAY if is_minute else _MONTH,
+        keep_days=90 if is_minute else 730,
+    )
+
+
+#: Up to which time rollups are made, by resolution: the newest row counts.
+ROLLUPS = Table(
+    name="rollups",
+    columns={
+        "resolution": "UInt32",
+        "closed": "DateTime64(3, 'UTC')",
+        "made": "DateTime64(3, 'UTC')",
+        "seconds": "Float32",
+    },
+    order=("resolution", "closed"),
+    partition="tuple()",
+    engine="ReplacingMergeTree",
+    window=100,
+)
 
 #: What came: one row for each batch that is stored, written last of it, so its row says that all of it is there.
 BATCHES = Table(
@@ -176,5 +235,6 @@ MIGRATIONS = Table(
 #: Every table by name.
 STORE: dict[str, Table] = {
     **{name: _shipped_table(name) for name in TABLES},
-    **{table.name: table for table in (BATCHES, AGENTS, QUARANTINE, MIGRATIONS)},
+    **{rollup_name(kind, size): _rollup(kind, size) for size in (MINUTE, HOUR) for kind in ROLLUP_DIMENSIONS},
+    **{table.name: table for table in (ROLLUPS, BATCHES, AGENTS, QUARANTINE, MIGRATIONS)},
 }

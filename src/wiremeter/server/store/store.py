@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
@@ -11,11 +12,13 @@ from typing import Self
 from wiremeter.errors import InputError
 from wiremeter.server.store.backend import Backend, OnProgress, Rows
 from wiremeter.server.store.batch import Batch, Stored
+from wiremeter.server.store.closing import Closing
 from wiremeter.server.store.embedded import Embedded
 from wiremeter.server.store.journal import Journal
 from wiremeter.server.store.loader import Limits, Loader
 from wiremeter.server.store.migrations import migrate
 from wiremeter.server.store.rows import check
+from wiremeter.server.store.source import Source, choose
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +29,14 @@ ENGINE_MEMORY_BYTES = 600 << 20
 class Store:
     """An open store. All methods may be called from any thread. Close it, or use it as a context."""
 
-    def __init__(self, backend: Backend, directory: Path, *, limits: Limits) -> None:
+    def __init__(
+        self, backend: Backend, directory: Path, *, limits: Limits, now: Callable[[], float] = time.time
+    ) -> None:
         self.backend = backend
         migrate(backend)
-        self._loader = Loader(backend, Journal(directory / "journal"), limits=limits)
+        self._closing = Closing(backend, now=now)
+        self._loader = Loader(backend, Journal(directory / "journal"), self._closing, limits=limits)
+        self._closing.start()
 
     def submit(self, batch: Batch) -> Future[Stored]:
         """Has a batch stored; the future is done when it is, at the latest with an Unavailable.
@@ -57,9 +64,28 @@ class Store:
         """
         return self.backend.query(sql, parameters, on_progress=on_progress)
 
+    def source(self, columns: Collection[str], start_ns: int, end_ns: int, *, step: int = 0) -> Source:
+        """What a question about flows is to be read from: rollups where they serve, flows for the rest.
+
+        columns: of flows, all that the question names; `service_port` beside them, the lower of both ports. start_ns,
+        end_ns: from start until before end, by the intervals' beginnings, to the millisecond. step: seconds of a time
+        series, 0 for one sum. The result's sql is a subquery for FROM; amounts (packets, bytes, skbs, and rows, the
+        number of flows) are to be summed. Raises as `query`.
+        """
+        return choose(columns, start_ns // 1_000_000, end_ns // 1_000_000, self._closing.made(), step=step)
+
+    def closed(self) -> Mapping[int, int]:
+        """By resolution in seconds, up to when rollups are made, seconds since the epoch. Raises as `query`."""
+        return self._closing.made()
+
+    def close_ended(self) -> None:
+        """Makes the rollups of minutes and hours that have ended; happens by itself every few seconds."""
+        self._closing.close_ended()
+
     def close(self) -> None:
         """Stores what waits, and closes."""
         self._loader.close()
+        self._closing.stop()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -69,16 +95,16 @@ class Store:
         self.close()
 
 
-def open_store(url: str, *, limits: Limits | None = None) -> Store:
+def open_store(url: str, *, limits: Limits | None = None, now: Callable[[], float] = time.time) -> Store:
     """Opens a store, and makes it if it is not there.
 
-    url: a directory for the embedded engine.
+    url: a directory for the embedded engine. now: seconds since the epoch; decides which minutes have ended.
     Raises InputError for a store of a newer wiremeter, Unavailable when it is in use or does not start.
     """
     directory = Path(url)
     backend = Embedded(directory, on_lost=_log.error, memory_bytes=ENGINE_MEMORY_BYTES)
     try:
-        return Store(backend, directory, limits=limits or Limits())
+        return Store(backend, directory, limits=limits or Limits(), now=now)
     except BaseException:
         backend.close()
         raise

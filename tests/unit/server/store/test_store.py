@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,19 @@ import pytest
 
 from unit.server.store.batches import make_batch, make_table
 from wiremeter.errors import InputError
-from wiremeter.server.store import Batch, Conflict, Limits, Refused, Store, Unavailable, open_store
+from wiremeter.server.store import Batch, Conflict, Refused, Store, Unavailable, open_store
 from wiremeter.shipment.schema import TABLES
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """One store for the module: an engine takes a second to start."""
-    with open_store(str(tmp_path_factory.mktemp("store")), limits=Limits(group_seconds=0.01)) as store:
-        yield store
-
-
 def scalar(store: Store, sql: str, parameters: dict[str, Any] | None = None) -> Any:
-    (row,) = store.query(sql, parameters).table().to_pylist()
+    (row,) = store.query(sql, parameters).records()
     (value,) = row.values()
     return value
 
 
 def flows_of(store: Store, agent: str) -> tuple[int, int]:
     sql = "SELECT count() AS n, sum(bytes) AS bytes FROM wiremeter.flows WHERE agent = {agent:String}"
-    (row,) = store.query(sql, {"agent": agent}).table().to_pylist()
+    (row,) = store.query(sql, {"agent": agent}).records()
     return row["n"], row["bytes"]
 
 
