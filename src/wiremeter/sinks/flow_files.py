@@ -12,6 +12,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
@@ -19,10 +20,12 @@ import msgspec
 import numpy as np
 
 from wiremeter.errors import InputError
+from wiremeter.flows.arrow import needed
 from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, FLOW, empty_rows
 from wiremeter.reports.document import flow_records, to_json
 from wiremeter.reports.schema import Flow
-from wiremeter.reports.selection import Selection, select
+from wiremeter.reports.selection import Selection, chosen_flows, flow_indexes
 
 
 class _Format(Protocol):
@@ -39,17 +42,21 @@ class FlowFile:
         Raises InputError for another ending, a file that cannot be written, and Parquet without pyarrow.
         """
         self.path = path
+        self._is_begun = False
         self._selection = selection
         format_of = _FORMATS.get(os.path.splitext(path)[1].lower())
         if format_of is None:
             *endings, last = _FORMATS
             raise InputError(f"{path}: the name of a file to write must end in {', '.join(endings)} or {last}")
+        if format_of is _Parquet:  # before what the file held is gone
+            needed("pyarrow", f"{path}: Parquet")
         with contextlib.ExitStack() as opening, self._telling():
             self._format = format_of(opening.enter_context(io.BufferedWriter(io.FileIO(path, "w"))))
             self._resources = opening.pop_all()
 
     def write(self, batch: FlowBatch) -> None:
         """Appends the flows of one interval. Raises InputError if that cannot be done."""
+        self._is_begun = True
         with self._telling():
             self._format.write(batch, self._selection)
 
@@ -60,6 +67,8 @@ class FlowFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         with self._telling(), self._resources:
+            if not self._is_begun and kind is None:
+                self._format.write(_NOTHING, self._selection)  # a file without rows has its columns all the same
             self._format.close()
 
     @contextlib.contextmanager
@@ -101,20 +110,17 @@ class _JsonLines:
 
 class _Parquet:
     def __init__(self, file: IO[bytes]) -> None:
-        try:
-            from pyarrow import parquet
-        except ImportError as error:
-            raise InputError(f"{file.name}: Parquet needs pyarrow: pip install 'wiremeter[arrow]'") from error
+        from pyarrow import parquet
+
         self._file, self._open = file, parquet.ParquetWriter
         self._writer: Any = None
 
     def write(self, batch: FlowBatch, selection: Selection) -> None:
         import pyarrow as pa
 
-        table = batch.to_arrow()
-        mask = select(batch, selection).mask
-        if mask is not None:
-            table = table.filter(pa.array(mask))
+        shown = flow_indexes(batch, selection, chosen_flows(batch, selection))
+        names = None if batch.flow_names is None else batch.flow_names[shown]
+        table = replace(batch, flows=batch.flows[shown], flow_names=names).to_arrow()
         for name, time_ns in (("end_time", batch.end_ns), ("start_time", batch.start_ns)):
             times = pa.array(np.full(len(table), time_ns, "i8"), pa.timestamp("ns", "UTC"))
             table = table.add_column(0, name, times)
@@ -130,6 +136,9 @@ class _Parquet:
             self._writer.close()
 
 
+_NOTHING = FlowBatch(
+    0, 0, (), empty_rows(FLOW), empty_rows(COUNTER), empty_rows(ETHERTYPE_COUNTER), audit=(), mode="capture"
+)
 _FORMATS: dict[str, Callable[[IO[bytes]], _Format]] = {".parquet": _Parquet, ".csv": _Csv, ".jsonl": _JsonLines}
 #: Those that live traffic has more are left out of all.
 _COLUMNS = tuple(name for name in Flow.__struct_fields__ if name not in ("device", "direction", "skbs"))

@@ -56,7 +56,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_all_formats_hold_the_same(tmp_path: Path, capture: Path) -> None:
-    found = [sorted(rows_of(written(tmp_path / f"out{e}", capture)), key=str) for e in (".parquet", ".csv", ".jsonl")]
+    found = [rows_of(written(tmp_path / f"out{e}", capture)) for e in (".parquet", ".csv", ".jsonl")]
     assert found[0] == found[1] == found[2]
     assert [row["packets"] for row in found[0]] == ["2", "1", "1"]
     assert {row["vlan"] for row in found[0]} == {"", "7"}
@@ -101,5 +101,27 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(InputError, match="No such file or directory"):
         FlowFile(str(tmp_path / "nowhere" / "out.csv"), EVERYTHING)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match="Parquet needs pyarrow: pip install"):
+    (tmp_path / "out.parquet").write_text("of yesterday")
+    with pytest.raises(InputError, match="Parquet needs pyarrow, which is not installed: pip install"):
         FlowFile(str(tmp_path / "out.parquet"), EVERYTHING)
+    assert (tmp_path / "out.parquet").read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize(("reverse", "last"), [(False, ["ipv4", "ipv6"]), (True, ["ipv6", "ipv4"])])
+def test_all_formats_have_the_order_that_is_asked_for(
+    tmp_path: Path, capture: Path, reverse: bool, last: list[str]
+) -> None:
+    selection = Selection(sort="source", limit=None, reverse=reverse)
+    found = [rows_of(written(tmp_path / f"out{e}", capture, selection)) for e in (".parquet", ".csv", ".jsonl")]
+    assert found[0] == found[1] == found[2]
+    assert [row["family"] for row in found[0]] == ["ipv4", *last]
+
+
+def test_a_capture_without_frames_is_a_file_without_rows(tmp_path: Path) -> None:
+    empty = tmp_path / "file.pcap"
+    empty.write_bytes(pcap([]))
+    table = parquet.read_table(written(tmp_path / "out.parquet", empty))
+    assert (table.num_rows, table.column_names[:2]) == (0, ["start_time", "end_time"])
+    assert table.schema.metadata == {b"wiremeter.mode": b"capture"}
+    assert written(tmp_path / "out.csv", empty).read_text().startswith("start_ns,end_ns,family,")
+    assert written(tmp_path / "out.jsonl", empty).read_text() == ""
