@@ -294,22 +294,23 @@ def udp_sendmmsg(
     dport: int = 5101,
     flows: int = 1,
     payload: bytes = b"",
+    numbered: bool = False,
 ) -> Traffic:
     """`times` datagrams, up to 1,000 a system call (sendmmsg): small packets at full rate. Truth: the call's answers.
 
     flows: so many destination ports (IPv4 only), `dport` and those after it, in turn; a divisor of 1,000 and `times`.
-    payload: what each holds, in place of `size` zeros.
+    payload: what each holds, in place of `size` zeros. numbered: the first two bytes of each count up.
     """
     size = len(payload) or size
     flow = udp_flow(src, sport, dst, dport)
     batch = 1000
     assert times % flows == 0 == batch % flows, f"{flows} flows do not divide {times} packets evenly"
-    data = ctypes.create_string_buffer(payload, size)
-    piece = _Iovec(ctypes.addressof(data), size)
+    data = [ctypes.create_string_buffer(payload, size) for _ in range(batch if numbered else 1)]
+    pieces = [_Iovec(ctypes.addressof(each), size) for each in data]
     addresses = [_sockaddr_in(dst, dport + number) for number in range(flows)] if flows > 1 else []
     messages = (_Mmsghdr * batch)()
     for number, message in enumerate(messages):
-        message.header.iov = ctypes.pointer(piece)
+        message.header.iov = ctypes.pointer(pieces[number % len(pieces)])
         message.header.iovlen = 1
         if addresses:
             message.header.name = ctypes.addressof(addresses[number % flows])
@@ -318,6 +319,8 @@ def udp_sendmmsg(
         bind_to(datagrams, src, flow)
         sent = 0
         while sent < times:
+            for number, buffer in enumerate(data if numbered else (), sent):
+                buffer.raw = (number & 0xFFFF).to_bytes(2, "big") + payload[2:]
             first = ctypes.byref(messages, sent % flows * ctypes.sizeof(_Mmsghdr))
             done = _libc.sendmmsg(datagrams.fileno(), first, min(batch - sent % flows, times - sent), 0)
             if done < 0:

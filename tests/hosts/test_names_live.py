@@ -251,6 +251,8 @@ def test_questions_that_nobody_answers_are_told_with_their_retries(town: Town) -
     assert [one.retry for one in asked if one.flow.src_port == 5300] == [False, True]
     assert told.metric("network_dns_queries") == {("A",): 2, ("AAAA",): 2, ("TXT",): 2}
     assert told.metric("network_dns_responses") == {}
+    assert told.metric("network_dns_timeouts", "server") == {(DEAD4,): 4, (DEAD6,): 2}
+    assert told.metric("network_dns_timeouts", "device") == {("left",): 4, ("right",): 2}
 
 
 # --- TLS
@@ -509,13 +511,13 @@ def test_bytes_by_domain_are_the_logs_and_the_headers_share(town: Town, tmp_path
     assert told.by_domain() == {
         domain: came.counts[domain].plus(went.counts[domain]) for domain in set(domain_of.values())
     }
-    assert told.metric("network_domain_bytes") == {
+    assert told.metric("network_domain_bytes", "domain", "direction") == {
         (domain, direction): count.bytes
         for direction, captured in (("rx", came), ("tx", went))
         for domain, count in captured.counts.items()
     }
     assert told.metric("network_domain_connections") == {
-        (domain, "rx"): number for domain, number in Counter(domain_of.values()).items()
+        (domain, "said", "rx"): number for domain, number in Counter(domain_of.values()).items()
     }
     for domain in set(domain_of.values()):
         ours = [line for line in lines if domain == (line["sni"] or line["host"])]
@@ -729,7 +731,7 @@ def test_what_a_sleeping_reader_loses_is_counted(town: Town) -> None:
     question = dns.message.make_query("www.wire.test", "A", id=77).to_wire()
     with silent_server(town.server, DEAD4), listening(town.left) as listener:  # noqa: SIM117
         with listener.paused():
-            senders.udp_sendmmsg(town.alice, DEAD4, times, dport=53, payload=question)
+            senders.udp_sendmmsg(town.alice, DEAD4, times, dport=53, payload=question, numbered=True)
     told = listener.told
     assert sum(each.counted.packets for each in told.flows) == times
     assert told.lost["dns"]

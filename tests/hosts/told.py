@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wiremeter.sinks.families import OF_NAMES
+
 from .devices import Port, settle
 from .measure import FLOW_TABLE, Attach, Board, Meter, flow_of_row, running
 from .wire import Count, Flow
@@ -69,9 +71,15 @@ class Told:
             sums[each.name.domain] = sums.get(each.name.domain, Count()).plus(each.counted)
         return sums
 
-    def metric(self, name: str) -> dict[tuple[str, ...], int]:
-        """A metric's values by their labels, without those that are 0."""
-        return {labels: value for (metric, labels), value in self.metrics.items() if metric == name and value}
+    def metric(self, name: str, *by: str) -> dict[tuple[str, ...], int]:
+        """A metric's sums by some labels, without those that are 0; by default all but device and server."""
+        (labels,) = (family.labels for family in OF_NAMES if family.name == name)
+        kept = [labels.index(label) for label in (by or labels) if by or label not in ("device", "server")]
+        sums: Counter[tuple[str, ...]] = Counter()
+        for (metric, values), value in self.metrics.items():
+            if metric == name and value:
+                sums[tuple(values[at] for at in kept)] += value
+        return dict(sums)
 
 
 class Listener(Meter):
@@ -127,7 +135,7 @@ def _listen(
     from wiremeter.sinks.name_totals import NameTotals
 
     batches: list[FlowBatch] = []
-    totals = NameTotals(100)
+    totals = NameTotals(100, 20)
     names = NameOptions(**options)
     with Monitor(*devices, interval=interval, attach=attach, flow_table=FLOW_TABLE, names=names) as monitor:
         board["attached"] = 1
@@ -141,7 +149,7 @@ def _listen(
             transactions=tuple(batch.transactions for batch in batches),
             flows=tuple(flow for batch in batches for flow in _flows_of(batch)),
             connections=_connections_of(batches),
-            metrics={(metric, labels): value for metric, labels, value in totals.counters()},
+            metrics={(metric, (device, *labels)): value for metric, device, labels, value in totals.counters()},
             payloads=batches[-1].health.payloads,
             lost=batches[-1].health.lost_payloads,
             has_names=all(batch.flow_names is not None for batch in batches),

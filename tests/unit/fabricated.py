@@ -37,13 +37,13 @@ def fabricate_batch(
 
 
 def fabricate_transactions() -> Transactions:
-    """One of each kind: a question answered in 2 ms, a request in 30 ms, and two handshakes."""
+    """One of each kind on eth0: a question answered in 2 ms, a request in 30 ms, and two handshakes."""
     flow = FlowKey(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 53, 17, 6)
     return Transactions(
-        dns=(DnsTransaction(0, flow, "site.example", "A", rcode=0, latency_ns=2_000_000),),
-        tls=(TlsHandshake(0, flow, "site.example", "1.3"),),
-        quic=(QuicHandshake(0, flow, "site.example", "1"),),
-        http=(HttpTransaction(0, flow, "1.1", "GET", "site.example", status=200, latency_ns=30_000_000),),
+        dns=(DnsTransaction(0, flow, "site.example", "A", rcode=0, latency_ns=2_000_000, device="eth0"),),
+        tls=(TlsHandshake(0, flow, "site.example", "1.3", device="eth0"),),
+        quic=(QuicHandshake(0, flow, "site.example", "1", device="eth0"),),
+        http=(HttpTransaction(0, flow, "1.1", "GET", "site.example", None, 200, 30_000_000, device="eth0"),),
     )
 
 

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from wiremeter import __version__
 from wiremeter.agent.loop import served
 from wiremeter.agent.vitals import Vitals
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.settings import Listen
-from wiremeter.sinks.prometheus import DOMAINS, PrometheusSink
+from wiremeter.sinks.prometheus import PrometheusSink
 
 if TYPE_CHECKING:
     from wiremeter.metering.monitor import Monitor
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 class Exposed:
     """Hands on what `source` yields, each batch after the metrics have it. Opens and closes the source."""
 
-    def __init__(self, source: Monitor, listen: Listen, interval: float, domains: int = DOMAINS) -> None:
-        """interval: seconds between batches. domains: most that get series of their own."""
+    def __init__(self, source: Monitor, listen: Listen, interval: float, sink: PrometheusSink) -> None:
+        """interval: seconds between batches. sink: what shall be shown at /metrics."""
         self._source = source
         self._listen = listen
-        self._sink = PrometheusSink(__version__, domains=domains)
+        self._sink = sink
         self._vitals = Vitals(interval)
         self._resources = ExitStack()
 

@@ -50,7 +50,7 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
     Raises InputError, PermissionNeeded or KernelError if it cannot start, with nothing left attached.
     """
     log.info("starting", extra={"version": __version__, "interfaces": ",".join(settings.interfaces)})
-    sink = PrometheusSink(__version__, domains=settings.domains)
+    sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
     vitals = Vitals(settings.interval)
     stop = _Stop(vitals)
     with _on_stop_signals(stop), served(settings.listen, sink, vitals), open_meter(settings) as meter:

@@ -83,9 +83,12 @@ def _open_source(settings: Live) -> BatchSource:
     monitor = open_monitor(settings)
     if settings.listen is None:
         return monitor
+    from wiremeter import __version__
     from wiremeter.agent.exposed import Exposed
+    from wiremeter.sinks.prometheus import PrometheusSink
 
-    return Exposed(monitor, settings.listen, settings.interval, settings.domains)
+    sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
+    return Exposed(monitor, settings.listen, settings.interval, sink)
 
 
 def _view(source: BatchSource, selection: Selection) -> int:

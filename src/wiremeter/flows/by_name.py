@@ -129,6 +129,33 @@ def sums_by_name(
     return sums.reshape(len(measures), -1, len(DIRECTIONS)).transpose(1, 0, 2)
 
 
+def sums_by_attachment(
+    batch: FlowBatch, measures: Sequence[Measure]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint64]]:
+    """What each name has on each attachment: (attachments, names, sums of shape (k, len(measures))), pairs that occur.
+
+    attachments, names: shape (k,), indexes into batch.attachments and batch.names.
+    """
+    width = len(batch.names)
+    most = len(batch.attachments) * width
+    begun = batch.connections["attachment"].astype(np.intp) * width + batch.connections["name"]
+    occurs = np.zeros(most, np.bool_)
+    sums = np.zeros((len(measures), most), np.uint64)
+    for start in range(0, len(batch.flows), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        flows = batch.flows[part]
+        pairs = flows["attachment"].astype(np.intp) * width + batch.name_indexes[part]
+        occurs[pairs] = True
+        for measure, total in zip(measures, sums, strict=True):
+            if measure != "connections":
+                np.add.at(total, pairs, np.uint64(1) if measure == "flows" else flows[measure])
+    if "connections" in measures:
+        occurs[begun] = True
+        np.add.at(sums[measures.index("connections")], begun, batch.connections["count"])
+    found = np.flatnonzero(occurs)
+    return found // max(width, 1), found % max(width, 1), sums[:, found].T
+
+
 def sums_by_label(labels: Iterable[Label], sums: NDArray[np.uint64]) -> tuple[list[Label], NDArray[np.uint64]]:
     """Each label once, in order of first sight, and the sum of its rows: shape (labels, *sums.shape[1:]).
 

@@ -179,6 +179,9 @@ class Metrics:
     domains: int = setting(
         values.whole(0, 10_000), 100, "most domains among the labels of metrics (docs/metrics.md)", placeholder="N"
     )
+    dns_servers: int = setting(
+        values.whole(0, 1_000), 20, "most DNS servers among the labels of metrics (docs/metrics.md)", placeholder="N"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

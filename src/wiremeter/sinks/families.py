@@ -15,7 +15,8 @@ class Family(NamedTuple):
 
 
 _DEVICE = ("device", "direction")
-_APPLICATION = ("application", "direction")
+_APPLICATION = ("device", "application", "direction")
+_SERVER = ("device", "server")
 
 
 def _tallies(subject: str, help: str, *more_labels: str) -> list[Family]:
@@ -73,8 +74,9 @@ OF_NAMES = (
         Family(
             f"network_domain_{measure}",
             "counter",
-            f"{subject} by domain: those with most traffic, other, and former for what domains counted that left.",
-            ("domain", "direction"),
+            f"{subject} by domain, and by evidence, how it is known: those with most traffic, other, "
+            "and former for what domains counted that left.",
+            ("device", "domain", "evidence", "direction"),
         )
         for measure, subject in (
             ("packets", "Packets on the wire"),
@@ -84,18 +86,34 @@ OF_NAMES = (
     ),
     Family("network_application_packets", "counter", "Packets on the wire by application.", _APPLICATION),
     Family("network_application_bytes", "counter", "Bytes on the wire by application.", _APPLICATION),
-    Family("network_dns_queries", "counter", "DNS questions asked, retries included.", ("qtype",)),
-    Family("network_dns_responses", "counter", "DNS questions answered, by response code.", ("rcode",)),
-    Family("network_dns_latency_seconds", "histogram", "Time from a DNS query to its response."),
+    Family("network_dns_queries", "counter", "DNS questions asked, retries included.", (*_SERVER, "qtype")),
+    Family("network_dns_responses", "counter", "DNS questions answered, by response code.", (*_SERVER, "rcode")),
+    Family(
+        "network_dns_timeouts",
+        "counter",
+        "DNS questions without a response for 10 s, or until they were asked again.",
+        _SERVER,
+    ),
+    Family("network_dns_latency_seconds", "histogram", "Time from a DNS query to its response.", _SERVER),
     Family(
         "network_http_requests",
         "counter",
         "HTTP requests; none is for a request or a response that was not seen.",
-        ("method", "status_class"),
+        ("device", "method", "status_class"),
     ),
-    Family("network_http_latency_seconds", "histogram", "Time from an HTTP request to the first byte of its response."),
-    Family("network_tls_handshakes", "counter", "TLS handshakes, by the version chosen or else offered.", ("version",)),
-    Family("network_quic_handshakes", "counter", "QUIC handshakes.", ("version",)),
+    Family(
+        "network_http_latency_seconds",
+        "histogram",
+        "Time from an HTTP request to the first byte of its response.",
+        ("device",),
+    ),
+    Family(
+        "network_tls_handshakes",
+        "counter",
+        "TLS handshakes, by the version chosen or else offered.",
+        ("device", "version"),
+    ),
+    Family("network_quic_handshakes", "counter", "QUIC handshakes.", ("device", "version")),
 )
 
 #: The state of the meter, and its totals.

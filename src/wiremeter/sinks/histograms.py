@@ -55,13 +55,21 @@ class Histogram:
         self._native = np.zeros(len(_NATIVE_BOUNDS), np.int64)  # [0]: up to ZERO_THRESHOLD
         self._sum_ns = 0
 
-    def observe(self, durations_ns: Sequence[int]) -> None:
+    def observe(self, durations_ns: Sequence[int] | NDArray[np.int64]) -> None:
         """Adds durations in nanoseconds, below 2**64. One below 0, from a clock that was set, counts as 0."""
+        if isinstance(durations_ns, np.ndarray):
+            durations_ns = durations_ns.tolist()
         lengths_ns = [max(0, duration) for duration in durations_ns]
         self._sum_ns += sum(lengths_ns)
         seconds = np.array(lengths_ns, np.uint64) / 1e9
         _count(self._classic, self._bounds, seconds)
         _count(self._native, _NATIVE_BOUNDS, seconds)
+
+    def absorb(self, other: Histogram) -> None:
+        """Adds what another of the same bounds has observed."""
+        self._classic += other._classic
+        self._native += other._native
+        self._sum_ns += other._sum_ns
 
     def state(self) -> HistogramState:
         """What was observed until now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from wiremeter.flows.dns import RCODES
+from wiremeter.names.records import FlowName
 
 #: Label values, in the order of the family's labels.
 Labels = tuple[str, ...]
@@ -25,6 +26,23 @@ QTYPES = frozenset({
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 TLS_VERSIONS = frozenset({"1.3", "1.2", "1.1", "1.0", "ssl3", "ssl2"})
 QUIC_VERSIONS = frozenset({"1", "2"})
+
+
+#: How a flow's domain is known: its client said it itself, in a hello or a request; DNS had told the client, so that it
+#: is likely; not at all.
+EVIDENCE = ("said", "dns", "none")
+_SAID = frozenset({"sni", "quic_sni", "http_host"})
+
+
+def evidence_label(name: FlowName) -> str:
+    """Of EVIDENCE.
+
+    >>> evidence_label(FlowName("tls", "a.example", "sni")), evidence_label(FlowName("ssh", "a.example", "dns_answer"))
+    ('said', 'dns')
+    """
+    if name.domain is None:
+        return "none"
+    return "said" if name.domain_source in _SAID else "dns"
 
 
 def qtype_label(qtype: str) -> Labels:

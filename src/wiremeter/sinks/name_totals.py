@@ -1,106 +1,150 @@
-"""What batches tell by name, added up: domains, applications, and DNS, HTTP, TLS and QUIC transactions."""
+"""What batches tell by name, added up by device: domains, applications, and DNS, HTTP, TLS and QUIC transactions."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from itertools import compress
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.flows.by_name import DIRECTIONS, Measure, sums_by_label, sums_by_name
-from wiremeter.names.records import Transactions, column
+from wiremeter.flows.by_name import DIRECTIONS, Measure, sums_by_attachment
+from wiremeter.names.records import HttpTransaction, Transactions, column
+from wiremeter.sinks.dns_servers import DnsServers
 from wiremeter.sinks.domains import TopDomains
 from wiremeter.sinks.histograms import Histogram, HistogramState
 from wiremeter.sinks.label_values import (
+    EVIDENCE,
     Labels,
-    qtype_label,
+    evidence_label,
     quic_version_label,
-    rcode_label,
     request_labels,
     tls_version_label,
 )
+from wiremeter.sinks.listed import OTHER
 
 #: What is counted of each name, in each direction.
 MEASURES: tuple[Measure, ...] = ("packets", "bytes", "connections")
 
-#: Upper bounds of the classic buckets, in seconds: of DNS from a cache on this host to a resolver's last retry, of
-#: HTTP from a file in memory to a gateway's timeout.
-DNS_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Upper bounds of the classic buckets, in seconds: from a file in memory to a gateway's timeout.
 HTTP_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-_DOMAIN, _APPLICATION = attrgetter("domain"), attrgetter("application")
-
-Value = TypeVar("Value", bound=Hashable)
+Value = TypeVar("Value")
 
 
 class NameTotals:
-    """Totals since the start, by metric. Of what is off or has not come yet there is nothing."""
+    """Totals since the start, by metric and device. Of what is off or has not come yet there is nothing."""
 
-    def __init__(self, domains: int) -> None:
-        """domains: most that are listed by name. Raises InputError if that is negative."""
-        self._domains = TopDomains(domains, (len(MEASURES), len(DIRECTIONS)))
-        self._counts: Counter[tuple[str, Labels]] = Counter()
-        self._dns_latency = Histogram(DNS_BOUNDS)
-        self._http_latency = Histogram(HTTP_BOUNDS)
-        self._is_on = False
+    def __init__(self, domains: int, dns_servers: int) -> None:
+        """domains, dns_servers: most that are listed by name. Raises InputError if one is negative."""
+        self._domains = TopDomains(domains, (len(EVIDENCE), len(MEASURES), len(DIRECTIONS)))
+        self._dns = DnsServers(dns_servers)
+        self._counts: defaultdict[str, Counter[tuple[str, Labels]]] = defaultdict(Counter)  # by device
+        self._http_latency: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(HTTP_BOUNDS))
 
     def add(self, batch: FlowBatch) -> None:
         """Adds a batch; one without names changes nothing."""
         if batch.flow_names is None:
             return
-        self._is_on = True
-        gains = sums_by_name(batch, MEASURES)
-        domains, domain_gains = sums_by_label(map(_DOMAIN, batch.names), gains)
-        domain_bytes = domain_gains[:, MEASURES.index("bytes")].sum(axis=1)
-        self._domains.add(domains, domain_gains, domain_bytes, max(0.0, batch.seconds))
-        for application, gain in zip(*sums_by_label(map(_APPLICATION, batch.names), gains), strict=True):
-            for metric, labels, value in _measured("network_application", application, gain[:2]):  # packets and bytes
-                self._counts[metric, labels] += value
+        seconds = max(0.0, batch.seconds)
+        for attachment in batch.attachments:
+            self._domains.know(attachment.device)
+            self._dns.know(attachment.device)
+            self._http_latency[attachment.device]
+        self._add_flows(batch, seconds)
+        self._dns.add(batch.transactions.dns, seconds)
         self._add_transactions(batch.transactions)
 
-    def counters(self) -> Iterator[tuple[str, Labels, int]]:
-        """Metric, label values, value."""
-        for (metric, labels), count in self._counts.items():
-            yield metric, labels, count
-        if self._is_on:
-            for domain, values in self._domains.series():
-                yield from _measured("network_domain", domain, values)
+    def forget(self, devices: Collection[str]) -> None:
+        """Drops all that was counted of devices that are no more."""
+        self._domains.forget(devices)
+        self._dns.forget(devices)
+        for device in devices:
+            self._counts.pop(device, None)
+            self._http_latency.pop(device, None)
 
-    def histograms(self) -> Iterator[tuple[str, HistogramState]]:
-        """Metric, state."""
-        if self._is_on:
-            yield "network_dns_latency_seconds", self._dns_latency.state()
-            yield "network_http_latency_seconds", self._http_latency.state()
+    def counters(self) -> Iterator[tuple[str, str, Labels, int]]:
+        """Metric, device, its other labels, value."""
+        for device, counts in self._counts.items():
+            for (metric, labels), count in counts.items():
+                yield metric, device, labels, count
+        for (device, domain), values in self._domains.series():
+            for evidence, by_evidence in zip(EVIDENCE, values, strict=True):
+                # What has no name is there from the start; a kind of evidence, once it was seen.
+                if by_evidence.any() or (domain, evidence) == (OTHER, "none"):
+                    for metric, direction, value in _measured("network_domain", by_evidence):
+                        yield metric, device, (domain, evidence, direction), value
+        yield from self._dns.counters()
+
+    def histograms(self) -> Iterator[tuple[str, str, Labels, HistogramState]]:
+        """Metric, device, its other labels, state."""
+        yield from self._dns.histograms()
+        for device, histogram in self._http_latency.items():
+            yield "network_http_latency_seconds", device, (), histogram.state()
+
+    def _add_flows(self, batch: FlowBatch, seconds: float) -> None:
+        at, of_name, sums = sums_by_attachment(batch, MEASURES)
+        devices, of_device = _numbered(attachment.device for attachment in batch.attachments)
+        direction = np.array([DIRECTIONS.index(attachment.direction) for attachment in batch.attachments], np.intp)
+        device, direction = of_device[at], direction[at]
+
+        def by(
+            fact: str, *more: NDArray[np.intp], shape: tuple[int, ...]
+        ) -> tuple[list[Any], NDArray[np.intp], NDArray[np.uint64]]:
+            """The labels of a fact; pairs of device and label that occur, shape (k, 2); and the sums of each, shape
+            (k, *shape)."""
+            labels, of_label = _numbered(map(attrgetter(fact), batch.names))
+            found, place = np.unique(device * len(labels) + of_label[of_name], return_inverse=True)
+            added = np.zeros((len(found), *shape), np.uint64)
+            for number in range(len(MEASURES)):
+                np.add.at(added, (place, *more, number, direction), sums[:, number])
+            return labels, np.stack(np.divmod(found, len(labels)), axis=1), added
+
+        cells = (len(MEASURES), len(DIRECTIONS))
+        applications, pairs, gains = by("application", shape=cells)
+        for (where, which), gain in zip(pairs.tolist(), gains, strict=True):
+            for metric, way, value in _measured("network_application", gain[:2]):  # packets and bytes
+                self._counts[devices[where]][metric, (applications[which], way)] += value
+        evidence = np.array([EVIDENCE.index(evidence_label(name)) for name in batch.names], np.intp)[of_name]
+        domains, pairs, gains = by("domain", evidence, shape=(len(EVIDENCE), *cells))
+        by_bytes = gains[:, :, MEASURES.index("bytes")].sum(axis=(1, 2))
+        self._domains.add(devices, domains, pairs, gains, by_bytes, seconds)
 
     def _add_transactions(self, transactions: Transactions) -> None:
-        dns, http = transactions.dns, transactions.http
-        self._count("network_dns_queries", compress(column(dns, "qtype"), column(dns, "has_query")), qtype_label)
-        self._count("network_dns_responses", _known(column(dns, "rcode")), rcode_label)
-        self._count(
-            "network_http_requests", zip(column(http, "method"), column(http, "status"), strict=True), request_labels
-        )
-        self._count("network_tls_handshakes", column(transactions.tls, "version"), tls_version_label)
-        self._count("network_quic_handshakes", column(transactions.quic, "version"), quic_version_label)
-        self._dns_latency.observe(list(_known(column(dns, "latency_ns"))))
-        self._http_latency.observe(list(_known(column(http, "latency_ns"))))
+        http = transactions.http
+        requests = zip(column(http, "device"), column(http, "method"), column(http, "status"), strict=True)
+        self._count("network_http_requests", ((device, request_labels((m, s))) for device, m, s in requests))
+        for kind, labels_of in (("tls", tls_version_label), ("quic", quic_version_label)):
+            shakes = getattr(transactions, kind)
+            versions = zip(column(shakes, "device"), column(shakes, "version"), strict=True)
+            self._count(f"network_{kind}_handshakes", ((device, labels_of(version)) for device, version in versions))
+        self._observe(http)
 
-    def _count(self, metric: str, values: Iterable[Value], labels_of: Callable[[Value], Labels]) -> None:
-        # Counted as they are, so that there are labels to find for each kind of value only.
-        for value, count in Counter(values).items():
-            self._counts[metric, labels_of(value)] += count
+    def _count(self, metric: str, labelled: Iterable[tuple[str, Labels]]) -> None:
+        for (device, labels), count in Counter(labelled).items():
+            self._counts[device][metric, labels] += count
+
+    def _observe(self, http: Sequence[HttpTransaction]) -> None:
+        latencies: defaultdict[str, list[int]] = defaultdict(list)
+        for device, latency_ns in zip(column(http, "device"), column(http, "latency_ns"), strict=True):
+            if latency_ns is not None:
+                latencies[device].append(latency_ns)
+        for device, measured in latencies.items():
+            self._http_latency[device].observe(measured)
 
 
-def _known(values: Iterable[Value | None]) -> Iterator[Value]:
-    return (value for value in values if value is not None)
+def _numbered(words: Iterable[Value]) -> tuple[list[Value], NDArray[np.intp]]:
+    """Each word once, in order of first sight, and the number of each that was given."""
+    numbers: dict[Value, int] = {}
+    of_word = [numbers.setdefault(word, len(numbers)) for word in words]
+    return list(numbers), np.array(of_word, np.intp)
 
 
-def _measured(subject: str, name: str, values: NDArray[np.uint64]) -> Iterator[tuple[str, Labels, int]]:
-    """Metric, label values, value of each cell. values: shape (measures, directions)."""
+def _measured(subject: str, values: NDArray[np.uint64]) -> Iterator[tuple[str, str, int]]:
+    """Metric, direction, value of each cell. values: shape (measures, directions)."""
     for measure, by_direction in zip(MEASURES, values.tolist(), strict=False):
         for direction, value in zip(DIRECTIONS, by_direction, strict=True):
-            yield f"{subject}_{measure}", (name, direction), value
+            yield f"{subject}_{measure}", direction, value

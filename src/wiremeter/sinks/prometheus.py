@@ -23,8 +23,8 @@ from wiremeter.sinks.name_totals import NameTotals
 GONE_SECONDS = 300.0
 #: Devices whose totals are kept; past that those gone longest are forgotten, since containers' devices never end.
 MAX_DEVICES = 1024
-#: Domains that get series of their own, unless the sink is told otherwise.
-DOMAINS = 100
+#: Domains, and DNS servers, that get series of their own, unless the sink is told otherwise.
+DOMAINS, DNS_SERVERS = 100, 20
 
 _NON_IP = FAMILY_NAMES[0]
 #: Of the audit's remainders, those that are counters of their own.
@@ -63,17 +63,18 @@ class PrometheusSink(Collector):
         mode: Mode = "live",
         clock: Callable[[], float] = time.monotonic,
         domains: int = DOMAINS,
+        dns_servers: int = DNS_SERVERS,
     ) -> None:
         """version: for wiremeter_build_info. mode: of all batches to come; not "live", it is a label of all traffic.
 
-        domains: most that get series of their own. Raises InputError if that is negative.
+        domains, dns_servers: most that get series of their own. Raises InputError if one is negative.
         """
         self._mode = mode
         self._clock = clock
         self._now = clock()  # of the last batch
         self._lock = threading.Lock()
         self._devices: dict[str, _Device] = {}
-        self._names = NameTotals(domains)
+        self._names = NameTotals(domains, dns_servers)
         self._totals: _Values = {}
         self._build: _Values = {("wiremeter_build", (version,)): 1}
         self._state = self._build
@@ -111,19 +112,23 @@ class PrometheusSink(Collector):
             shown_since = self._clock() - GONE_SECONDS
             shown = {name: device for name, device in self._devices.items() if device.last_seen >= shown_since}
             devices = {name: device.totals.copy() for name, device in shown.items()}
-            names, histograms = list(self._names.counters()), list(self._names.histograms())
+            hidden = self._devices.keys() - shown.keys()
+            names = [sample for sample in self._names.counters() if sample[1] not in hidden]
+            histograms = [sample for sample in self._names.histograms() if sample[1] not in hidden]
             meter = self._totals | self._state
         families = {family.name: family for family in self.describe()}
         constant = () if self._mode == "live" else (self._mode,)
-        for device, totals in devices.items():
-            for (name, labels), value in totals.items():
-                _add_sample(families[name], (*constant, device, *labels), value)
-        for name, labels, value in names:
-            _add_sample(families[name], (*constant, *labels), value)
-        for name, state in histograms:
+        of_devices = (
+            (name, device, labels, value)
+            for device, totals in devices.items()
+            for (name, labels), value in totals.items()
+        )
+        for name, device, labels, value in (*of_devices, *names):
+            _add_sample(families[name], (*constant, device, *labels), value)
+        for name, device, labels, state in histograms:
             family = families[name]
             assert isinstance(family, HistogramFamily)
-            family.add_state(constant, state)
+            family.add_state((*constant, device, *labels), state)
         for (name, labels), value in meter.items():
             _add_sample(families[name], labels, value)
         return (family for family in families.values() if family.samples)
@@ -142,8 +147,11 @@ class PrometheusSink(Collector):
     def _forget(self) -> None:
         gone = [name for name, device in self._devices.items() if device.last_seen < self._now]
         gone.sort(key=lambda name: self._devices[name].last_seen)
-        for name in gone[: max(0, len(self._devices) - MAX_DEVICES)]:
+        forgotten = gone[: max(0, len(self._devices) - MAX_DEVICES)]
+        for name in forgotten:
             del self._devices[name]
+        if forgotten:
+            self._names.forget(forgotten)
 
     def _add_programs(self, batch: FlowBatch) -> None:
         """The kernel counts since a program was loaded; a device that returns gets another program, from 0 again."""

@@ -11,20 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wiremeter.errors import InputError
-from wiremeter.sinks import domains
-from wiremeter.sinks.domains import FORMER, HALF_LIFE_SECONDS, OTHER, TopDomains
+from wiremeter.sinks import listed as listing
+from wiremeter.sinks.domains import TopDomains
 from wiremeter.sinks.heavy_hitters import HeavyHitters
+from wiremeter.sinks.listed import FORMER, HALF_LIFE_SECONDS, OTHER
 
 
-def count(top: TopDomains, traffic: Mapping[str | None, int], seconds: float = 1.0) -> None:
+def count(top: TopDomains, traffic: Mapping[str | None, int], seconds: float = 1.0, device: str = "eth0") -> None:
     """Counts an interval in which each domain had the given bytes; packets are a tenth of them."""
     weights = np.array(list(traffic.values()), np.uint64)
-    top.add(list(traffic), np.stack([weights // 10, weights], axis=-1), weights, seconds)
+    pairs = np.stack([np.zeros(len(weights), np.intp), np.arange(len(weights))], axis=1)
+    top.add([device], list(traffic), pairs, np.stack([weights // 10, weights], axis=-1), weights, seconds)
 
 
-def seen(top: TopDomains) -> dict[str, tuple[int, ...]]:
+def seen(top: TopDomains, device: str = "eth0") -> dict[str, tuple[int, ...]]:
     """Packets and bytes by label."""
-    series = [(label, tuple(values.tolist())) for label, values in top.series()]
+    series = [(label, tuple(values.tolist())) for (where, label), values in top.series() if where == device]
     assert len({label for label, _ in series}) == len(series), "two series of one label make a scrape fail"
     return dict(series)
 
@@ -47,6 +49,7 @@ INTERVALS = st.lists(
 @given(st.integers(0, 8), INTERVALS)
 def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places: int, intervals: Intervals) -> None:
     top = TopDomains(places, (2,))
+    top.know("eth0")
     total = np.zeros(2, np.uint64)
     before = seen(top)
     for traffic, seconds in intervals:
@@ -55,7 +58,7 @@ def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places: int, 
             total += np.array([amount // 10, amount], np.uint64)
         now = seen(top)
         assert np.array_equal(np.sum(list(now.values()), axis=0, dtype=np.uint64), total)
-        assert len(now) <= places + 1
+        assert len(now.keys() - {OTHER, FORMER}) <= places
         assert {OTHER} <= now.keys() <= {OTHER, FORMER, *(f"{n}.example" for n in range(20))}
         assert (FORMER in before) <= (FORMER in now)
         for label in before.keys() & now.keys():
@@ -66,6 +69,7 @@ def test_whatever_comes_sums_are_exact_and_series_grow_and_are_few(places: int, 
 @given(st.integers(2, 8), INTERVALS)
 def test_other_grows_by_no_more_than_there_was(places: int, intervals: Intervals) -> None:
     top = TopDomains(places, (2,))
+    top.know("eth0")
     other = 0
     for traffic, seconds in intervals:
         count(top, traffic, seconds)
@@ -85,7 +89,7 @@ def test_the_heaviest_of_a_steady_mix_end_up_listed(places: int, random: Random)
         count(top, {name: mix[name] for name in names[start : start + 7]})
     for _ in range(2 * places):
         count(top, mix, HALF_LIFE_SECONDS / places)
-    assert {f"{n}.example" for n in range(places - 1)} <= listed(top), "one place is, or would be, that of former"
+    assert {f"{n}.example" for n in range(places)} == listed(top)
 
 
 def test_until_the_places_are_taken_each_domain_has_all_its_traffic() -> None:
@@ -108,42 +112,63 @@ def test_without_places_there_is_only_other() -> None:
     assert seen(top) == {OTHER: (10, 100)}
 
 
-def test_with_one_place_the_first_domain_keeps_it() -> None:
+def test_one_place_is_the_heaviests() -> None:
     top = TopDomains(1, (2,))
     count(top, {"a.example": 100})
+    count(top, {"b.example": 140})
+    assert seen(top) == {"a.example": (10, 100), OTHER: (14, 140)}
     count(top, {"b.example": 10**9})
-    assert seen(top) == {"a.example": (10, 100), OTHER: (10**8, 10**9)}
+    assert seen(top) == {"b.example": (10**8, 10**9), FORMER: (10, 100), OTHER: (14, 140)}
 
 
 def test_less_than_no_places_is_an_error() -> None:
-    with pytest.raises(InputError, match="-1 domains"):
+    with pytest.raises(InputError, match="-1 names"):
         TopDomains(-1, (2,))
 
 
-def test_a_stronger_newcomer_begins_at_what_it_gains_and_the_weakest_become_former() -> None:
+def test_a_stronger_newcomer_begins_at_what_it_gains_and_the_weakest_becomes_former() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 1000, "b.example": 200, "c.example": 100})
-    count(top, {"new.example": 290})
-    assert seen(top)[OTHER] == (29, 290), "not by half more than the second weakest, whose place it would take"
-    count(top, {"new.example": 50, "c.example": 7})
-    assert seen(top) == {"a.example": (100, 1000), "new.example": (5, 50), FORMER: (30, 300), OTHER: (29, 297)}
-
-
-def test_from_then_on_each_newcomer_takes_one_place() -> None:
-    top = TopDomains(3, (2,))
-    count(top, {"a.example": 1000, "b.example": 200, "c.example": 100})
-    count(top, {"d.example": 500})
-    count(top, {"e.example": 2000}, HALF_LIFE_SECONDS)
-    assert seen(top) == {"a.example": (100, 1000), "e.example": (200, 2000), FORMER: (80, 800), OTHER: (0, 0)}
+    count(top, {"new.example": 140})
+    assert seen(top)[OTHER] == (14, 140), "not by half more than the weakest, whose place it would take"
+    count(top, {"new.example": 50, "b.example": 7})
+    assert seen(top) == {
+        "a.example": (100, 1000),
+        "b.example": (20, 207),
+        "new.example": (5, 50),
+        FORMER: (10, 100),
+        OTHER: (14, 140),
+    }
 
 
 def test_a_domain_that_returns_begins_at_nothing() -> None:
     top = TopDomains(3, (2,))
     count(top, {"a.example": 1000, "b.example": 200, "c.example": 100})
     count(top, {"d.example": 500})
+    assert listed(top) == {"a.example", "b.example", "d.example"}
     count(top, {"c.example": 5000}, HALF_LIFE_SECONDS)
     assert seen(top)["c.example"] == (500, 5000)
     assert sum(bytes for _, bytes in seen(top).values()) == 6800
+
+
+def test_places_are_of_all_devices_and_what_is_other_or_former_is_each_ones_own() -> None:
+    top = TopDomains(2, (2,))
+    count(top, {"a.example": 1000, None: 10}, device="eth0")
+    count(top, {"a.example": 100, "b.example": 90}, device="eth1")
+    assert seen(top, "eth0") == {"a.example": (100, 1000), OTHER: (1, 10)}
+    assert seen(top, "eth1") == {"a.example": (10, 100), OTHER: (9, 90)}
+    count(top, {"b.example": 5000}, device="eth0")
+    assert seen(top, "eth0") == {"a.example": (100, 1000), "b.example": (500, 5000), OTHER: (1, 10)}
+    assert seen(top, "eth1") == {OTHER: (9, 90), FORMER: (10, 100)}
+
+
+def test_of_a_device_that_is_forgotten_nothing_is_left_and_its_places_are_free() -> None:
+    top = TopDomains(1, (2,))
+    count(top, {"a.example": 1000, None: 10}, device="veth7")
+    top.forget({"veth7"})
+    assert list(top.series()) == []
+    count(top, {"b.example": 1})
+    assert seen(top) == {"b.example": (0, 1), OTHER: (0, 0)}
 
 
 def test_changes_are_rationed() -> None:
@@ -160,14 +185,14 @@ def test_a_listed_domain_that_falls_silent_makes_place() -> None:
     count(top, {"a.example": 10**9, "b.example": 10**9, "c.example": 10**9})
     for _ in range(20):
         count(top, {"a.example": 1000, "now.example": 1000}, HALF_LIFE_SECONDS)
-    assert listed(top) == {"a.example", "now.example"}
+    assert {"a.example", "now.example"} < listed(top)
 
 
 def test_two_of_like_size_do_not_take_turns() -> None:
     top = TopDomains(2, (2,))
     count(top, {"a.example": 1000, "b.example": 100})
     for n in range(50):
-        count(top, {"b.example": 100 + n % 3, "c.example": 101 - n % 3}, HALF_LIFE_SECONDS)
+        count(top, {"a.example": 1000, "b.example": 100 + n % 3, "c.example": 101 - n % 3}, HALF_LIFE_SECONDS)
     assert listed(top) == {"a.example", "b.example"}
 
 
@@ -185,11 +210,11 @@ def test_a_name_without_traffic_takes_no_place() -> None:
 
 
 def test_domains_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(domains, "LEAST_ROOM", 100)
+    monkeypatch.setattr(listing, "LEAST_ROOM", 100)
     top = TopDomains(10, (2,))
     for n in range(100):
         count(top, {**{f"{n}-{m}.example": 1 + m for m in range(50)}, "steady.example": 2000})
-        assert len(top._recent) <= 100
+        assert len(top._listed._recent) <= 100
     assert "steady.example" in listed(top)
 
 
