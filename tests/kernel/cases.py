@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from addresses import address
 from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_NONE, PROTOCOL_UNKNOWN, VLAN_NONE
 
 from . import packets as p
@@ -22,12 +22,6 @@ class Case(NamedTuple):
     name: str
     frame: bytes
     expected: Reading
-
-
-def address(text: str) -> bytes:
-    """16 bytes, IPv4 as v4-mapped."""
-    packed = ipaddress.ip_address(text).packed
-    return packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed
 
 
 def flow(family: int, protocol: int, ports: tuple[int, int] = (0, 0), flags: int = 0, vlan: int = VLAN_NONE) -> Reading:

@@ -14,6 +14,7 @@ from itertools import count
 import numpy as np
 import pytest
 
+from addresses import address
 from hosts import devices, netns
 from hosts.devices import Port
 from wiremeter.datapath import records
@@ -29,7 +30,6 @@ from wiremeter.names.records import FlowKey
 
 from . import packets as p
 from .bench import CPUS, ENTRIES, TC, Bench, is_accepted, load_only
-from .cases import address
 from .cpus import USABLE, pinned
 from .packets import TCP, UDP, over4, over6
 from .payload_cases import (

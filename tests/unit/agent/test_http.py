@@ -28,17 +28,9 @@ from wiremeter.linux.holders import port_holder
 from wiremeter.settings import Listen
 from wiremeter.sinks import protobuf
 
+from ..clocks import Clock
+
 ANY_PORT = Listen("127.0.0.1", 0)
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,13 +6,7 @@ import pytest
 
 from wiremeter.metering.beat import CLOSING_SECONDS, LAST_LOOK_SHARE, NAMES_SHARE, REFRESH_SECONDS, REFRESH_SHARE, Beat
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from ..clocks import Clock
 
 
 @pytest.fixture

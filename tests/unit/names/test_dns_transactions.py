@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addresses import address
 from wiremeter.names.block_reader import TIMEOUT_NS
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
@@ -16,12 +16,6 @@ from .dns_messages import Reader, wire_message
 MS = 1_000_000
 ANSWERS = (DnsAnswer("www.example.com", "A", 300, "192.0.2.1"),)
 WWW = ("www.example.com", "A")
-
-
-def address(text: str) -> bytes:
-    if ":" in text:
-        return socket.inet_pton(socket.AF_INET6, text)
-    return bytes(10) + b"\xff\xff" + socket.inet_aton(text)
 
 
 def flow(src: str = "10.0.0.1", port: int = 40000, dst: str = "10.0.0.53", to: int = 53, protocol: int = 17) -> FlowKey:

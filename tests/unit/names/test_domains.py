@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from addresses import address
 from wiremeter.errors import InputError
 from wiremeter.names.domains import HOLD_NS, MAX_TTL_S, DomainCache
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
@@ -23,12 +23,6 @@ from .dns_messages import teach
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
-
-
-def address(text: str) -> bytes:
-    if ":" in text:
-        return socket.inet_pton(socket.AF_INET6, text)
-    return bytes(10) + b"\xff\xff" + socket.inet_aton(text)
 
 
 CLIENT, OTHER, SITE, SITE6 = map(address, ("10.0.0.1", "10.0.0.2", "192.0.2.1", "2001:db8::1"))

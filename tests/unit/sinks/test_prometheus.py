@@ -21,20 +21,11 @@ from wiremeter.flows.columns import ETHERTYPE_LLC, ETHERTYPE_OTHER, FLOW, PROTOC
 from wiremeter.sinks import prometheus
 from wiremeter.sinks.prometheus import PrometheusSink
 
+from ..clocks import Clock
 from ..fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch, fabricate_transactions
 
 RX = {"device": "eth0", "direction": "rx"}
 TX = {"device": "eth0", "direction": "tx"}
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
