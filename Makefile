@@ -6,10 +6,8 @@ BIN        := $(VENV)/bin
 PROGRAMS   := src/wiremeter/programs
 BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h bpf/kernel/*.h)
 HOST_SOURCES := src/wiremeter/datapath/host_build.py src/wiremeter/names/library_build.py $(wildcard bpf/host/* bpf/names/* bpf/lib/*.h) bpf/records.h
+PYTHON_SOURCES := src tests benchmarks scripts setup.py
 C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] bpf/names/*.[ch] benchmarks/*.c tests/fuzz/*.[ch]) src/wiremeter/libbpf/shim.c
-# The newest clang there is; 14 suffices.
-CLANG      ?= $(firstword $(foreach v,clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang,$(shell command -v $(v) 2>/dev/null)))
-BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
 # CLANG=... chooses the compiler; the newest there is unless given, and 14 suffices.
 COMPILE_BPF := scripts/compile-bpf
 
@@ -65,15 +63,15 @@ man: $(VENV)/.installed  ## write the man pages to build/man
 	$(BIN)/python scripts/manual.py build/man
 
 lint: $(VENV)/.dev  ## formatting, lint, types, layering
-	$(BIN)/ruff check src tests benchmarks setup.py
-	$(BIN)/ruff format --check src tests benchmarks setup.py
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 
 format: $(VENV)/.dev  ## rewrite the sources in house style
-	$(BIN)/ruff check --fix-only src tests benchmarks setup.py
-	$(BIN)/ruff format src tests benchmarks setup.py
+	$(BIN)/ruff check --fix-only $(PYTHON_SOURCES)
+	$(BIN)/ruff format $(PYTHON_SOURCES)
 	$(BIN)/clang-format -i $(C_SOURCES)
 
 setup:  ## install the system packages that building needs (root), if any is missing
