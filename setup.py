@@ -14,7 +14,7 @@ PROGRAM = Path("src/wiremeter/programs/wiremeter.bpf.o")
 SOURCES = (Path("bpf/wiremeter.bpf.c"), *Path("bpf").rglob("*.h"))
 BINDINGS = ["src/wiremeter/datapath/host_build.py:ffi", "src/wiremeter/names/library_build.py:ffi"]
 if sys.platform == "linux":
-    BINDINGS.append("src/wiremeter/libbpf/build.py:ffi")
+    BINDINGS += ["src/wiremeter/libbpf/build.py:ffi", "src/wiremeter/isolation/seal_build.py:ffi"]
 
 
 def is_current() -> bool:

@@ -36,6 +36,8 @@ def _dtype(struct: str) -> np.dtype[np.void]:
 #: struct wm_dns_transaction, wm_dns_answer, wm_dns_heard and wm_dns_address in bpf/names/names.h.
 TRANSACTION, ANSWER = _dtype("wm_dns_transaction"), _dtype("wm_dns_answer")
 HEARD, ADDRESS = _dtype("wm_dns_heard"), _dtype("wm_dns_address")
+#: By column of what a BlockReader hands on, but for its text.
+DTYPES = {"transactions": TRANSACTION, "answers": ANSWER, "heard": HEARD, "addresses": ADDRESS}
 
 _SLICE = 4096  # rows that are made objects at a time
 _FLAGS = {"retry": lib.WM_DNS_RETRY, "has_query": lib.WM_DNS_HAS_QUERY, "cut": lib.WM_DNS_CUT}
@@ -54,13 +56,7 @@ class DnsTold:
     @classmethod
     def of(cls, raw: RawTold) -> DnsTold:
         """As a BlockReader hands it on: views of its bytes."""
-        return cls(
-            np.frombuffer(raw["transactions"], TRANSACTION),
-            np.frombuffer(raw["answers"], ANSWER),
-            np.frombuffer(raw["heard"], HEARD),
-            np.frombuffer(raw["addresses"], ADDRESS),
-            raw["text"],
-        )
+        return cls(**{name: np.frombuffer(raw[name], dtype) for name, dtype in DTYPES.items()}, text=raw["text"])
 
 
 class DnsColumns(Sequence[DnsTransaction]):
@@ -189,7 +185,7 @@ class DnsColumns(Sequence[DnsTransaction]):
         return (self._rows[name].tolist() for name in names)
 
     def _said(self, at: int, size: int) -> str:
-        return self._text[at : at + size].decode("ascii")
+        return self._text[at : at + size].decode("ascii", "replace")
 
     def _transaction(self, row: tuple[Any, ...]) -> DnsTransaction:
         (time_ns, latency_ns, src, dst, sport, dport, protocol, family, rcode, qtype) = row[:10]

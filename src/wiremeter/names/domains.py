@@ -100,7 +100,7 @@ class _Learnt(NamedTuple):
         names = zip(addresses["name_at"].tolist(), addresses["name_bytes"].tolist(), strict=True)
         return cls(
             [client_of(client) + address for client, address in pairs],
-            [text[at : at + size].decode("ascii") for at, size in names],
+            [text[at : at + size].decode("ascii", "replace") for at, size in names],
             until_ns,
             times_ns,
             times_ns,

@@ -126,7 +126,7 @@ class DnsHeard:
         rows = self._rows[places]
         columns = (rows[name].tolist() for name in ("src_port", "dst_port", "query_at", "query_bytes", "rcode"))
         for client_port, server_port, at, size, rcode, part in zip(*columns, self._parts[places].tolist(), strict=True):
-            query = None if size < 0 else self._texts[part][at : at + size].decode("ascii")
+            query = None if size < 0 else self._texts[part][at : at + size].decode("ascii", "replace")
             yield client_port, server_port, query, None if rcode < 0 else rcode
 
     def forget_before(self, time_ns: int) -> None:

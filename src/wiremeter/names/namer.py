@@ -16,7 +16,7 @@ from wiremeter.names.domains import DomainCache
 from wiremeter.names.known import DnsHeard, KnownNames
 from wiremeter.names.matching import TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
 from wiremeter.names.payloads import PayloadBlock
-from wiremeter.names.reader import Reader
+from wiremeter.names.reader import Audience, PayloadReader, Reader
 from wiremeter.names.records import (
     NAMELESS,
     TCP,
@@ -64,13 +64,17 @@ class Namer:
         redact: bool = True,
         ja4s: bool = False,
         domains: DomainCache | None = None,
+        open_reader: Callable[[Audience], PayloadReader] | None = None,
     ) -> None:
         """hashes: of a batch's flows. kinds: what may be told. redact: leave out paths of HTTP. ja4s: fingerprint
-        servers' answers. domains: what DNS said before."""
+        servers' answers. domains: what DNS said before. open_reader: makes what reads payloads and tells it to whom it
+        is given; by default a Reader, of which redact and ja4s are."""
         self._hashes = hashes
         self._kinds = frozenset(kinds)
         self.domains = domains if domains is not None else DomainCache()
-        self._reader = Reader(self, kinds, redact=redact, ja4s=ja4s)
+        self._reader: PayloadReader = (
+            open_reader(self) if open_reader else Reader(self, kinds, redact=redact, ja4s=ja4s)
+        )
         self._dns_told: list[DnsTold] = []
         self._known = KnownNames(NAMES_MAX)
         self._dns_heard = DnsHeard(NAMES_MAX)

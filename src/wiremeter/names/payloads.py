@@ -12,6 +12,8 @@ from wiremeter.names.records import FlowKey
 
 # struct wm_payload in bpf/records.h; datapath/records.py holds the same against the compiled object's BTF.
 _HEAD = struct.Struct("=Q16s16sHHIIHHHBBB3x")
+#: Where in a record its attachment (16 bits) and its source (8 bits) lie.
+ATTACHMENT_AT, SOURCE_AT = 54, 60
 
 
 class Payload(NamedTuple):

@@ -50,6 +50,22 @@ class Audience(Protocol):
         """A transaction that has ended, and the device that carried it."""
 
 
+class PayloadReader(Protocol):
+    """What Reader is, here or in another process."""
+
+    def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
+        """Reads payloads, in order.
+
+        devices: the device of each attachment; payloads of others are left out. None: all are of one device.
+        """
+
+    def advance(self, end_ns: int) -> None:
+        """Tells all that was read before `end_ns`, and ends what has waited for too long by then."""
+
+    def end(self, end_ns: int) -> None:
+        """As advance, and ends all that is still open."""
+
+
 class Reader:
     """Reads the payloads of one meter. It knows nothing of flows that payloads do not tell."""
 
@@ -72,15 +88,11 @@ class Reader:
         self._listening = Listening(CONVERSATIONS_MAX)
 
     def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
-        """Reads payloads, in order.
-
-        devices: the device of each attachment; payloads of others are left out. None: all are of one device.
-        """
+        """As PayloadReader, like the next two."""
         for device, payload in self._blocks.read(block, devices):
             self._read(device, payload)
 
     def advance(self, end_ns: int) -> None:
-        """Tells all that was read before `end_ns`, and ends what has waited for too long by then."""
         end_ns = min(end_ns, _LAST_NS)
         for (device, key), conversation in self._listening:
             if ended := conversation.advance(end_ns):
@@ -93,7 +105,6 @@ class Reader:
         self._blocks.hand_on()
 
     def end(self, end_ns: int) -> None:
-        """As advance, and ends all that is still open."""
         self._let_go(self._listening.let_all_go(), min(end_ns, _LAST_NS))
         for datagram in self._fragments.expire(_LAST_NS):
             self._read_dns(0, datagram)

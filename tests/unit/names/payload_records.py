@@ -10,6 +10,7 @@ import numpy as np
 from wiremeter.flows.columns import FLOW
 from wiremeter.names.namer import Namer
 from wiremeter.names.payloads import Payload, packed
+from wiremeter.names.reader import Reader
 from wiremeter.names.records import FlowKey
 
 TCP, UDP = 6, 17
@@ -43,6 +44,12 @@ def payload(
     """One packet's; length None: all of it is there."""
     length = len(data) if length is None else length
     return Payload(at_ns, flow, seq, length, attachment, flags, source, data)
+
+
+def reader_of(names: Namer) -> Reader:
+    """What reads its payloads, in this process."""
+    assert isinstance(names._reader, Reader)
+    return names._reader
 
 
 def feed(names: Namer, payloads: Iterable[Payload], devices: Mapping[int, int] | None = None) -> None:

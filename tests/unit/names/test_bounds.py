@@ -38,6 +38,7 @@ from .payload_records import (
     key,
     payload,
     query,
+    reader_of,
     rows_of,
 )
 from .tls_hellos import client_hello, records, server_hello, server_name
@@ -231,7 +232,7 @@ def test_of_conversations_without_number_so_many_are_read_and_so_many_names_are_
     for number in range(flows):
         feed(names, hello(key(client=number, port=1000), f"site-{number}.example"))
     closed(names, rows_of())
-    assert len(names._reader._listening) <= CONVERSATIONS_MAX
+    assert len(reader_of(names)._listening) <= CONVERSATIONS_MAX
     assert len(names._known) <= NAMES_MAX
     newest, oldest = key(client=flows - 1, port=1000), key(client=0, port=1000)
     assert [name.domain for name in names_of(names, newest, oldest)] == [f"site-{flows - 1}.example", "site-0.example"]
@@ -241,7 +242,7 @@ def test_conversations_within_one_interval_are_bounded_too() -> None:
     names = namer()
     for number in range(2 * CONVERSATIONS_MAX):
         feed(names, [payload(key(client=number), b"SSH-2.0-x\r\n", flags=ACK)])
-        assert len(names._reader._listening) <= CONVERSATIONS_MAX
+        assert len(reader_of(names)._listening) <= CONVERSATIONS_MAX
 
 
 def test_the_names_least_recently_told_go_first(monkeypatch: pytest.MonkeyPatch) -> None:

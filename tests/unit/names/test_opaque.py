@@ -16,7 +16,7 @@ from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.reader import SILENCE_NS
 from wiremeter.names.records import FlowKey
 
-from .payload_records import ACK, FIRST, MS, SECOND_NS, START_NS, UDP, feed, key, payload, rows_of
+from .payload_records import ACK, FIRST, MS, SECOND_NS, START_NS, UDP, feed, key, payload, reader_of, rows_of
 from .tls_hellos import client_hello, records, server_name
 
 WEB = key()
@@ -51,7 +51,7 @@ def test_opaque_packets_leave_nothing_behind_and_are_counted() -> None:
     names = namer()
     feed(names, [segment(OPAQUE, 1, flow=key(port=1000 + number)) for number in range(5000)])
     feed(names, [payload(key(port=9, protocol=UDP), OPAQUE, source=FIRST)])
-    assert (len(names._reader._listening), names._reader._blocks.opaque) == (0, 5001)
+    assert (len(reader_of(names)._listening), reader_of(names)._blocks.opaque) == (0, 5001)
 
 
 @pytest.mark.parametrize("data", [OPAQUE, b"\x17\x03\x03\x01\0" + OPAQUE, b"\xff" * 64, bytes(64)])
@@ -98,10 +98,10 @@ def test_conversations_of_other_devices_are_others() -> None:
 def test_a_conversation_that_is_silent_is_forgotten() -> None:
     names = namer()
     feed(names, [segment(HELLO, 1)])
-    assert len(names._reader._listening) == 1
+    assert len(reader_of(names)._listening) == 1
     domain(names, seconds=SILENCE_NS // SECOND_NS + 2)
     feed(names, [segment(OPAQUE, 1)])
-    assert (len(names._reader._listening), names._reader._blocks.opaque) == (0, 1)
+    assert (len(reader_of(names)._listening), reader_of(names)._blocks.opaque) == (0, 1)
 
 
 @pytest.mark.parametrize("in_one_block", [True, False])

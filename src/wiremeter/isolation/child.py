@@ -1,0 +1,164 @@
+"""The reader's process: blocks of payloads in, what they tell out; sealed before the first byte comes.
+
+Started as `python -c` (process.py). It loads what decoders may ever need, seals itself, and ends when the meter does.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import mmap
+import os
+import signal
+import traceback
+from collections.abc import Sequence
+
+from wiremeter.isolation.messages import (
+    ENTRIES_MAX,
+    LENGTH,
+    Advance,
+    Answer,
+    Command,
+    Done,
+    Failed,
+    Feed,
+    Read,
+    Ready,
+    Told,
+    commands,
+    framed,
+)
+from wiremeter.isolation.places import Places
+from wiremeter.isolation.seal import seal
+from wiremeter.names.payloads import PayloadBlock
+from wiremeter.names.reader import Reader
+from wiremeter.names.records import (
+    FlowKey,
+    FlowName,
+    HttpTransaction,
+    QuicHandshake,
+    RawTold,
+    TlsHandshake,
+    Transaction,
+)
+from wiremeter.settings.words import NameKind
+
+#: What decoders load at first use; behind the seal no file can be opened.
+_LOADED = (
+    "cryptography.exceptions",
+    "cryptography.hazmat.primitives.ciphers",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "hpack",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+)
+#: As agent.dedicated: records are many, and none is a cycle.
+_THRESHOLDS = (100_000, 50, 1000)
+#: The meter ends this process by closing its end; a signal to the whole group would end it before the last interval.
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Teller:
+    """Audience: sends on what is told, many at once."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._clear()
+
+    def _clear(self) -> None:
+        self._names: list[tuple[FlowKey, FlowName, int]] = []
+        self._ended: list[tuple[int, Transaction]] = []
+
+    def take_dns(self, raw: RawTold) -> None:
+        self._channel.send(Told(dict(raw), [], [], [], []))
+
+    def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
+        self._names.append((conversation, name, time_ns))
+        if len(self._names) == ENTRIES_MAX:
+            self.send()
+
+    def take_ended(self, device: int, transaction: Transaction) -> None:
+        self._ended.append((device, transaction))
+        if len(self._ended) == ENTRIES_MAX:
+            self.send()
+
+    def send(self) -> None:
+        """What was not sent yet."""
+        if not self._names and not self._ended:
+            return
+        of_kind = (
+            [(device, each) for device, each in self._ended if isinstance(each, kind)]
+            for kind in (TlsHandshake, QuicHandshake, HttpTransaction)
+        )
+        self._channel.send(Told({}, self._names, *of_kind))  # type: ignore[arg-type]
+        self._clear()
+
+
+class _Channel:
+    """The reader's end of the socket."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def send(self, message: Answer) -> None:
+        left = memoryview(framed(message))
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+    def receive(self) -> Command:
+        """Waits. Raises EOFError when the meter has ended."""
+        (length,) = LENGTH.unpack(self._read(LENGTH.size))
+        return commands.decode(self._read(length))
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            if not (part := os.read(self._fd, size - len(data))):
+                raise EOFError
+            data += part
+        return bytes(data)
+
+
+def main(socket_fd: int, memory_fd: int, kinds: Sequence[NameKind], *, redact: bool, ja4s: bool) -> None:
+    """Runs until the meter closes its end."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    channel = _Channel(socket_fd)
+    try:
+        for module in _LOADED:
+            importlib.import_module(module)
+        places = Places(memory_fd, mmap.PROT_READ)
+        os.close(memory_fd)
+        teller = _Teller(channel)
+        reader = Reader(teller, kinds, redact=redact, ja4s=ja4s)
+        gc.set_threshold(*_THRESHOLDS)
+        seal()
+        channel.send(Ready())
+        while True:
+            _obey(channel.receive(), places, reader, teller, channel)
+    except (EOFError, BrokenPipeError):
+        os._exit(0)
+    except BaseException as error:
+        channel.send(Failed(_what(error)))
+        os._exit(1)
+
+
+def _obey(command: Command, places: Places, reader: Reader, teller: _Teller, channel: _Channel) -> None:
+    match command:
+        case Feed(place, data_bytes, count, origin_ns, devices):
+            data, offsets = places.read(place, data_bytes, count)
+            reader.feed(PayloadBlock(data, offsets, origin_ns), devices)
+            channel.send(Read())
+        case Advance(end_ns, is_last):
+            (reader.end if is_last else reader.advance)(end_ns)
+            teller.send()
+            channel.send(Done())
+
+
+def _what(error: BaseException) -> str:
+    """An error and where it came from: without what packets wrote, and no file is opened for it."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    where = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
+    said = f": {error}" if isinstance(error, OSError | ImportError) else ""
+    return f"{type(error).__name__}{said} ({where})"[:1000]

@@ -1,0 +1,154 @@
+"""What a reader tells is looked at before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import MsgspecError
+
+from wiremeter.datapath.rows import conversation_hashes
+from wiremeter.flows.columns import FLOW
+from wiremeter.isolation.messages import LENGTH, Told, answers, framed
+from wiremeter.isolation.told import NotCredibleError, pass_on
+from wiremeter.names.block_reader import BlockReader
+from wiremeter.names.columns import DTYPES
+from wiremeter.names.namer import Namer
+from wiremeter.names.payloads import packed
+from wiremeter.names.records import DnsAnswer, FlowName, HttpTransaction, TlsHandshake
+
+from ..names.dns_messages import wire_message
+from ..names.payload_records import DNS, MS, SECOND_NS, START_NS, UDP, key, payload
+
+FLOW_KEY = key()
+
+
+def dns_told() -> dict[str, bytes]:
+    """Of a question, its answer by CNAME, address and text."""
+    asked = key(server_port=53, protocol=UDP)
+    answers = (
+        DnsAnswer("site.example", "CNAME", 60, "cdn.example"),
+        DnsAnswer("cdn.example", "A", 60, "192.0.2.1"),
+        DnsAnswer("cdn.example", "TXT", 60, '"text"'),
+    )
+    said: list[dict[str, bytes]] = []
+    reader = BlockReader(lambda raw: said.append(dict(raw)))
+    query = wire_message((("site.example", "A"),))
+    answer = wire_message((("site.example", "A"),), answers, is_response=True)
+    block = packed(
+        [
+            payload(asked, query, source=DNS),
+            payload(asked.reversed(), answer, source=DNS, at_ns=START_NS + MS),
+        ]
+    )
+    assert not list(reader.read(block))
+    reader.hand_on()
+    (one,) = said
+    return one
+
+
+def changed(column: str, field: str, value: int) -> dict[str, bytes]:
+    raw = dns_told()
+    rows = np.frombuffer(raw[column], DTYPES[column]).copy()
+    assert len(rows)
+    rows[field][-1] = value
+    return {**raw, column: rows.tobytes()}
+
+
+def told(raw: Mapping[str, bytes]) -> Told:
+    """As it comes in."""
+    message = answers.decode(framed(Told(dict(raw), [], [], [], []))[LENGTH.size :])
+    assert isinstance(message, Told)
+    return message
+
+
+def test_what_a_reader_tells_is_passed_on() -> None:
+    namer = Namer(conversation_hashes)
+    pass_on(told(dns_told()), namer)
+    named = namer.close_interval(np.zeros(0, FLOW), np.zeros(0, np.int64), START_NS + SECOND_NS)
+    (transaction,) = named.transactions.dns
+    assert [answer.data for answer in transaction.answers] == ["cdn.example", "192.0.2.1", '"text"']
+
+
+PLACES = [(column, field) for column, dtype in DTYPES.items() for field in dtype.names or () if field.endswith("_at")]
+
+
+@pytest.mark.parametrize(("column", "field"), PLACES)
+def test_a_place_outside_of_its_column_is_refused(column: str, field: str) -> None:
+    with pytest.raises(NotCredibleError, match="outside"):
+        pass_on(told(changed(column, field, 0xFFFF_FFF0)), Namer(conversation_hashes))
+
+
+@pytest.mark.parametrize("column", [name for name, dtype in DTYPES.items() if "time_ns" in (dtype.names or ())])
+def test_a_time_that_none_is_is_refused(column: str) -> None:
+    with pytest.raises(NotCredibleError, match="of no time"):
+        pass_on(told(changed(column, "time_ns", 1 << 63)), Namer(conversation_hashes))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"text": b""},
+        {**dns_told(), "more": b""},
+        {**dns_told(), "heard": dns_told()["heard"][:-1]},
+        {**dns_told(), "text": b""},
+    ],
+    ids=["columns that lack", "more columns", "half a row", "no text"],
+)
+def test_other_columns_are_refused(raw: dict[str, bytes]) -> None:
+    with pytest.raises(NotCredibleError):
+        pass_on(told(raw), Namer(conversation_hashes))
+
+
+@pytest.mark.parametrize(
+    "transaction",
+    [
+        TlsHandshake(-1, FLOW_KEY, None, None),
+        TlsHandshake(START_NS, FLOW_KEY._replace(src_addr=b"short"), None, None),
+        TlsHandshake(START_NS, FLOW_KEY._replace(dst_port=1 << 16), None, None),
+        TlsHandshake(START_NS, FLOW_KEY._replace(family=-1), None, None),
+    ],
+)
+def test_a_flow_that_is_none_is_refused(transaction: TlsHandshake) -> None:
+    with pytest.raises(NotCredibleError):
+        pass_on(Told({}, [], [(0, transaction)], [], []), Namer(conversation_hashes))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"names": [((b"short", 1, bytes(16), 2, 6, 4), FlowName(), START_NS)]},
+        {"names": [(FLOW_KEY, FlowName("x" * 10_000), START_NS)]},
+        {"names": [(FLOW_KEY, FlowName(), -1)]},
+        {"names": [(FLOW_KEY, FlowName(http_status=1 << 20), START_NS)]},
+        {"names": [(FLOW_KEY, FlowName(), START_NS)] * 4097},
+        {"http": [(0, HttpTransaction(START_NS, FLOW_KEY, "1.1", None, 7))]},  # type: ignore[arg-type]
+    ],
+)
+def test_other_types_and_sizes_are_refused(fields: dict[str, Any]) -> None:
+    empty: dict[str, Any] = {"dns": {}, "names": [], "tls": [], "quic": [], "http": []}
+    with pytest.raises(MsgspecError):
+        answers.decode(framed(Told(**empty | fields))[LENGTH.size :])
+
+
+@given(st.data())
+def test_whatever_columns_hold_nothing_but_a_refusal_is_raised(data: st.DataObject) -> None:
+    raw = dns_told()
+    for column in raw:
+        part = bytearray(raw[column])
+        for at in data.draw(st.lists(st.integers(0, len(part) - 1), max_size=4)):
+            part[at] = data.draw(st.integers(0, 255))
+        raw[column] = bytes(part)
+    namer = Namer(conversation_hashes)
+    try:
+        pass_on(told(raw), namer)
+    except NotCredibleError:
+        return
+    flows = np.zeros(1, FLOW)
+    named = namer.close_last(flows, np.zeros(1, np.int64), START_NS + SECOND_NS)
+    for transaction in named.transactions.dns:
+        assert isinstance(transaction.query, str)
