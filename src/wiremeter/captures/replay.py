@@ -107,7 +107,10 @@ class CaptureReplay:
         self._super_packets = SuperPacketFinder(self._assumed_mss)
         self._naming = Naming(self._names) if self._names.limit else None
         on_payloads = self._naming.feed if self._naming else None
-        with contextlib.closing(_open_meter(self._engine, self._table_lines, self._names, on_payloads)) as meter:
+        with (
+            contextlib.closing(self._naming) if self._naming else contextlib.nullcontext(),
+            contextlib.closing(_open_meter(self._engine, self._table_lines, self._names, on_payloads)) as meter,
+        ):
             self.counted_by_host = meter.counted_by_host
             self._begin()
             numbers: set[int] = set()

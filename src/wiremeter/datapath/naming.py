@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wiremeter.datapath import records
 from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.flows.batch import FlowBatch
@@ -28,8 +29,10 @@ from wiremeter.settings.words import (
 )
 
 if TYPE_CHECKING:
+    from wiremeter.isolation.reader import IsolatedReader
     from wiremeter.names.domains import DomainCache
     from wiremeter.names.payloads import PayloadBlock
+    from wiremeter.names.reader import Audience
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class NameOptions:
     kinds: of NAME_KINDS; none: nothing is read. payload_bytes: of one packet's payload at most; 0: nothing is read.
     redact_paths: leave the paths of HTTP requests out. ja4s: fingerprint TLS servers' answers; the method is under the
     FoxIO License 1.1, patent pending, which forbids selling it. state: a directory to keep what DNS said in, or None.
+    isolated: payloads are read in a process without privileges, sealed by seccomp (docs/security.md); else in this one.
     Raises InputError for a value that does not fit.
     """
 
@@ -55,6 +59,7 @@ class NameOptions:
     redact_paths: bool = True
     ja4s: bool = False
     state: str | os.PathLike[str] | None = None
+    isolated: bool = False
 
     def __post_init__(self) -> None:
         if unknown := set(self.kinds) - set(NAME_KINDS):
@@ -78,6 +83,12 @@ class NameOptions:
 NO_NAMES = NameOptions(kinds=())
 
 
+class Channel(Protocol):
+    """What can be waited for."""
+
+    def fileno(self) -> int: ...
+
+
 class Names(Protocol):
     """What gives a source's batches their names, if any."""
 
@@ -92,12 +103,22 @@ class Names(Protocol):
     ) -> FlowBatch:
         """As Naming.add."""
 
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """Where there may not be room: what is readable as soon as there is, if `look` is called then."""
+
+    def has_room(self) -> bool:
+        """Whether `feed` takes a block at once."""
+
+    def look(self) -> None:
+        """Takes what was told meanwhile. Never waits."""
+
     def close(self) -> None:
-        """Writes down what is to outlive this process."""
+        """Writes down what is to outlive this process. A second call does nothing."""
 
 
 def open_names(options: NameOptions) -> Names:
-    """What reads the names that `options` allow."""
+    """What reads the names that `options` allow. Raises InputError where that cannot be isolated as they want it."""
     return Naming(options) if options.limit else NoNaming()
 
 
@@ -115,6 +136,16 @@ class NoNaming:
     ) -> FlowBatch:
         return batch
 
+    @property
+    def channels(self) -> Sequence[Channel]:
+        return ()
+
+    def has_room(self) -> bool:
+        return True
+
+    def look(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -131,17 +162,45 @@ class Naming:
 
         self.options = options
         self._state = Path(options.state) / _STATE_FILE if options.state else None
+        self._isolated: IsolatedReader | None = None
         self._namer = Namer(
             conversation_hashes,
             options.kinds,
             redact=options.redact_paths,
             ja4s=options.ja4s,
             domains=self._load(),
+            open_reader=self._isolate if options.isolated else None,
         )
+        for reader in self.channels:
+            reader.begin()
         self._save_at = time.monotonic() + SAVE_SECONDS
         self._saving: threading.Thread | None = None
         self._payloads: dict[str, int] = {}
         self._lost: dict[str, int] = {}
+
+    def _isolate(self, audience: Audience) -> IsolatedReader:
+        from wiremeter.isolation.process import ReaderOptions
+        from wiremeter.isolation.reader import IsolatedReader
+
+        options = self.options
+        self._isolated = IsolatedReader(
+            audience, ReaderOptions(options.kinds, redact=options.redact_paths, ja4s=options.ja4s)
+        )
+        return self._isolated
+
+    @property
+    def channels(self) -> Sequence[IsolatedReader]:
+        """As Names."""
+        return (self._isolated,) if self._isolated else ()
+
+    def has_room(self) -> bool:
+        """As Names."""
+        return not self._isolated or self._isolated.has_room()
+
+    def look(self) -> None:
+        """As Names."""
+        if self._isolated:
+            self._isolated.look()
 
     def know_own(self, addresses: frozenset[bytes]) -> None:
         """Takes these addresses for one client's."""
@@ -169,6 +228,10 @@ class Naming:
         self._know_devices(batch)
         close = self._namer.close_last if last else self._namer.close_interval
         named = close(batch.flows, _devices_of(batch), batch.end_ns)
+        if self._isolated:
+            for source, count in zip(records.SOURCES, self._isolated.take_lost(), strict=False):
+                self._payloads[source] = self._payloads.get(source, 0) - count
+                self._lost[source] = self._lost.get(source, 0) + count
         self._lost["transactions"] = self._namer.dropped  # read, and then without room in a batch
         connections = np.array([(a, n, count) for (a, n), count in named.connections.items()], CONNECTIONS)
         if self._state and time.monotonic() >= self._save_at:
@@ -190,11 +253,14 @@ class Naming:
         self._namer.device_names = known | {each.ifindex: each.device for each in batch.attachments}
 
     def close(self) -> None:
-        """Writes down what DNS said, if there is a state."""
+        """Ends the reader; writes down what DNS said, if there is a state. A second call does nothing."""
+        if self._isolated:
+            self._isolated.close()
         if self._saving:
             self._saving.join()
         if self._state:
             self._save(self._namer.domains)
+            self._state = None
 
     def _save_aside(self) -> None:
         """In a thread of its own: tens of thousands of names take half a second, in which tables would not be read."""

@@ -10,10 +10,12 @@ T = TypeVar("T")
 
 
 class Meanwhile(Generic[T]):
-    """Calls `make` in a thread of its own, from now on. A context manager: the thread does not outlive the block."""
+    """Calls `make` in a thread of its own, from now on. A context manager: at its end `undo` is called with what was
+    made, whether anybody asked for it or not."""
 
-    def __init__(self, make: Callable[[], T], name: str) -> None:
+    def __init__(self, make: Callable[[], T], undo: Callable[[T], None], name: str) -> None:
         self._make = make
+        self._undo = undo
         self._made: list[T] = []
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -24,6 +26,8 @@ class Meanwhile(Generic[T]):
 
     def __exit__(self, *exception: object) -> None:
         self._thread.join()
+        for made in self._made:
+            self._undo(made)
 
     def result(self) -> T:
         """What was made, as soon as it is. Raises what `make` raised."""

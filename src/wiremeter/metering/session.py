@@ -104,8 +104,8 @@ class Session:
         self._with_programs = options.bpf_stats
         others = (early, watch, wake)
         self._waiting = _waiting_for(*others, *engine.payload_rings)
-        # A ring that nobody reads any more in this interval stays readable, and would end each wait at once.
-        self._waiting_without_rings = _waiting_for(*others)
+        # A ring that nobody reads now, as names have no time or no room, stays readable and would end each wait.
+        self._waiting_without_rings = _waiting_for(*others, *names.channels)
         self._let_go: list[Metered] = []
         self._ended = False
         self._payloads_wait = False
@@ -123,8 +123,7 @@ class Session:
         self._wake.ask()
 
     def close(self) -> None:
-        """Ends names and waiting; who opened the rest closes it."""
-        self._names.close()
+        """Ends waiting; who opened the rest closes it."""
         self._waiting.close()
         self._waiting_without_rings.close()
 
@@ -145,8 +144,10 @@ class Session:
             seconds = min(seconds, LOOK_SECONDS)
         if self._payloads_wait or self._tracker.waiting:
             seconds = 0
-        waiting = self._waiting if self._beat.names_have_time() else self._waiting_without_rings
+        may_read = self._beat.names_have_time() and self._names.has_room()
+        waiting = self._waiting if may_read else self._waiting_without_rings
         ready = {fd for fd, _ in waiting.poll(seconds)}
+        self._names.look()
         if self._early.fileno() in ready:
             self._take_drains()
         if self._watch.fileno() in ready:
@@ -157,8 +158,8 @@ class Session:
         elif self._tracker.waiting:
             self._tracker.attach_next()
 
-    def _read_payloads(self) -> bool:
-        """Reads a block of each ring; returns whether there may be more."""
+    def _read_payloads(self, *, waits: bool = False) -> bool:
+        """Reads a block of each ring; returns whether there may be more, and names have room. waits: until they do."""
         with self._beat.reading_names():
             owners = {m.kernel.slot: m for m in (*self._let_go, *self._tracker.metered)}  # a slot may have a new one
             # Loopback shows each packet as tx and as rx: it said what it says once.
@@ -169,6 +170,8 @@ class Session:
             }
             found = 0
             for ring in self._engine.payload_rings:
+                if not waits and not self._names.has_room():
+                    return False
                 with self._early.paused():
                     block = self._engine.take_payloads(ring)
                 found += len(block)
@@ -234,7 +237,7 @@ class Session:
         is_last = self._ended  # stop() may be called from now on: then one more batch follows
         self._take_drains(flip=True)
         self._beat.last_look(is_last=is_last)
-        while self._beat.names_have_time() and self._read_payloads():
+        while self._beat.names_have_time() and self._read_payloads(waits=True):
             pass
         interval = self._interval
         attachments = tuple(self._known[id] for id in interval.attachments)
@@ -296,7 +299,7 @@ def opened(options: Options) -> Iterator[Session]:
         _check(host, options.attach)
         check_memory(host.memory_limit_bytes, with_names=bool(options.names.limit))
         wake = enter(contextlib.closing(Wake()))
-        meanwhile = enter(Meanwhile(lambda: open_names(options.names), "wiremeter-names"))
+        meanwhile = enter(Meanwhile(lambda: open_names(options.names), Names.close, "wiremeter-names"))
         clock = WallClock()
         engine: LiveEngine = enter(_engine_for(options, host, clock))
         watch = enter(LinkWatch())
