@@ -22,6 +22,7 @@ from wiremeter.errors import InputError, KernelError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.clock import WallClock
+from wiremeter.linux.grace_periods import GracePeriods
 from wiremeter.linux.host import HostFacts, read_host
 from wiremeter.linux.memory import check_memory, flows_that_fit
 from wiremeter.linux.netlink import LinkWatch, RouteSocket
@@ -304,7 +305,8 @@ def opened(options: Options) -> Iterator[Session]:
         engine: LiveEngine = enter(_engine_for(options, host, clock))
         watch = enter(LinkWatch())
         auditor = Auditor(enter(RouteSocket()))
-        tracker = Tracker(engine, host, options.patterns, options.attach)
+        grace = enter(GracePeriods())
+        tracker = enter(contextlib.closing(Tracker(engine, grace, host, options.patterns, options.attach)))
         tracker.start()
         names = meanwhile.result()
         names.know_own(own_addresses())

@@ -15,6 +15,7 @@ from wiremeter.errors import InputError, KernelError, PermissionNeeded, Wiremete
 from wiremeter.flows.batch import Attachment
 from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import Device, is_glob, read_default_route, read_devices, select_devices
+from wiremeter.linux.grace_periods import GracePeriods
 from wiremeter.linux.host import HostFacts
 from wiremeter.metering.attach_policy import AttachPlan, plan_attach
 from wiremeter.settings.words import RequestedMode
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 #: How long the start waits for devices that nobody named before the first interval begins.
 START_SECONDS = 0.2
+_PROGRAMS = 2  # of a device
 
 
 @dataclass(slots=True)
@@ -38,9 +40,15 @@ class Tracker:
     """The attachments of a monitor. Every one keeps its id for life, whatever its device is called later."""
 
     def __init__(
-        self, engine: LiveEngine, host: HostFacts, patterns: Sequence[str], requested: RequestedMode = "auto"
+        self,
+        engine: LiveEngine,
+        grace: GracePeriods,
+        host: HostFacts,
+        patterns: Sequence[str],
+        requested: RequestedMode = "auto",
     ) -> None:
         self._engine = engine
+        self._grace = grace
         self._host = host
         self._patterns = patterns
         self._requested = requested
@@ -63,19 +71,29 @@ class Tracker:
         """
         until = time.monotonic() + START_SECONDS
         selected = select_devices(self._patterns, read_devices(), read_default_route())
-        for device in sorted(selected, key=self._is_named, reverse=True):  # room is for those that are named first
-            is_named = self._is_named(device)
-            if not is_named and self.metered and time.monotonic() >= until:
-                self._waiting.append(device)
-                continue
-            try:
-                self._attach(device)
-            except PermissionNeeded:
+        with self._grace.expedited(_PROGRAMS * len(selected)):
+            for device in sorted(selected, key=self._is_named, reverse=True):  # room is for those that are named first
+                self._attach_at_start(device, until)
+
+    def _attach_at_start(self, device: Device, until: float) -> None:
+        is_named = self._is_named(device)
+        if not is_named and self.metered and time.monotonic() >= until:
+            self._waiting.append(device)
+            return
+        try:
+            self._attach(device)
+        except PermissionNeeded:
+            raise
+        except WiremeterError as error:
+            if is_named:
                 raise
-            except WiremeterError as error:
-                if is_named:
-                    raise
-                self._refuse(device, error)
+            self._refuse(device, error)
+
+    def close(self) -> None:
+        """Takes all programs off."""
+        with self._grace.expedited(len(self.metered)):
+            while self.metered:
+                self._engine.release(self.metered.pop().kernel)
 
     def refresh(self) -> None:
         """Looks at the devices again and lets go of those that are gone. Those that are new wait for `attach_next`.
@@ -110,13 +128,16 @@ class Tracker:
         return let_go
 
     def attach_next(self) -> None:
-        """Attaches to one of the devices that wait. The kernel waits for a grace period for each direction: some 30 ms.
+        """Attaches to one of the devices that wait. The kernel waits for a grace period for each direction: some 30 ms
+        for one of a few, 1 ms for one of many.
 
         A device that cannot be metered is logged; one that is gone again is not.
         """
+        waiting = len(self._waiting)
         device = self._waiting.popleft()
         try:
-            self._attach(device)
+            with self._grace.expedited(_PROGRAMS * waiting):
+                self._attach(device)
         except WiremeterError as error:
             if not (isinstance(error, KernelError) and error.errno == errno.ENODEV):
                 self._refuse(device, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from wiremeter.datapath.engine import Hook
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.columns import AttachMode
 from wiremeter.linux.devices import Device
+from wiremeter.linux.grace_periods import GracePeriods
 from wiremeter.linux.host import HostFacts
 from wiremeter.metering import tracker as tracking
 from wiremeter.metering.tracker import Tracker
@@ -70,7 +72,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def started(engine: Engine, *patterns: str, requested: Any = "tcx") -> Tracker:
-    tracker = Tracker(cast(Any, engine), HOST, patterns or ("veth*",), requested)
+    tracker = Tracker(cast(Any, engine), GracePeriods(Path("none")), HOST, patterns or ("veth*",), requested)
     tracker.start()
     return tracker
 
@@ -95,6 +97,13 @@ def test_a_device_that_lost_one_of_its_programs_gets_both_anew(world: World, tak
     attach_all(tracker)
     assert sorted(engine.hooks) == [("veth0", "rx"), ("veth0", "tx"), ("veth1", "rx"), ("veth1", "tx")]
     assert [metered.attachment.id for metered in tracker.metered] == [2, 3, 4, 5]
+
+
+def test_a_tracker_that_is_closed_leaves_nothing_attached(world: World) -> None:
+    engine = Engine()
+    tracker = started(engine)
+    tracker.close()
+    assert (engine.hooks, tracker.metered) == ([], [])
 
 
 def test_room_is_for_those_that_are_named_first(world: World) -> None:
