@@ -10,7 +10,7 @@
 #include "flow_table.h"
 #include "packet.h"
 
-#define WM_BUDGET_TCP	6
+#define WM_BUDGET_TCP	3 /* one says who speaks, unless it is short or a greeting comes before it */
 #define WM_BUDGET_UDP	2
 #define WM_BUDGET_TLS	6  /* the rest of a ServerHello, which may be of a record with others */
 #define WM_BUDGET_HELLO 16 /* of a ClientHello: with post-quantum keys over many segments, if they are small */
@@ -19,8 +19,8 @@
 
 /* New flows whose inspection starts in one tick, on all CPUs together. Behind a flood of new flows names may be
  * missing, and are counted as lost; what it costs, here and in user space, stays bounded. */
-#define WM_STARTS_TCP 64
-#define WM_STARTS_UDP 8
+#define WM_STARTS_TCP 256
+#define WM_STARTS_UDP 64
 
 /* wm_inspection.state: 1 + enum wm_source, or one of these. */
 #define WM_UNOPENED   0x00	       /* no payload of the flow has been looked at in this epoch */

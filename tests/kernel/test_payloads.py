@@ -257,7 +257,7 @@ def test_a_limit_of_0_sends_nothing_and_counts_nothing() -> None:
 def test_only_the_sources_that_are_wanted_are_sent_and_the_others_are_not_lost(wanted: tuple[str, ...]) -> None:
     packets = [
         *[udp("dns", DNS, dport=53)] * 2,
-        *[tcp("first")] * 6,
+        *[tcp("first")] * 3,
         *[tcp("tls", CLIENT_HELLO), tcp("tls"), tcp("", ENCRYPTED)],
         *[tcp("http", REQUEST), tcp("http")],
         *[udp("first")] * 2,
