@@ -142,6 +142,10 @@ class DnsColumns(Sequence[DnsTransaction]):
         """What columns whose names end in `_at` speak of."""
         return self._text
 
+    def chosen(self, mask: NDArray[np.bool_]) -> DnsColumns:
+        """Those for which the mask is true."""
+        return DnsColumns(self._rows[mask], self._answers, self._text, self._devices)
+
     def flag(self, name: str) -> NDArray[np.bool_]:
         """One of retry, has_query and cut, of each transaction."""
         return self._rows["flags"] & _FLAGS[name] != 0  # type: ignore[no-any-return]

@@ -117,7 +117,8 @@ TABLES: dict[TableName, dict[str, Column]] = {
     # One row for each reason. kind: "unattributed"; "remainder", by which the device counter differs from ours, signed;
     # "drop", by the kernel's counters, reason "qdisc tbf" or "device missed"; "discard", the same where nobody misses
     # them, since no protocol of the host takes such packets; "ignored", flows that the agent was told to leave out,
-    # reason the expression. bytes and skbs null where only packets are known.
+    # reason the expression; "ignored_transactions" the same, and packets is how many these were. bytes and skbs null
+    # where only packets are known.
     "audit_reasons": {
         **_WHERE,
         "kind": _WORD,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,23 +24,15 @@ from wiremeter.shipment.identity import About
 from wiremeter.shipment.schema import ANSWER, TABLES, Column, TableName, Type
 from wiremeter.sinks.shipping import arrays
 from wiremeter.sinks.shipping.arrow_ipc import Array, StreamWriter
+from wiremeter.sinks.shipping.left_out import LeftOut
 
 _Columns = Iterator[tuple[str, Array]]
 
 
-class Ignored(NamedTuple):
-    """Flows of one device and direction that were left out, because an expression matches them."""
-
-    device: str
-    direction: str
-    expression: str
-    tally: Tally
-
-
 def encode(
-    batch: FlowBatch, about: About, *, findings: Sequence[Finding] = (), ignored: Sequence[Ignored] = ()
+    batch: FlowBatch, about: About, *, findings: Sequence[Finding] = (), left_out: Sequence[LeftOut] = ()
 ) -> bytes:
-    """All of a batch that is shipped. findings: what an operator should know of it. ignored: what it has no more."""
+    """All of a batch that is shipped. findings: what an operator should know of it. left_out: what it has no more."""
     file = io.BytesIO()
     writer = StreamWriter(file)
 
@@ -55,7 +47,7 @@ def encode(
     if len(batch.counters) or len(batch.ethertypes):
         write("counters", _counters(batch))
     write_rows("audit", [_audit_row(audit) for audit in batch.audit])
-    write_rows("audit_reasons", [*_reason_rows(batch.audit), *map(_ignored_row, ignored)])
+    write_rows("audit_reasons", [*_reason_rows(batch.audit), *map(_left_out_row, left_out)])
     write_rows("devices", [(a.device, a.direction, a.ifindex, a.mode) for a in batch.attachments])
     if isinstance(batch.transactions.dns, DnsColumns) and batch.transactions.dns:
         write("dns", _dns(batch.transactions.dns))
@@ -146,8 +138,11 @@ def _reason_rows(audits: Sequence[Audit]) -> Iterator[tuple[Any, ...]]:
                 yield (*where, kind, f"{drop.place} {drop.cause}", drop.packets, None, None)
 
 
-def _ignored_row(ignored: Ignored) -> tuple[Any, ...]:
-    return (ignored.device, ignored.direction, "ignored", ignored.expression, *ignored.tally)
+def _left_out_row(found: LeftOut) -> tuple[Any, ...]:
+    where = found.device, found.direction
+    if found.transactions is None:
+        return (*where, "ignored", found.expression, *found.tally)
+    return (*where, "ignored_transactions", found.expression, found.transactions, None, None)
 
 
 def _dns(dns: DnsColumns) -> _Columns:

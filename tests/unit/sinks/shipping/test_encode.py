@@ -22,7 +22,8 @@ from wiremeter.names.records import DnsAnswer, FlowName, RawTold, Transactions
 from wiremeter.reports.findings import findings
 from wiremeter.shipment.identity import About, Identity, new_boot
 from wiremeter.shipment.schema import TABLES
-from wiremeter.sinks.shipping.encode import Ignored, encode
+from wiremeter.sinks.shipping.encode import encode
+from wiremeter.sinks.shipping.left_out import LeftOut
 
 from ...fabricated import fabricate_audit, fabricate_batch, fabricate_transactions
 from ...live_batches import flow, make_batch
@@ -137,8 +138,11 @@ def test_counters_and_audit_are_all_there() -> None:
         drops=(Drop("qdisc", "tbf", 4), Drop("device", "missed", 0)),
     )
     batch = fabricate_batch([(0, 4, 6, 3, 300, 2), (0, 0, 0, 1, 60, 1)], [(0, 0x806, 1, 60, 1)], audit=(audit,))
-    left_out = Ignored("eth0", "rx", "port 22", Tally(1, 100, 1))
-    tables = shipped(batch, findings=findings(batch), ignored=[left_out])
+    left_out = [
+        LeftOut("eth0", "rx", "port 22", Tally(1, 100, 1)),
+        LeftOut("eth0", "", "domain a.example", Tally(), transactions=7),
+    ]
+    tables = shipped(batch, findings=findings(batch), left_out=left_out)
     where = {"device": "eth0", "direction": "rx"}
     amounts = {"packets": 1, "bytes": 60, "skbs": 1}
     assert plain(tables["counters"]) == [
@@ -152,6 +156,7 @@ def test_counters_and_audit_are_all_there() -> None:
         ("remainder", "bypassed_stack", -2, None),
         ("drop", "qdisc tbf", 4, None),
         ("ignored", "port 22", 1, 100),
+        ("ignored_transactions", "domain a.example", 7, None),
     ]
     assert {row["kind"] for row in plain(tables["findings"])} >= {"unattributed", "dropped"}
     assert {row["mode"] for row in plain(tables["devices"])} == {"tcx"}
