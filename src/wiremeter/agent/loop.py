@@ -8,18 +8,22 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from wiremeter import __version__
 from wiremeter.agent.http import make_app
 from wiremeter.agent.meter import open_monitor
+from wiremeter.agent.shipping import shipped
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Notice, Watch, attachment_fields
 from wiremeter.flows.batch import Attachment, FlowBatch
 from wiremeter.settings import Listen, Settings
 from wiremeter.sinks.prometheus import PrometheusSink
+
+if TYPE_CHECKING:
+    from wiremeter.sinks.shipping.shipper import Shipper
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +57,12 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
     sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
     vitals = Vitals(settings.interval)
     stop = _Stop(vitals)
-    with _on_stop_signals(stop), served(settings.listen, sink, vitals), open_meter(settings) as meter:
+    with (
+        _on_stop_signals(stop),
+        shipped(settings) as shipper,
+        served(settings.listen, sink, vitals, shipper),
+        open_meter(settings) as meter,
+    ):
         stop.meter = meter
         vitals.attached(len(meter.attachments))
         for attachment in meter.attachments:
@@ -61,6 +70,8 @@ async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open
         watch = Watch(meter.attachments)
         async for batch in meter:
             sink.write(batch)
+            if shipper:
+                shipper.write(batch)
             vitals.batch_arrived(len(batch.attachments))
             _log(watch.look(batch))
             del batch  # megabytes, until the next one is here
@@ -101,7 +112,9 @@ def _on_stop_signals(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def served(listen: Listen | None, sink: PrometheusSink, vitals: Vitals) -> Iterator[None]:
+def served(
+    listen: Listen | None, sink: PrometheusSink, vitals: Vitals, shipper: Shipper | None = None
+) -> Iterator[None]:
     """/metrics for as long as the block runs; before anything is attached, so a port in use changes nothing."""
     if listen is None:
         yield
@@ -110,6 +123,10 @@ def served(listen: Listen | None, sink: PrometheusSink, vitals: Vitals) -> Itera
 
     registry = CollectorRegistry()
     registry.register(sink)
+    if shipper:
+        from wiremeter.sinks.shipping.metrics import ShippingMetrics
+
+        registry.register(ShippingMetrics(lambda: shipper.state))
     ProcessCollector(registry=registry)
     with serve(listen, make_app(registry, vitals, __version__)) as taken:
         log.info("serving", extra={"metrics": f"http://{taken}/metrics"})

@@ -26,6 +26,8 @@ Kind = Literal[
     "stacked",
     "super_packets",
     "computed",
+    "not_shipping",
+    "from_memory",
 ]
 
 _RANK = {"fault": 0, "warning": 1, "note": 2}
@@ -64,6 +66,8 @@ _WORDS: dict[Kind, _Words] = {
     "computed": _Words(
         "packets of TCP cut into segments of an assumed MSS of {reason}: packets and bytes are computed, not captured"
     ),
+    "not_shipping": _Words("batches do not arrive at the server: {reason}", "they wait, up to --spool-size"),
+    "from_memory": _Words("batches wait in memory and are lost with the process: {reason}", "set --spool-dir"),
     "stacked": _Words("a packet counts on each device it passes: totals over stacked devices are more than the wire"),
 }
 #: For packets that are unattributed for a reason that a setting can change.
@@ -73,7 +77,9 @@ _ADVICE = {
     "batch_full": "more flows than a batch may hold: shorten --interval, or raise --max-flows and the memory it takes",
 }
 #: Kinds that go on until something changes, and have no number.
-_STATES: frozenset[Kind] = frozenset(("displaced", "attaching", "skb_counts", "simulated", "no_device", "stacked"))
+_STATES: frozenset[Kind] = frozenset(
+    ("displaced", "attaching", "skb_counts", "simulated", "no_device", "stacked", "not_shipping", "from_memory")
+)
 
 
 def sentence(kind: Kind) -> str:

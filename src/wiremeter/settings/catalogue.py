@@ -185,6 +185,87 @@ class Metrics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shipping:
+    """What goes to a server."""
+
+    GROUP: ClassVar[str] = "a server that batches go to (docs/shipping.md)"
+
+    server: str | None = setting(
+        values.url(), None, "the server, http or https", placeholder="URL", shown_default="none: nothing is sent"
+    )
+    agent_id: str | None = setting(
+        values.agent_id(),
+        None,
+        "what the server knows this agent by",
+        placeholder="ID",
+        shown_default="what the state directory, the cloud or /etc/machine-id say",
+    )
+    token_file: str | None = setting(
+        values.path("a file, or none", default="none"),
+        None,
+        "the file that holds the agent's token, and nothing else",
+        placeholder="FILE",
+    )
+    server_ca: str | None = setting(
+        values.path("a file, or default", default="default"),
+        None,
+        "certificates that the server's is checked with, PEM",
+        placeholder="FILE",
+        shown_default="the system's",
+    )
+    client_cert: str | None = setting(
+        values.path("a file, or none", default="none"),
+        None,
+        "a certificate to show to the server, PEM, with those above it",
+        placeholder="FILE",
+    )
+    client_key: str | None = setting(
+        values.path("a file, or none", default="none"),
+        None,
+        "its key, PEM, where it is not in the same file",
+        placeholder="FILE",
+    )
+    spool_dir: str | None = setting(
+        values.spool_directory(),
+        None,
+        "where batches wait until they have arrived; none: in memory, and lost with the process",
+        placeholder="DIR",
+        shown_default="`spool` in the state directory; without one, none",
+    )
+    spool_size: int = setting(
+        values.size_in_bytes(1 << 20),
+        1 << 30,
+        "most bytes of batches that wait there; the oldest make room, and are counted",
+        placeholder="BYTES",
+        shown_default="1GiB",
+    )
+    ship_memory: int = setting(
+        values.size_in_bytes(1 << 16),
+        16 << 20,
+        "most bytes of batches that wait in memory, without a spool or where the disk is full",
+        placeholder="BYTES",
+        shown_default="16MiB",
+    )
+    ship_rate: int = setting(
+        values.size_in_bytes(1 << 10),
+        8 << 20,
+        "most bytes a second that are sent, for when many wait",
+        placeholder="BYTES",
+        shown_default="8MiB",
+    )
+    heartbeat: float = setting(
+        values.seconds(1.0), 30.0, "time between two heartbeats", placeholder="TIME", shown_default="30s"
+    )
+    ignore: tuple[str, ...] = setting(
+        values.expressions(),
+        (),
+        "flows that are not sent, by filter expressions; all totals have them, and what was left out is counted",
+        placeholder="EXPRESSIONS",
+        shown_default="",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Logs:
     """The log."""
 
@@ -200,7 +281,7 @@ class Logs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Logs, Metrics, Lasting, Naming, Metering, Command):
+class Settings(Logs, Metrics, Shipping, Lasting, Naming, Metering, Command):
     """`wiremeter agent`: everything that the daemon can be told."""
 
 

@@ -207,6 +207,75 @@ def paths() -> Values:
     return Values("files", read, completes="file")
 
 
+def spool_directory() -> Values:
+    """A directory; None for `default`, and an empty path for `none`."""
+
+    def read(raw: Raw) -> str | None:
+        if raw in ("default", "none"):
+            return None if raw == "default" else ""
+        return path("").read(raw)  # type: ignore[no-any-return]
+
+    return Values("a directory, default or none", read, completes="directory")
+
+
+def url() -> Values:
+    """Where a server is: http or https, a host, and perhaps a port and a path; None for `none`."""
+
+    def read(raw: Raw) -> str | None:
+        if raw == "none":
+            return None
+        host = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
+        if not isinstance(raw, str) or not re.fullmatch(rf"https?://{host}(?::[0-9]{{1,5}})?(?:/[\w./~-]*)?", raw):
+            raise Unfit
+        return raw.rstrip("/")
+
+    return Values("a URL such as https://meter.example:8443, without user and password, or none", read)
+
+
+_UNIT_BYTES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def size_in_bytes(least: int, most: int = 1 << 50) -> Values:
+    """A number of bytes, with a binary unit or without.
+
+    >>> size_in_bytes(1).read("64MiB"), size_in_bytes(1).read("1g")
+    (67108864, 1073741824)
+    """
+
+    def read(raw: Raw) -> int:
+        matched = re.fullmatch(r"([0-9]{1,15})\s*([kmgt]?)(?:i?b)?", _text(raw).lower())
+        if not matched:
+            raise Unfit
+        return _within(int(matched[1]) << _UNIT_BYTES[matched[2]], least, most)
+
+    return Values("bytes, such as 64MiB or 1GiB", read)
+
+
+def expressions() -> Values:
+    """Filter expressions: a list of them in a file, one in a flag, several in a variable with `;` between them."""
+
+    def read(raw: Raw) -> tuple[str, ...]:
+        listed = raw.split(";") if isinstance(raw, str) else raw
+        if not isinstance(listed, list | tuple) or not all(isinstance(each, str) for each in listed):
+            raise Unfit
+        return tuple(each.strip() for each in listed if each.strip())
+
+    return Values("filter expressions such as 'host 192.0.2.7' or 'port 22; domain example.com'", read)
+
+
+def agent_id() -> Values:
+    """What an agent is called; None for `default`."""
+
+    def read(raw: Raw) -> str | None:
+        if raw == "default":
+            return None
+        if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", raw):
+            raise Unfit
+        return raw
+
+    return Values("letters, digits, dots, dashes and underscores, at most 128, or default", read)
+
+
 def listen() -> Values:
     """An address and a port; None for `off`."""
 

@@ -145,3 +145,40 @@ OF_METER = (
     Family("wiremeter_table_bytes", "gauge", "Memory of all flow tables."),
     Family("wiremeter_table_regions", "gauge", "CPUs that have a flow table."),
 )
+
+_PLACE = ("place",)
+
+#: Of an agent that ships to a server.
+OF_SHIPPING = (
+    Family(
+        "wiremeter_ship_batches",
+        "counter",
+        "Batches that the server answered: stored, known (it had them already), or refused for ever.",
+        ("result",),
+    ),
+    Family("wiremeter_ship_bytes", "counter", "Bytes of batches that arrived."),
+    Family("wiremeter_ship_failures", "counter", "Requests to the server that failed, by cause.", ("cause",)),
+    Family("wiremeter_ship_dropped_batches", "counter", "Batches that were given up, by reason.", ("reason",)),
+    Family("wiremeter_ship_waiting_batches", "gauge", "Batches that wait, on disk and in memory.", _PLACE),
+    Family("wiremeter_ship_waiting_bytes", "gauge", "Bytes of batches that wait.", _PLACE),
+    Family(
+        "wiremeter_ship_oldest_timestamp_seconds",
+        "gauge",
+        "Since when the oldest batch waits, Unix time; 0 where none does.",
+        _PLACE,
+    ),
+    Family(
+        "wiremeter_ship_last_success_timestamp_seconds",
+        "gauge",
+        "When the server last took a batch or a heartbeat, Unix time; 0 before.",
+    ),
+    *(
+        Family(
+            f"wiremeter_ship_ignored_{amount}",
+            "counter",
+            f"What was not shipped, by the expression that it matches: {amount}.",
+            ("expression",),
+        )
+        for amount in ("packets", "bytes", "skbs", "transactions")
+    ),
+)
