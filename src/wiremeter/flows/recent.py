@@ -1,22 +1,24 @@
-"""What went on lately: averages over the last seconds, sums and peaks, of devices and of flows."""
+"""What went on lately: averages over the last seconds, sums and peaks, of devices, of flows and of names."""
 
 from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
+from wiremeter.flows.by_name import sums_by_label
 from wiremeter.flows.columns import Direction
 from wiremeter.flows.top import DeviceRate, is_rx
+from wiremeter.names.records import FlowName
 
 #: Seconds that averages are over, as iftop has them; and so how far back is remembered.
 WINDOWS = (2.0, 10.0, 40.0)
-#: Flows of one interval that are remembered: the largest.
+#: Flows, and names, of one interval that are remembered: the largest.
 FLOWS_KEPT = 4096
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits well mixed
@@ -72,6 +74,46 @@ class _Kept(NamedTuple):
     bytes: NDArray[np.uint64]
 
 
+class _Amounts:
+    """Bytes of whatever has a key: in each of the latest intervals, and since each was first seen.
+
+    Of an interval with more than `kept` of them the smaller ones count as 0.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._intervals: deque[_Kept] = deque()
+        self._keys = np.zeros(0, np.uint64)
+        self._sums = np.zeros(0, np.uint64)
+
+    def add(self, keys: NDArray[np.uint64], amounts: NDArray[np.uint64], seconds: float) -> None:
+        """Takes in one interval; keys, amounts: shape (n,), each key once."""
+        if len(keys) > self._kept:
+            largest = np.argpartition(amounts, -self._kept)[-self._kept :]
+            keys, amounts = keys[largest], amounts[largest]
+        order = np.argsort(keys)
+        self._intervals.appendleft(_Kept(seconds, keys[order], amounts[order]))
+        _forget(self._intervals)
+        recent = np.concatenate([interval.keys for interval in self._intervals])
+        lasting = np.isin(self._keys, recent)
+        known = np.concatenate([self._keys[lasting], keys])
+        added = np.concatenate([self._sums[lasting], amounts])
+        self._keys, places = np.unique(known, return_inverse=True)
+        self._sums = np.zeros(len(self._keys), np.uint64)
+        np.add.at(self._sums, places, added)
+
+    def averages(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Bytes per second over each of WINDOWS: shape (len(keys), len(WINDOWS))."""
+        none = np.zeros(len(keys), np.uint64)
+        amounts = [_found(one.keys, one.bytes, keys) for one in self._intervals]
+        spans = _spans([interval.seconds for interval in self._intervals])
+        return np.stack([sum(amounts[:count], none) / seconds for count, seconds in spans], axis=1)
+
+    def sums(self, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Bytes since each was first seen, and again after it had none for as long as the longest window."""
+        return _found(self._keys, self._sums, keys)
+
+
 class FlowSums:
     """Averages and sums of flows. Of an interval with more than FLOWS_KEPT flows the smaller ones count as 0.
 
@@ -80,44 +122,28 @@ class FlowSums:
 
     def __init__(self, kept: int = FLOWS_KEPT) -> None:
         self._kept = kept
-        self._intervals: deque[_Kept] = deque()
+        self._amounts = _Amounts(kept)
         # So that nobody can send flows that are taken for each other.
         self._secret = np.uint64(secrets.randbits(64))
-        self._keys = np.zeros(0, np.uint64)
-        self._sums = np.zeros(0, np.uint64)
 
     def add(self, batch: FlowBatch) -> None:
         """Takes in one interval."""
         flows = batch.flows
         if len(flows) > self._kept:
             flows = flows[np.argpartition(flows["bytes"], -self._kept)[-self._kept :]]
-        received = is_rx(batch)[flows["attachment"]]
-        keys = self._keys_of(batch, flows, "src", "dst", received)
-        order = np.argsort(keys)
-        self._intervals.appendleft(_Kept(batch.seconds, keys[order], flows["bytes"][order]))
-        _forget(self._intervals)
-        recent = np.concatenate([interval.keys for interval in self._intervals])
-        lasting = np.isin(self._keys, recent)
-        known = np.concatenate([self._keys[lasting], keys])
-        amounts = np.concatenate([self._sums[lasting], flows["bytes"]])
-        self._keys, places = np.unique(known, return_inverse=True)
-        self._sums = np.zeros(len(self._keys), np.uint64)
-        np.add.at(self._sums, places, amounts)
+        keys = self._keys_of(batch, flows, "src", "dst", is_rx(batch)[flows["attachment"]])
+        self._amounts.add(keys, flows["bytes"], batch.seconds)
 
     def averages(self, batch: FlowBatch, rows: NDArray[np.void]) -> NDArray[np.float64]:
         """Bytes per second of flows or conversations over each of WINDOWS: shape (len(rows), len(WINDOWS)).
 
         rows: of the latest batch, dtype FLOW or CONVERSATION.
         """
-        halves = self._halves(batch, rows)
-        amounts = [sum((_found(one.keys, one.bytes, keys) for keys in halves), _none(rows)) for one in self._intervals]
-        spans = _spans([interval.seconds for interval in self._intervals])
-        columns = [sum(amounts[:count], _none(rows)) / seconds for count, seconds in spans]
-        return np.stack(columns, axis=1)
+        return np.sum([self._amounts.averages(keys) for keys in self._halves(batch, rows)], axis=0)  # type: ignore[no-any-return]
 
     def sums(self, batch: FlowBatch, rows: NDArray[np.void]) -> NDArray[np.uint64]:
         """Bytes of flows or conversations since they were first seen: shape (len(rows),)."""
-        return sum((_found(self._keys, self._sums, keys) for keys in self._halves(batch, rows)), _none(rows))
+        return np.sum([self._amounts.sums(keys) for keys in self._halves(batch, rows)], axis=0)  # type: ignore[no-any-return]
 
     def _halves(self, batch: FlowBatch, rows: NDArray[np.void]) -> list[NDArray[np.uint64]]:
         """The keys of each row's flows: one, or two for a conversation."""
@@ -145,8 +171,30 @@ class FlowSums:
         return keys
 
 
-def _none(rows: NDArray[np.void]) -> NDArray[np.uint64]:
-    return np.zeros(len(rows), np.uint64)
+class NameSums:
+    """Averages by name, such as by domain.
+
+    Of an interval with more than FLOWS_KEPT names the smaller ones count as 0.
+    """
+
+    def __init__(self, label: Callable[[FlowName], str | None], kept: int = FLOWS_KEPT) -> None:
+        """label: what flows are added up by."""
+        self._label = label
+        self._amounts = _Amounts(kept)
+
+    def add(self, names: Sequence[FlowName], amounts: NDArray[np.uint64], seconds: float) -> None:
+        """Takes in one interval. amounts: the bytes of each of `names`, shape (len(names),)."""
+        labels, sums = sums_by_label(map(self._label, names), amounts[:, None])
+        self._amounts.add(_label_keys(labels), sums[:, 0], seconds)
+
+    def averages(self, labels: Sequence[str | None]) -> NDArray[np.float64]:
+        """Bytes per second over each of WINDOWS: shape (len(labels), len(WINDOWS))."""
+        return self._amounts.averages(_label_keys(labels))
+
+
+def _label_keys(labels: Sequence[str | None]) -> NDArray[np.uint64]:
+    # Python's hash of text is keyed anew in each process (PEP 456).
+    return np.fromiter(map(hash, labels), np.int64, len(labels)).view(np.uint64)
 
 
 def _found(known: NDArray[np.uint64], amounts: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from rich.text import Text
 from textual import events, on
 from textual.app import App, ComposeResult
@@ -20,10 +21,10 @@ from textual.widgets import Footer, Input, Label, Static
 
 from wiremeter.errors import WiremeterError
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.flows.by_name import TOTAL_SORTS
+from wiremeter.flows.by_name import TOTAL_SORTS, sums_by_name
 from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
 from wiremeter.flows.filter import FilterError, compile_filter
-from wiremeter.flows.recent import DeviceSums, FlowSums
+from wiremeter.flows.recent import DeviceSums, FlowSums, NameSums
 from wiremeter.flows.top import DeviceRate, History, device_rates
 from wiremeter.reports.cells import OTHERS
 from wiremeter.reports.findings import FindingLog, findings
@@ -40,7 +41,8 @@ from wiremeter.reports.selection import (
 from wiremeter.settings.words import SORT_KEYS, VIEWS, View
 from wiremeter.tui import palette, panels
 from wiremeter.tui.dns_rows import dns_rows
-from wiremeter.tui.flow_rows import EXTRAS, Extra, flow_rows
+from wiremeter.tui.extras import EXTRAS, Extra
+from wiremeter.tui.flow_rows import flow_rows
 from wiremeter.tui.screens import ELSEWHERE, AuditSheet, Sheet, help_text
 from wiremeter.tui.table import Rows, in_order_of
 from wiremeter.tui.terminal import Terminal, TerminalDriver
@@ -135,6 +137,10 @@ class LiveApp(App[None]):
         self._history = History(60)
         self._device_sums = DeviceSums()
         self._flow_sums = FlowSums()
+        self._name_sums = {
+            "domains": NameSums(lambda name: name.domain),
+            "applications": NameSums(lambda name: name.application),
+        }
         self._extra: Extra = "averages"
         self._logarithmic = False
         self._order: list[tuple[object, ...]] | None = None
@@ -197,6 +203,10 @@ class LiveApp(App[None]):
         self._history.add(rates)
         self._device_sums.add(rates, batch.seconds)
         self._flow_sums.add(batch)
+        if batch.flow_names is not None:
+            amounts = sums_by_name(batch, ("bytes",)).sum(axis=(1, 2), dtype=np.uint64)
+            for sums in self._name_sums.values():
+                sums.add(batch.names, amounts, batch.seconds)
         self._alarms.add(batch)
         self._latest = batch
         self._latest_dns = self._latest_dns.plus(batch)
@@ -263,7 +273,11 @@ class LiveApp(App[None]):
                 of_view = select_domains if selection.view == "domains" else select_applications
                 totals = of_view(batch, selected, selection)
                 title = panels.totals_title(len(totals), selected, batch, width, selection)
-                return title, total_rows(totals, selected.total, batch.seconds, width, selection)
+                # Averages are of all traffic: beside what a filter leaves of an interval they would mislead.
+                sums = self._name_sums[selection.view] if selection.is_whole else None
+                averages = sums.averages([total.name for total in totals]) if sums else None
+                rows: Rows = total_rows(totals, selected.total, batch.seconds, width, selection, averages, self._extra)
+                return title, rows
             case "hosts":
                 hosts, others, found = select_hosts(batch, selected, selection)
                 rest = [replace(others, name=OTHERS)] if found > len(hosts) else []

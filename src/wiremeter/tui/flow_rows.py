@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +13,17 @@ from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import rcode_name
 from wiremeter.flows.protocols import protocol_name
-from wiremeter.flows.recent import WINDOWS, FlowSums
+from wiremeter.flows.recent import FlowSums
 from wiremeter.names.records import NAMELESS, FlowName
 from wiremeter.reports.cells import clock_time, endpoint, flags_text
 from wiremeter.reports.selection import Selected, Selection
 from wiremeter.reports.units import CELL_WIDTH, cell, percent, rate_text
 from wiremeter.settings.words import SortKey
 from wiremeter.tui import palette
+from wiremeter.tui.extras import AVERAGES, Extra, average_cell, average_facts
 from wiremeter.tui.panels import rate_units
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
 
-#: Columns beside the usual ones: averages, sums since a flow was first seen, flags and sizes.
-Extra = Literal["averages", "totals", "flags"]
-EXTRAS: tuple[Extra, ...] = get_args(Extra)
-_AVERAGES = tuple(f"{window:g} s" for window in WINDOWS)
 _ROOM_FOR_ALL = 150
 
 #: Evidence that is not the flow's own word, but what is known of its address.
@@ -93,10 +89,7 @@ class FlowRows:
         yield f"{_time(row['first_ns'])} to {_time(row['last_ns'])}"
 
     def _past(self, index: int) -> Iterator[str]:
-        unit = 1 if self.selection.in_bytes else 8
-        rates = (rate_text(float(rate) * unit, rate_units(self.selection)) for rate in self.averages[index])
-        for window, rate in zip(WINDOWS, rates, strict=True):
-            yield f"{window:g} s {rate}"
+        yield from average_facts(self.averages[index], self.selection)
         yield f"in all {rate_text(int(self.sums[index]), 'B')}"
 
     def _name(self, index: int) -> FlowName:
@@ -118,9 +111,8 @@ class FlowRows:
         seconds = self.batch.seconds or 1.0
         both = ("rx_", "tx_") if self.selection.pairs else ("",)
         unit = 1 if self.selection.in_bytes else 8
-        if column.name in _AVERAGES:
-            number = cell(float(self.averages[index, _AVERAGES.index(column.name)]) * unit)
-            return number, palette.of_number(number)
+        if column.name in AVERAGES:
+            return average_cell(self.averages[index, AVERAGES.index(column.name)], self.selection)
         match column.name:
             case "total":
                 number = cell(int(self.sums[index]))
@@ -233,7 +225,7 @@ def flow_rows(
     if not selection.pairs or width >= 90:
         end.append(Column("packets", "packet/s", 9, "packets", True))
     if has_all or (extra == "averages" and width >= (118 if with_names else 90)):
-        end += [Column(name, name, CELL_WIDTH, is_number=True) for name in _AVERAGES]
+        end += [Column(name, name, CELL_WIDTH, is_number=True) for name in AVERAGES]
     if extra == "totals" and width >= 70:
         end.append(Column("total", "total B", CELL_WIDTH + 1, is_number=True))
     left = width - width_of(start + end)

@@ -53,7 +53,7 @@ _FILTERS = (
 _WORDS = (
     ("packet/s, bit/s", "on the wire: a 64 KiB buffer counts as its segments"),
     ("skb/s", "the kernel's buffers that carried them"),
-    ("2 s, 10 s, 40 s", "averages; of flows, those among the 4,096 largest of each interval"),
+    ("2 s, 10 s, 40 s", "averages; of flows and names, among the 4,096 largest of each interval"),
     ("peak, total B", "since the start; of flows, since they were first seen"),
     ("unattributed", "packets seen and counted, but in no flow"),
     ("dropped", "by a queue or the device, as the kernel counts; a shows where"),

@@ -1,31 +1,37 @@
-"""Domains and applications as rows of a table."""
+"""Domains, applications and hosts as rows of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.text import Text
 
 from wiremeter.flows.batch import Tally
 from wiremeter.flows.by_name import NameTotal
 from wiremeter.reports.cells import NO_NAME, printable
 from wiremeter.reports.selection import Selection
-from wiremeter.reports.units import cell, count, percent
+from wiremeter.reports.units import CELL_WIDTH, cell, count, percent
 from wiremeter.tui import palette
+from wiremeter.tui.extras import AVERAGES, Extra, average_cell, average_facts
 from wiremeter.tui.panels import rate_units
 from wiremeter.tui.table import Column, facts_line, header_line, row_line, width_of
+
+_ROOM_FOR_ALL = 140
 
 
 @dataclass(frozen=True, slots=True)
 class TotalRows:
-    """The rows of the table of domains or applications for one batch."""
+    """The rows of the table of domains, applications or hosts for one batch."""
 
     totals: Sequence[NameTotal]
     whole: Tally
     seconds: float
     selection: Selection
     columns: tuple[Column, ...]
+    averages: NDArray[np.float64] | None  # bytes per second over each of WINDOWS, a row a total; None if not known
 
     def __len__(self) -> int:
         return len(self.totals)
@@ -34,8 +40,7 @@ class TotalRows:
         return header_line(self.columns, self.selection.total_sort, reverse=self.selection.reverse)
 
     def line(self, index: int) -> Text:
-        total = self.totals[index]
-        return row_line(self.columns, (self._cell(total, column) for column in self.columns))
+        return row_line(self.columns, (self._cell(index, column) for column in self.columns))
 
     def identity(self, index: int) -> tuple[object, ...]:
         return self.selection.view, self.totals[index].name
@@ -44,9 +49,13 @@ class TotalRows:
         total = self.totals[index]
         name = Text(f" {printable(total.name or NO_NAME)}", palette.STRONG, no_wrap=True)
         name.truncate(width, overflow="ellipsis")
-        return [name, facts_line(_facts(total), width)]
+        past = [] if self.averages is None else [facts_line(average_facts(self.averages[index], self.selection), width)]
+        return [name, facts_line(_facts(total), width), *past]
 
-    def _cell(self, total: NameTotal, column: Column) -> tuple[str, str]:
+    def _cell(self, index: int, column: Column) -> tuple[str, str]:
+        total = self.totals[index]
+        if column.name in AVERAGES and self.averages is not None:
+            return average_cell(self.averages[index, AVERAGES.index(column.name)], self.selection)
         match column.name:
             case "name":
                 return (total.name, palette.PLAIN) if total.name else (NO_NAME, palette.FAINT)
@@ -68,11 +77,19 @@ class TotalRows:
 
 
 def total_rows(
-    totals: Sequence[NameTotal], whole: Tally, seconds: float, width: int, selection: Selection
+    totals: Sequence[NameTotal],
+    whole: Tally,
+    seconds: float,
+    width: int,
+    selection: Selection,
+    averages: NDArray[np.float64] | None = None,
+    extra: Extra = "averages",
 ) -> TotalRows:
     """Choose the columns that fit in `width` characters; names take what the others leave.
 
-    whole: the sum of `totals`. seconds: the length of the interval.
+    whole: the sum of `totals`. seconds: the length of the interval. averages: bytes per second of each over each of
+    WINDOWS, shape (len(totals), len(WINDOWS)); None where they are not known. extra: which further columns, where not
+    all have room.
     """
     unit = rate_units(selection)
     numbers = [
@@ -80,7 +97,11 @@ def total_rows(
     ]
     if width >= 60:
         numbers.append(Column("packets", "packet/s", 9, "packets", True))
-    if width >= 100:
+    has_all = width >= _ROOM_FOR_ALL
+    shows_averages = averages is not None and (has_all or (extra == "averages" and width >= 110))
+    if shows_averages:
+        numbers += [Column(name, name, CELL_WIDTH, is_number=True) for name in AVERAGES]
+    if has_all or (not shows_averages and width >= 100):
         numbers.append(Column("bytes", "bytes", 13, "bytes", True, has_arrow=False))
         numbers.append(Column("flows", "flows", 9, is_number=True))
     if width >= 72 and selection.view != "hosts":
@@ -89,7 +110,7 @@ def total_rows(
         numbers.append(Column("share", "share", 7, "bytes", True, has_arrow=False))
     label = {"domains": "domain", "applications": "application", "hosts": "host"}.get(selection.view, "name")
     name = Column("name", label, max(8, width - width_of(numbers) - 1), "name")
-    return TotalRows(totals, whole, seconds or 1.0, selection, (name, *numbers))
+    return TotalRows(totals, whole, seconds or 1.0, selection, (name, *numbers), averages)
 
 
 def _facts(total: NameTotal) -> Iterator[str]:

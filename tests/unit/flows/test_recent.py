@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.flows.recent import WINDOWS, DeviceSums, FlowSums
+from wiremeter.flows.by_name import sums_by_name
+from wiremeter.flows.recent import WINDOWS, DeviceSums, FlowSums, NameSums
 from wiremeter.flows.top import device_rates
+from wiremeter.names.records import FlowName
 
 from ..live_batches import SECOND_NS, START_NS, conversations, flow, make_batch
 
@@ -64,8 +66,8 @@ def test_sums_end_with_the_longest_window_and_memory_stays_bounded() -> None:
     recent = FlowSums(kept=3)
     for second in range(200):
         recent.add(batch(second, *(down(port, second * 10 + port) for port in range(1, 7))))
-    assert len(recent._intervals) <= WINDOWS[-1] + 2
-    assert len(recent._keys) <= 3 * (WINDOWS[-1] + 2)
+    assert len(recent._amounts._intervals) <= WINDOWS[-1] + 2
+    assert len(recent._amounts._keys) <= 3 * (WINDOWS[-1] + 2)
     last = batch(201, down(1, 10_001))
     recent.add(last)
     assert recent.sums(last, last.flows).tolist() == [100]
@@ -76,3 +78,15 @@ def test_nothing_is_nothing() -> None:
     recent.add(empty)
     assert recent.averages(empty, empty.flows).shape == (0, len(WINDOWS))
     assert np.array_equal(recent.sums(empty, empty.flows), [])
+
+
+def test_averages_by_name_are_those_of_its_flows() -> None:
+    one, other = FlowName("tls", "a.example", "sni"), FlowName("quic", "b.example", "sni")
+    domains = NameSums(lambda name: name.domain, kept=2)
+    for second in range(20):
+        now = batch(second, down(10) | {"name": one}, up(2) | {"name": one}, down(1, 80), down(4, 81) | {"name": other})
+        domains.add(now.names, sums_by_name(now, ("bytes",)).sum(axis=(1, 2), dtype=np.uint64), now.seconds)
+    assert domains.averages(["a.example", "b.example"]).tolist() == [[1200.0] * 3, [400.0] * 3]
+    # Of three only the two largest are remembered; what is not among them counts as 0.
+    assert domains.averages([None, "never.example"]).tolist() == [[0.0] * 3] * 2
+    assert domains.averages([]).shape == (0, len(WINDOWS))

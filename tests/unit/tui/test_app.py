@@ -297,7 +297,7 @@ async def test_views_follow_one_another_and_can_be_chosen() -> None:
 
 async def test_domains_add_up_to_all_traffic() -> None:
     async with running((110, 30), batch=named()) as view:
-        await view.press("2")
+        await view.press("2", "T")
         header, site, nameless, shop = view.flows
         assert header.split() == [
             "domain", "rx", "bit/s▾", "tx", "bit/s", "packet/s", "bytes", "flows", "connections", "share",
@@ -310,6 +310,21 @@ async def test_domains_add_up_to_all_traffic() -> None:
         assert "3 domains" in view.part("#title")
         await view.press("down")
         assert "rx 1,000 packets, 1,250,000 bytes" in view.part("#details")
+
+
+async def test_domains_have_averages_of_all_traffic() -> None:
+    async with running((120, 30), batch=named()) as view:
+        for second in range(1, 4):
+            await view.give(sample(second, [NAMED[0] | {"bytes": 250_000}, flow("10.0.0.5", "192.0.2.9", name=SHOP)]))
+        await view.press("2")
+        assert view.flows[0].split()[6:-2] == ["2", "s", "10", "s", "40", "s"]
+        site = next(line for line in view.flows if "www.example.com" in line)
+        # 1,280,000 bytes in the first of four seconds, 250,000 in each of the others.
+        assert "2.00 M 4.06 M 4.06 M" in " ".join(site.split())
+        await view.press("3")
+        assert "2.00 M 4.06 M 4.06 M" in " ".join(next(line for line in view.flows if "tls" in line).split())
+        await view.press("slash", *"tcp", "enter")
+        assert "40" not in view.flows[0].split()
 
 
 async def test_domains_are_sorted_by_key_and_by_click() -> None:
