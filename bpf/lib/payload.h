@@ -69,11 +69,20 @@ static __always_inline int is_of_method(__u8 byte)
 	return (byte >= 'A' && byte <= 'Z') || byte == '-';
 }
 
+/* What an HTTP/2 server says first: SETTINGS of at most 255 bytes, no acknowledgement, on stream 0 (RFC 9113, sections
+ * 3.4 and 6.5). */
+static __always_inline int begins_settings(const struct payload_start *start)
+{
+	return (start->words[0] & ~WM_WORD(0, 0, 0xff, 0)) == WM_WORD(0, 0, 0, 4) && !start->words[1];
+}
+
 /* A method and the beginning of a target behind it, or the first eight bytes of a longer method (RFC 9112, section 3;
- * RFC 9113, section 3.4, "PRI *"); or a response (RFC 9112, section 4). */
+ * RFC 9113, section 3.4, "PRI *"); or a response (RFC 9112, section 4), or the beginning of an HTTP/2 server's. */
 static __always_inline int begins_http(const struct payload_start *start)
 {
 	if (start->words[0] == WM_WORD('H', 'T', 'T', 'P') && start->bytes[4] == '/')
+		return 1;
+	if (begins_settings(start))
 		return 1;
 	if (!is_of_method(start->bytes[0]) || !is_of_method(start->bytes[1]) || !is_of_method(start->bytes[2]))
 		return 0;

@@ -37,6 +37,7 @@ FLIP = Flip()
 # Payloads, by what they begin like.
 DNS = struct.pack("!HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + b"\3www\7example\3com\0\0\1\0\1"
 CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(100)
+SETTINGS = bytes.fromhex("000012040000000000000300000080000400010000000500ffffff")
 SERVER_HELLO = bytes.fromhex("160303007a020000760303") + bytes(60)
 CERTIFICATE = bytes.fromhex("16030310000b000ffc") + bytes(90)
 ENCRYPTED = bytes.fromhex("1703030100") + bytes(range(64))
@@ -166,6 +167,8 @@ HTTP_CASES = [
     Case("the next head renews that", [tcp("http", RESPONSE), *[tcp("http")] * 16, tcp(""), tcp("http", RESPONSE), *[tcp("http")] * 16, tcp("")]),
     Case("a head within the budget renews it", [tcp("http", REQUEST), *[tcp("http")] * 10, tcp("http", REQUEST), *[tcp("http")] * 16, tcp("")]),
     Case("a head after a flip", [tcp("http", REQUEST), *[tcp("http")] * 16, FLIP, tcp(""), tcp("http", REQUEST)]),
+    Case("sixteen segments behind an HTTP/2 server's settings", [tcp("http", SETTINGS), *[tcp("http")] * 16, tcp("")]),
+    Case("an acknowledgement of settings, or settings of a stream, begin nothing", [*[tcp("first", SETTINGS[:4] + b"\1" + SETTINGS[5:]), tcp("first", SETTINGS[:7] + b"\1\0")], tcp("first"), tcp("")]),
     Case("what looks encrypted does not end the budget of HTTP", [tcp("http", RESPONSE), tcp("http", ENCRYPTED), tcp("http")]),
     Case("TLS behind HTTP, as with CONNECT", [tcp("http", b"CONNECT a:443 HTTP/1.1\r\n\r\n"), tcp("tls", CLIENT_HELLO), tcp("", ENCRYPTED), tcp("")]),
     Case("a method that nobody registered", [*spent(), tcp("http", b"FROB / HTTP/1.1"), *[tcp("http")] * 16, tcp("")]),
