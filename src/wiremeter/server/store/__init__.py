@@ -6,6 +6,7 @@
         store.insert(batch)           # the same, waiting: Stored(is_new=True), or False if it was stored before
         source = store.source({"application"}, start_ns, end_ns)   # rollups, and flows where those do not serve
         store.query(f"SELECT application, sum(bytes) AS bytes FROM {source.sql} GROUP BY application").table()
+        store.query_untrusted("SELECT application, sum(bytes) FROM flows GROUP BY application")   # text of a user
         with store.query("SELECT device, sum(bytes) AS bytes FROM wiremeter.flows WHERE agent = {agent:String} "
                          "GROUP BY device", {"agent": "web-1"}) as rows:
             rows.schema               # pyarrow schema
@@ -24,10 +25,11 @@ All calls block and may be made from any thread; queries run beside each other.
 """
 
 from wiremeter.server.store.arrow import arrow_schema, conform
-from wiremeter.server.store.backend import Rows
+from wiremeter.server.store.backend import QueryLimits, Rows
 from wiremeter.server.store.batch import Batch, Stored
 from wiremeter.server.store.errors import Conflict, Refused, StoreError, TooMuch, Unavailable
 from wiremeter.server.store.loader import Limits
+from wiremeter.server.store.sandbox import SqlRefused
 from wiremeter.server.store.schema import DATABASE
 from wiremeter.server.store.source import Source
 from wiremeter.server.store.store import Store, open_store
@@ -37,9 +39,11 @@ __all__ = [
     "Batch",
     "Conflict",
     "Limits",
+    "QueryLimits",
     "Refused",
     "Rows",
     "Source",
+    "SqlRefused",
     "Store",
     "StoreError",
     "Stored",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -36,6 +37,24 @@ class Rows:
         self._batches = batches
         self._close = close
 
+    def then(self, function: Callable[[], None]) -> Self:
+        """Calls `function` once, too, when it ends or is closed."""
+        batches, close = self._batches, self._close
+        call = once(function)
+
+        def all_of_it() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            finally:
+                call()
+
+        def close_both() -> None:
+            close()
+            call()
+
+        self._batches, self._close = all_of_it(), close_both
+        return self
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self._batches
 
@@ -60,6 +79,35 @@ class Rows:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        self.close()  # whoever forgot it shall not hold a connection, and a place among queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryLimits:
+    """What one query of a user may take: time, memory of the engine, and rows and bytes of its answer."""
+
+    seconds: float = 30.0
+    memory_bytes: int = 200 << 20
+    rows: int = 1_000_000
+    result_bytes: int = 256 << 20
+
+    def settings(self) -> dict[str, str | int]:
+        """As the engine's settings. What goes beyond is an error, nothing is cut off in silence."""
+        return {
+            "max_execution_time": max(1, round(self.seconds)),
+            "timeout_overflow_mode": "throw",
+            "max_memory_usage": self.memory_bytes,
+            "max_result_rows": self.rows,
+            "max_result_bytes": self.result_bytes,
+            "result_overflow_mode": "throw",
+            "max_threads": 2,
+            "max_subquery_depth": 20,
+            "max_ast_depth": 200,
+            "max_ast_elements": 10_000,
+            "max_expanded_ast_elements": 50_000,
+        }
 
 
 class Backend(Protocol):
@@ -86,6 +134,12 @@ class Backend(Protocol):
         on_progress: OnProgress | None = None,
     ) -> Rows:
         """Runs a query of ours. parameters: for `{name:Type}` in it."""
+
+    def one_line(self, sql: str) -> str:
+        """One statement as the engine reads it, on one line without comments. Raises Refused if it is not one."""
+
+    def query_untrusted(self, text: str, limits: QueryLimits, *, on_progress: OnProgress | None = None) -> Rows:
+        """Runs text that sandbox.allowed_text gave, in the store's database, read-only and within limits."""
 
     def close(self) -> None:
         """Ends it. Queries that still run end with Unavailable."""

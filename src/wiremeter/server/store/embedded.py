@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import ipc
 
-from wiremeter.server.store.backend import OnProgress, Rows, once
+from wiremeter.server.store.backend import OnProgress, QueryLimits, Rows, once
 from wiremeter.server.store.engine import Connection, Engine
 from wiremeter.server.store.schema import DATABASE
-from wiremeter.server.store.sql import quoted, settings_clause
+from wiremeter.server.store.sql import assignments, bound, quoted, settings_clause
 
 #: Longest a statement of ours may run before the engine is taken to hang.
 STATEMENT_SECONDS = 300.0
+#: The same for queries of users, beyond their own limit.
+HANG_SECONDS = 30.0
 #: Connections that are kept for the next call.
 _KEPT = 4
 
@@ -53,7 +55,31 @@ class Embedded:
         settings: Mapping[str, str | int] | None = None,
         on_progress: OnProgress | None = None,
     ) -> Rows:
-        return self._rows(self._take(), sql + settings_clause(settings), parameters, on_progress)
+        connection = self._take()
+        chunks = connection.run(
+            sql + settings_clause(settings),
+            {name: bound(value) for name, value in (parameters or {}).items()},
+            rows=True,
+            seconds=STATEMENT_SECONDS,
+            on_progress=on_progress,
+        )
+        return _rows(chunks, lambda: self._give_back(connection))
+
+    def one_line(self, sql: str) -> str:
+        (row,) = self.query("SELECT formatQuerySingleLine({sql:String}) AS text", {"sql": sql}).records()
+        return str(row["text"])
+
+    def query_untrusted(self, text: str, limits: QueryLimits, *, on_progress: OnProgress | None = None) -> Rows:
+        connection = self.engine.connect()  # one of its own: what is set there cannot be set back
+        try:
+            for statement in (f"USE {DATABASE}", f"SET {assignments({**limits.settings(), 'readonly': 1})}"):
+                for _ in connection.run(statement, seconds=STATEMENT_SECONDS):
+                    pass
+        except BaseException:
+            connection.close()
+            raise
+        chunks = connection.run(text, rows=True, seconds=limits.seconds + HANG_SECONDS, on_progress=on_progress)
+        return _rows(chunks, connection.close)
 
     def close(self) -> None:
         with self._lock:
@@ -61,32 +87,6 @@ class Embedded:
         for connection in idle:
             connection.close()
         self.engine.close()
-
-    def _rows(
-        self, connection: Connection, sql: str, parameters: Mapping[str, object] | None, on_progress: OnProgress | None
-    ) -> Rows:
-        chunks = connection.run(sql, parameters, seconds=STATEMENT_SECONDS, rows=True, on_progress=on_progress)
-
-        def end() -> None:
-            chunks.close()
-            self._give_back(connection)
-
-        end_once = once(end)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            try:
-                yield from first
-                for chunk in chunks:
-                    yield from ipc.open_stream(chunk)
-            finally:
-                end_once()
-
-        try:
-            first = ipc.open_stream(next(chunks))
-        except BaseException:
-            end_once()
-            raise
-        return Rows(first.schema, batches(), end_once)
 
     def _take(self) -> Connection:
         with self._lock:
@@ -103,3 +103,28 @@ class Embedded:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+def _rows(chunks: Generator[bytearray, None, None], give_back: Callable[[], None]) -> Rows:
+    """The answer that comes in chunks. give_back: called once, at its end."""
+
+    def end() -> None:
+        chunks.close()
+        give_back()
+
+    end_once = once(end)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from first
+            for chunk in chunks:
+                yield from ipc.open_stream(chunk)
+        finally:
+            end_once()
+
+    try:
+        first = ipc.open_stream(next(chunks))
+    except BaseException:
+        end_once()
+        raise
+    return Rows(first.schema, batches(), end_once)
