@@ -47,13 +47,6 @@ struct {
 	__uint(max_entries, 1);
 } wm_recent SEC(".maps");
 
-static __always_inline struct wm_recent *recent_flows(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&wm_recent, &zero);
-}
-
 /* What does not fit the stack: headers on the general way, and a payload's record as it is put together. Programs on
  * one CPU follow one another. */
 struct scratch {
@@ -114,6 +107,15 @@ static __always_inline __u16 engine_age(__u64 now)
 static __always_inline int engine_starts_are_limited(void)
 {
 	return !wm_test_runs;
+}
+
+/* NULL where no payload is looked at, whose map has no room for them: up to Linux 6.7 (2afae08c9dcb) the verifier also
+ * checks functions that nothing calls. */
+static __always_inline struct wm_recent *recent_flows(void)
+{
+	__u32 zero = 0;
+
+	return wm_payload_limit ? bpf_map_lookup_elem(&wm_recent, &zero) : NULL;
 }
 
 /* A function of its own, as are others below: the verifier checks each once. */

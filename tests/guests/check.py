@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hosts import devices, leaks, senders
 from hosts.devices import Port
@@ -37,10 +38,10 @@ def load() -> str:
     return ", ".join(costs)
 
 
-def count(attach: Attach, send: Callable[[Port, Port], Conversation]) -> str:
+def count(attach: Attach, send: Callable[[Port, Port], Conversation], **options: Any) -> str:
     """Packets, bytes and flows are the senders', at the receiver; says how it was attached."""
     with devices.pair(v6=True) as (client, server), senders.sinks(server), leaks.nothing_left():
-        with metering(server.host, server.device, attach=attach, interval=INTERVAL_SECONDS) as meter:
+        with metering(server.host, server.device, attach=attach, interval=INTERVAL_SECONDS, **options) as meter:
             sent = send(client, server)
         seen = meter[server.device, "rx"]
         seen.assert_is(sent.to_server)
@@ -87,6 +88,13 @@ def name() -> str:
     return "wire.test A NOERROR"
 
 
+def without_names() -> str:
+    """As with --names none, whose programs and maps are others: none has room for payloads."""
+    from wiremeter.datapath.naming import NO_NAMES
+
+    return count("auto", datagrams, names=NO_NAMES)
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "load": load,
     "auto": lambda: count("auto", datagrams),
@@ -95,6 +103,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "xdp": lambda: count("xdp", datagrams),
     "capture": lambda: count("capture", datagrams),
     "names": name,
+    "names off": without_names,
 }
 
 
