@@ -37,8 +37,8 @@ check: build $(VENV)/.dev  ## the unit tests and doctests, but for the slowest; 
 
 build: setup $(PROGRAMS)/wiremeter.bpf.o $(VENV)/.installed  ## compile the programs and the binding; leaves $(BIN)/wiremeter
 
-bench: setup build/bench.bpf.o build $(VENV)/.dev  ## measure ns per packet, drain and agent cost (root); figures to the terminal
-	$(BIN)/python -m benchmarks
+bench: setup build/bench.bpf.o build $(VENV)/.dev  ## measure ns per packet, drain, agent and names (root); ARGS=--write puts the figures into README and docs
+	$(BIN)/python -m benchmarks $(ARGS)
 
 compare: setup-compare build/generator.bpf.o build $(VENV)/.compare  ## wiremeter beside libpcap and other meters (root); ARGS=--quick; writes docs/performance.md
 	$(BIN)/python -m benchmarks.compare --write $(ARGS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, MappingProxyType
 
 from benchmarks import agent, drain, live, names, testrun
+from benchmarks.document import write_tables
 from benchmarks.machine import machine_facts
 from benchmarks.report import Figure, Progress, as_json, as_table
 from wiremeter.errors import WiremeterError
@@ -52,6 +53,12 @@ def main() -> int:
         say(f"failed: {error}")
         status = 1
     print(as_json(machine, figures) if args.format == "json" else as_table(machine, figures))
+    if args.write and not status:
+        try:
+            say(f"written: {', '.join(str(page) for page in write_tables(machine, figures))}")
+        except WiremeterError as error:
+            say(f"nothing is written: {error}")
+            return 1
     return status
 
 
@@ -59,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--format", choices=("text", "json"), default="text", help="a table (default), or JSON")
+    parser.add_argument(
+        "--write", action="store_true", help="put the figures into README.md and docs/design/performance.md"
+    )
     return parser
 
 

@@ -90,11 +90,17 @@ def as_table(machine: Mapping[str, object], figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def _cells(figure: Figure) -> str:
+def as_cells(figure: Figure) -> tuple[str, str, str, str]:
+    """Median, least, target and verdict of a figure, as text; the last two empty without a target."""
     target = "" if figure.target is None else f"{figure.target:g} {figure.unit}"
-    verdict = "" if figure.ratio is None else f"{figure.ratio:6.2f}" + ("" if figure.ratio <= 1 else "  missed")
-    median, best = f"{_number(figure.median)} {figure.unit}", f"{_number(figure.best)} {figure.unit}"
-    return f"{median:>10} {best:>10} {target:>10} {verdict}".rstrip()
+    verdict = "" if figure.ratio is None else f"{figure.ratio:.2f}" + ("" if figure.ratio <= 1 else "  missed")
+    median, best = (f"{_number(value)} {figure.unit}".strip() for value in (figure.median, figure.best))
+    return median, best, target, verdict
+
+
+def _cells(figure: Figure) -> str:
+    median, best, target, verdict = as_cells(figure)
+    return f"{median:>10} {best:>10} {target:>10}   {verdict}".rstrip()
 
 
 def _number(value: float) -> str:
