@@ -199,7 +199,8 @@ def _text(content: bytes) -> str:
     """What a server said, for a log: its error, on one line."""
     error = _said(content, "error")
     text = error if isinstance(error, str) else content.decode(errors="replace")
-    return " ".join(text.split())[:_SAID_CHARACTERS]
+    line = " ".join(text[: 2 * _SAID_CHARACTERS].split())
+    return "".join(character if character.isprintable() else "?" for character in line)[:_SAID_CHARACTERS]
 
 
 def _token(path: str) -> str:
