@@ -154,9 +154,10 @@ class RouteSocket(NetlinkSocket):
         """Each device's egress qdisc by ifindex."""
         return nl.merge_qdiscs(self.dump(nl.RTM_GETQDISC, nl.TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), nl.parse_qdisc))
 
-    def addresses(self) -> list[bytes]:
-        """The addresses of all devices: 4 bytes each, or 16, in network order."""
-        return [found for found in self.dump(nl.RTM_GETADDR, nl.IFADDR.pack(0, 0, 0, 0, 0), nl.parse_address) if found]
+    def addresses(self) -> list[nl.Address]:
+        """The IP addresses of all devices."""
+        found = self.dump(nl.RTM_GETADDR, nl.IFADDR.pack(0, 0, 0, 0, 0), nl.parse_address)
+        return [address for address in found if address.packed]
 
     def ingress_qdisc(self, ifindex: int) -> str:
         """The qdisc that holds a device's tc filters on the way in: "clsact", the older "ingress", or ""."""

@@ -26,7 +26,7 @@ RTN_UNICAST = 1
 RTA_OIF, RTA_MULTIPATH, RTA_TABLE, RTA_NH_ID = 4, 9, 15, 30
 
 # linux/if_link.h
-IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 3, 4, 5, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_EXT_MASK = 18, 29
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_XDP, IFLA_PARENT_DEV_NAME, IFLA_PARENT_DEV_BUS_NAME = 43, 56, 57
@@ -123,7 +123,8 @@ class Link:
 
     arphrd: hardware type (linux/if_arp.h); kind: IFLA_INFO_KIND such as "veth", "" where there is none;
     master, lower: ifindex of the device it is enslaved to, and of the one it is stacked on or paired with, or 0;
-    parent: the bus device behind it, "" if virtual; raw_name: `name` as the kernel has it, which may be no text.
+    parent: the bus device behind it, "" if virtual; raw_name: `name` as the kernel has it, which may be no text;
+    mac: its hardware address, 6 bytes for Ethernet, none without a link layer.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Link:
     parent: str = ""
     parent_bus: str = ""
     xdp: XdpSlot = field(default_factory=XdpSlot)
+    mac: bytes = b""
 
     @property
     def is_up(self) -> bool:
@@ -236,6 +238,7 @@ def parse_link(data: bytes, start: int, end: int) -> Link:
         parent=text(IFLA_PARENT_DEV_NAME),
         parent_bus=text(IFLA_PARENT_DEV_BUS_NAME),
         xdp=_parse_xdp(data, *found[IFLA_XDP]) if IFLA_XDP in found else XdpSlot(),
+        mac=data[slice(*found[IFLA_ADDRESS])] if IFLA_ADDRESS in found else b"",
     )
 
 
@@ -248,14 +251,22 @@ def parse_counters(data: bytes, start: int, end: int) -> tuple[int, LinkCounters
     return ifindex, LinkCounters()
 
 
-def parse_address(data: bytes, start: int, end: int) -> bytes:
-    """The address that a RTM_NEWADDR body gives a device: 4 or 16 bytes, or none for a family that is not IP."""
-    family, *_ = IFADDR.unpack_from(data, start)
+class Address(NamedTuple):
+    """One address of a device: 4 or 16 bytes in network order, or none where its family is not IP."""
+
+    ifindex: int
+    packed: bytes
+    prefix: int
+
+
+def parse_address(data: bytes, start: int, end: int) -> Address:
+    """The address that a RTM_NEWADDR body gives a device."""
+    family, prefix, _, _, ifindex = IFADDR.unpack_from(data, start)
     if family not in (socket.AF_INET, socket.AF_INET6):
-        return b""
+        return Address(ifindex, b"", prefix)
     found = {kind: data[at:to] for kind, at, to in parse_attributes(data, start + IFADDR.size, end)}
     # Where both are given, IFA_ADDRESS is that of a point-to-point device's other end.
-    return found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b"")
+    return Address(ifindex, found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""), prefix)
 
 
 class QdiscPart(NamedTuple):
