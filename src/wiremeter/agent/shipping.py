@@ -27,9 +27,10 @@ def shipped(settings: Settings) -> Iterator[Shipper | None]:
     if settings.server is None:
         yield None
         return
+    from wiremeter.agent.heartbeat import Heartbeats
     from wiremeter.sinks.shipping.shipper import Shipper  # 8 MB that an agent without a server saves
 
-    with Shipper(shipping_options(settings, _agent(settings))) as shipper:
+    with Shipper(shipping_options(settings, _agent(settings)), Heartbeats(settings)) as shipper:
         yield shipper
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wiremeter import __version__
-from wiremeter.flows.batch import FlowBatch, Health, Tally
+from wiremeter.flows.batch import Attachment, FlowBatch, Health, Tally
 from wiremeter.flows.filter import Filter
 from wiremeter.reports.findings import Finding, findings
-from wiremeter.shipment.identity import About
+from wiremeter.shipment.identity import About, Identity
 from wiremeter.sinks.shipping.backlog import Backlog, MemoryBacklog, Waiting
 from wiremeter.sinks.shipping.delivery import Connection, Outcome, Server
 from wiremeter.sinks.shipping.encode import encode
@@ -67,12 +67,19 @@ class Progress:
 
 
 class State(NamedTuple):
-    """A shipper's state: what /metrics and heartbeats tell. waiting: on disk and in memory. dropped: by reason."""
+    """A shipper's state: what /metrics and heartbeats tell.
 
+    identity: of the next batch. waiting: on disk and in memory. dropped: by reason. findings: of shipping. attachments,
+    found: of the last batch, and the findings of that.
+    """
+
+    identity: Identity
     progress: Progress
     waiting: dict[str, Waiting]
     dropped: dict[str, int]
     findings: tuple[Finding, ...]
+    attachments: tuple[Attachment, ...]
+    found: tuple[Finding, ...]
 
 
 class Shipper:
@@ -99,6 +106,8 @@ class Shipper:
         self._behind = 0
         self._progress = Progress()
         self._health = Health()
+        self._attachments: tuple[Attachment, ...] = ()
+        self._found: tuple[Finding, ...] = ()
         self._disk_trouble = ""
         self._trouble: Outcome | None = None
         self._troubled_since = self._trouble_said = self._dropped_said = 0.0
@@ -161,7 +170,15 @@ class Shipper:
     def state(self) -> State:
         """How it goes. From any thread."""
         waiting = {"memory": self._memory.waiting} | ({"disk": self._spool.waiting} if self._spool else {})
-        return State(self._progress, waiting, dict(self._dropped()), tuple(self._findings()))
+        return State(
+            self._backlogs[0].next_identity(),
+            self._progress,
+            waiting,
+            dict(self._dropped()),
+            tuple(self._findings()),
+            self._attachments,
+            self._found,
+        )
 
     def _dropped(self) -> Counter[str]:
         total: Counter[str] = Counter()
@@ -196,7 +213,7 @@ class Shipper:
 
     def _keep(self, batch: FlowBatch) -> None:
         found = findings(batch, self._health)
-        self._health = batch.health
+        self._health, self._attachments, self._found = batch.health, batch.attachments, found
         batch, left_out = leave_out(batch, self._options.ignore)
         for each in left_out:
             self._count_left_out(each)
