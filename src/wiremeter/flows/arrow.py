@@ -1,22 +1,23 @@
 """Flows and transactions as pyarrow Tables.
 
 Columns of the same name mean the same in all of them: addresses are fixed_size_binary(16) in network order, IPv4 as
-v4-mapped, or text where that is asked for; ports uint16 in host order; protocol and family uint8; times
-timestamp[ns, UTC]. The schema's metadata holds `wiremeter.mode` (live, capture or simulated), `wiremeter.start_ns` and
-`wiremeter.end_ns`, and `wiremeter.assumed_mss` where packets and bytes are computed from that.
+v4-mapped, or text or `wiremeter.ip` where that is asked for; ports uint16 in host order; protocol and family uint8;
+times timestamp[ns, UTC]. The schema's metadata holds `wiremeter.mode` (live, capture or simulated),
+`wiremeter.start_ns` and `wiremeter.end_ns`, and `wiremeter.assumed_mss` where packets and bytes are computed from that.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
-from wiremeter.flows.columns import VLAN_NONE, TransactionKind, packet_address_text
+from wiremeter.flows.columns import VLAN_NONE, AddressForm, TransactionKind, packet_address_text
+from wiremeter.flows.ip_type import ip_type
 from wiremeter.names.records import FlowName, Transactions
 from wiremeter.names.records import column as transaction_column
 
@@ -36,7 +37,7 @@ def flow_table(
     names: Sequence[FlowName],
     flow_names: NDArray[np.uint32] | None,
     about: Mapping[str, str],
-    addresses_as_text: bool = False,
+    addresses: AddressForm = "bytes",
 ) -> pa.Table:
     """Flows as a pyarrow Table, one row a flow, columns as FlowBatch.to_arrow says.
 
@@ -46,7 +47,7 @@ def flow_table(
     others dictionaries of string.
     Raises InputError if pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa, kind = _pyarrow(), _address_type(addresses)
     attachment = flows["attachment"].astype("i4")
 
     def dictionary(values: Sequence[str]) -> Any:
@@ -55,12 +56,13 @@ def flow_table(
         indices = codes[attachment] if len(codes) else attachment
         return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(words, pa.string()))
 
-    def addresses(column: str) -> Any:
+    def ends(column: str) -> Any:
         packed = np.ascontiguousarray(flows[column])
-        if addresses_as_text:
+        if addresses == "text":
             indices, texts = _texts(packed, flows["family"])
-            return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(texts, pa.string()))
-        return pa.Array.from_buffers(pa.binary(16), len(packed), [None, pa.py_buffer(packed)])
+            return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(texts, kind))
+        values = pa.Array.from_buffers(pa.binary(16), len(packed), [None, pa.py_buffer(packed)])
+        return values if addresses == "bytes" else pa.ExtensionArray.from_storage(kind, values)
 
     def times(column: str) -> Any:
         return pa.array(flows[column].astype("i8"), pa.timestamp("ns", "UTC"))
@@ -74,8 +76,8 @@ def flow_table(
         "family": numbers("family"),
         "vlan": numbers("vlan", flows["vlan"] == VLAN_NONE),
         "protocol": numbers("protocol"),
-        "src_addr": addresses("src_addr"),
-        "dst_addr": addresses("dst_addr"),
+        "src_addr": ends("src_addr"),
+        "dst_addr": ends("dst_addr"),
         "src_port": numbers("src_port"),
         "dst_port": numbers("dst_port"),
         "packets": numbers("packets"),
@@ -89,12 +91,12 @@ def flow_table(
 
 
 def transaction_table(
-    transactions: Transactions, kind: TransactionKind, *, about: Mapping[str, str], addresses_as_text: bool = False
+    transactions: Transactions, kind: TransactionKind, *, about: Mapping[str, str], addresses: AddressForm = "bytes"
 ) -> pa.Table:
     """The transactions of one kind as a pyarrow Table, one row each, in order of time; columns as
     FlowBatch.transactions_to_arrow says.
 
-    Raises InputError if pyarrow is not installed, or for a kind that there is not.
+    Raises InputError if pyarrow is not installed, or for a kind or a form of addresses that there is not.
     """
     pa = _pyarrow()
     schemas = _transaction_schemas(pa)
@@ -110,10 +112,11 @@ def transaction_table(
         columns["answers"] = [[answer._asdict() for answer in answers] for answers in columns["answers"]]
     words = pa.dictionary(pa.int32(), pa.string())
     types = {"time": pa.timestamp("ns", "UTC"), "device": words, **_ends(pa), **schemas[kind]}
-    if addresses_as_text:
-        for side in ("src_addr", "dst_addr"):
+    for side in ("src_addr", "dst_addr"):
+        types[side] = _address_type(addresses)
+        if addresses == "text":
             ends = zip(columns[side], columns["family"], strict=True)
-            columns[side], types[side] = [packet_address_text(packed, family) for packed, family in ends], pa.string()
+            columns[side] = [packet_address_text(packed, family) for packed, family in ends]
     schema = pa.schema(types)
     return _with_metadata(pa.table(columns, schema), about)
 
@@ -190,6 +193,15 @@ def needed(module: str, what: str) -> Any:
 
 def _pyarrow() -> Any:
     return needed("pyarrow", "to_arrow")
+
+
+def _address_type(form: AddressForm) -> Any:
+    if form not in get_args(AddressForm):
+        raise InputError(f"addresses={form!r}: it must be one of {', '.join(get_args(AddressForm))}")
+    if form == "ip":
+        return ip_type()
+    pa = _pyarrow()
+    return pa.string() if form == "text" else pa.binary(16)
 
 
 def _texts(packed: NDArray[np.uint8], family: NDArray[np.uint8]) -> tuple[NDArray[np.int32], list[str]]:

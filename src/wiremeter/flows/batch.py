@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.flows import arrow
-from wiremeter.flows.columns import CONNECTIONS, AttachMode, Direction, Mode, TransactionKind
+from wiremeter.flows.columns import CONNECTIONS, AddressForm, AttachMode, Direction, Mode, TransactionKind
 from wiremeter.names.records import NAMELESS, FlowName, Transactions
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from wiremeter.flows.filter import Filter
-
-#: How addresses stand in a table: 16 bytes in network order, IPv4 as v4-mapped; or as people write them.
-AddressForm = Literal["bytes", "text"]
 
 
 class Tally(NamedTuple):
@@ -229,10 +226,12 @@ class FlowBatch:
         """The flows as a pyarrow Table, one row a flow.
 
         Columns: device and direction (dictionary of string), family, vlan (uint16, null without a tag), protocol,
-        src_addr, dst_addr (fixed_size_binary(16), or dictionary of string if `addresses` is "text"), ports, packets,
-        bytes, skbs, tcp_flags, first_time and last_time (timestamp[ns, UTC]); and all of FlowName (text as
-        dictionaries), null where names are off.
-        Raises InputError if pyarrow is not installed.
+        src_addr, dst_addr (fixed_size_binary(16); dictionary of string if `addresses` is "text"; if it is "ip" the
+        extension type `wiremeter.ip`, whose values are `ipaddress` objects), ports, packets, bytes, skbs, tcp_flags,
+        first_time and last_time (timestamp[ns, UTC]); and all of FlowName (text as dictionaries), null where names are
+        off. Files of Arrow and Parquet keep the type `wiremeter.ip`; what does not know it has its 16 bytes. pyarrow
+        does not sort or group by it: use bytes or text for that.
+        Raises InputError if pyarrow is not installed, or for another form of addresses.
         """
         return arrow.flow_table(
             self.flows,
@@ -241,7 +240,7 @@ class FlowBatch:
             names=self.names,
             flow_names=self.flow_names,
             about=self._about,
-            addresses_as_text=addresses == "text",
+            addresses=addresses,
         )
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -277,9 +276,7 @@ class FlowBatch:
         ja4, ech. http: version, method, host, path, status, latency_ns.
         Raises InputError if pyarrow is not installed.
         """
-        return arrow.transaction_table(
-            self.transactions, kind, about=self._about, addresses_as_text=addresses == "text"
-        )
+        return arrow.transaction_table(self.transactions, kind, about=self._about, addresses=addresses)
 
     @property
     def _about(self) -> dict[str, str]:

@@ -13,6 +13,9 @@ Direction = Literal["rx", "tx"]
 Mode = Literal["live", "capture", "simulated"]
 AttachMode = Literal["xdp", "xdp-generic", "tcx", "clsact", "capture", "none"]
 TransactionKind = Literal["dns", "tls", "quic", "http"]
+#: How addresses stand in a table: 16 bytes in network order, IPv4 as v4-mapped; as people write them; or as the Arrow
+#: type flows.ip_type, whose values are `ipaddress` objects in Python.
+AddressForm = Literal["bytes", "text", "ip"]
 
 #: `protocol` of packets whose IP header was too damaged to name one.
 PROTOCOL_UNKNOWN = 256

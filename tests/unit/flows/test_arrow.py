@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,24 @@ def test_transactions_of_simulated_traffic_say_so() -> None:
     pytest.importorskip("pyarrow")
     table = replace(make_batch([]), mode="simulated").transactions_to_arrow("dns")
     assert table.schema.metadata[b"wiremeter.mode"] == b"simulated"
+
+
+def test_addresses_are_objects_where_that_is_asked_for(batch: FlowBatch, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = batch.to_arrow("ip")
+    texts = [ipaddress.ip_address(text) for text in batch.to_arrow("text")["src_addr"].to_pylist()]
+    assert table["src_addr"].to_pylist() == texts
+    assert {type(address) for address in texts} == {ipaddress.IPv4Address, ipaddress.IPv6Address}
+    assert table["dst_addr"].cast(pa.binary(16)) == batch.to_arrow()["dst_addr"]
+    parquet.write_table(table, tmp_path / "flows.parquet")
+    assert parquet.read_table(tmp_path / "flows.parquet").equals(table)
+    said = replace(batch, transactions=SAID)
+    assert said.transactions_to_arrow("tls", "ip")["src_addr"].to_pylist() == [ipaddress.ip_address("10.0.0.5")] * 2
+
+
+def test_a_form_of_addresses_that_there_is_not_is_refused(batch: FlowBatch) -> None:
+    for make in (batch.to_arrow, partial(batch.transactions_to_arrow, "dns")):
+        with pytest.raises(InputError, match="addresses='texts': it must be one of bytes, text, ip"):
+            make(addresses="texts")  # type: ignore[arg-type]
