@@ -1,4 +1,6 @@
-"""What is tried on a kernel, from inside: load, attach, count what is sent, leave nothing. `python -m guests.check`.
+"""What is tried on a kernel, from inside: load, attach, count what is sent, leave nothing.
+
+python -m guests.check [--alone]    with --alone also what only a machine of its own may suffer
 
 Prints a JSON object a line; the last says "done".
 """
@@ -10,6 +12,7 @@ import os
 import platform
 import socket
 import struct
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,6 +23,8 @@ from hosts import devices, leaks, senders
 from hosts.devices import Port
 from hosts.measure import Attach, metering
 from hosts.wire import Conversation
+
+from . import alone
 
 #: Seconds in which a meter is to be attached; a machine in software is slower by an order of magnitude.
 INTERVAL_SECONDS = 1.0
@@ -121,7 +126,7 @@ def told(what: str) -> Iterator[dict[str, object]]:
 
 def main() -> None:
     print(json.dumps({"kernel": platform.release(), "machine": platform.machine(), "cpus": os.cpu_count()}), flush=True)
-    for what, check in CHECKS.items():
+    for what, check in (CHECKS | alone.CHECKS if "--alone" in sys.argv[1:] else CHECKS).items():
         with told(what) as line:
             line["said"] = check()
     print(json.dumps({"done": True}), flush=True)
