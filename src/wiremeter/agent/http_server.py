@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import select
 import socket
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from wiremeter.agent.http import Application
-from wiremeter.errors import InputError, PermissionNeeded, WiremeterError
-from wiremeter.linux.holders import port_holder
+from wiremeter.linux.listening import bind
 from wiremeter.settings import Listen
 
 #: Connections at a time, and answers at a time that wait to be taken.
@@ -33,7 +31,6 @@ CLIENT_SECONDS = 10.0
 #: Most bytes of request line and headers.
 MAX_REQUEST_BYTES = 16 * 1024
 
-_BACKLOG = 128
 #: How long a stop waits for answers on their way.
 _LAST_SECONDS = 1
 
@@ -45,7 +42,7 @@ def serve(listen: Listen, app: Application) -> Iterator[Listen]:
     Raises InputError if the address is not ours, cannot be resolved, or is in use, then naming who has it;
     PermissionNeeded for a port below 1024 without the capability.
     """
-    with _bind(listen) as listening:
+    with bind(listen) as listening:
         server = _Server(
             uvicorn.Config(
                 app,
@@ -53,7 +50,6 @@ def serve(listen: Listen, app: Application) -> Iterator[Listen]:
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
-                backlog=_BACKLOG,
                 headers=[("Connection", "close")],
                 server_header=False,
                 log_config=None,
@@ -70,47 +66,6 @@ def serve(listen: Listen, app: Application) -> Iterator[Listen]:
         finally:
             server.stop()
             thread.join()
-
-
-def _bind(listen: Listen) -> socket.socket:
-    try:
-        candidates = socket.getaddrinfo(
-            listen.host or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"cannot listen on {listen}: its host does not resolve ({error}); change --listen") from error
-    # Without a host, the IPv6 wildcard takes IPv4 as well; a machine without IPv6 takes the other.
-    candidates.sort(key=lambda candidate: candidate[0] != socket.AF_INET6 and not listen.host)
-    refusal = OSError(errno.EADDRNOTAVAIL, "no address")
-    for family, _, _, _, address in candidates:
-        try:
-            return socket.create_server(
-                address, family=family, backlog=_BACKLOG, dualstack_ipv6=_takes_both(family, address)
-            )
-        except OSError as error:
-            refusal = error
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                break
-    raise _refused(listen, refusal) from refusal
-
-
-def _refused(listen: Listen, error: OSError) -> WiremeterError:
-    if error.errno == errno.EADDRINUSE:
-        holder = port_holder(listen.port) or "another process"
-        return InputError(
-            f"cannot listen on {listen}: {holder} has that port already; stop it, "
-            "or choose another address with --listen (or WIREMETER_LISTEN, or listen in the file)"
-        )
-    if error.errno == errno.EACCES:
-        return PermissionNeeded(f"cannot listen on {listen}: ports below 1024 need root or CAP_NET_BIND_SERVICE")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return InputError(f"cannot listen on {listen}: no device of this machine has that address; change --listen")
-    return InputError(f"cannot listen on {listen}: {error.strerror}; change --listen")
-
-
-def _takes_both(family: int, address: Any) -> bool:
-    """Whether an address is the IPv6 wildcard, which stands for IPv4 as well."""
-    return family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
 
 
 class _Server(uvicorn.Server):

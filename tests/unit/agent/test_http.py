@@ -21,10 +21,11 @@ from prometheus_client.registry import Collector
 
 from wiremeter.agent import http_server
 from wiremeter.agent.http import Receive, Scope, Send, make_app
-from wiremeter.agent.http_server import _refused, serve
+from wiremeter.agent.http_server import serve
 from wiremeter.agent.vitals import Vitals
 from wiremeter.errors import InputError, PermissionNeeded
 from wiremeter.linux.holders import port_holder
+from wiremeter.linux.listening import refusal_of
 from wiremeter.settings import Listen
 from wiremeter.sinks import protobuf
 
@@ -117,7 +118,7 @@ def test_the_index_links_to_what_there_is(address: Listen) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/etc/passwd", 404), ("POST", "/metrics", 405)])
-def test_all_else_is_refused(address: Listen, method: str, path: str, status: int) -> None:
+def test_all_else_isrefusal_of(address: Listen, method: str, path: str, status: int) -> None:
     assert ask(address, path, method).status == status
 
 
@@ -377,13 +378,13 @@ def test_nobody_holds_a_free_port() -> None:
         (Listen("no-such-host.invalid", 0), "does not resolve"),
     ],
 )
-def test_an_address_that_is_not_ours_is_refused(listen: Listen, why: str) -> None:
+def test_an_address_that_is_not_ours_isrefusal_of(listen: Listen, why: str) -> None:
     with pytest.raises(InputError, match=why), serve(listen, never_asked):
         pass
 
 
 def test_a_low_port_without_the_capability_says_which_is_missing() -> None:
-    error = _refused(Listen("", 80), PermissionError(errno.EACCES, "Permission denied"))
+    error = refusal_of(Listen("", 80), PermissionError(errno.EACCES, "Permission denied"))
     assert isinstance(error, PermissionNeeded)
     assert "CAP_NET_BIND_SERVICE" in str(error)
 
