@@ -64,7 +64,7 @@ def _ship(url: str, certificate: str, directory: str) -> None:
 
     settings: Settings = load_settings({"server": url, "server_ca": certificate, "spool_dir": f"{directory}/spool"})
     most, cpu = 0.0, []
-    with Shipper(shipping_options(settings, "bench"), Heartbeats(settings)) as shipper:
+    with Shipper(shipping_options(settings, "bench"), Heartbeats(lambda: settings)) as shipper:
         for number in range(BATCHES):
             began = _cpu_seconds()
             shipper.write(batch)

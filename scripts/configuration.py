@@ -35,7 +35,7 @@ def _cells(setting: Setting) -> Iterator[str]:
     yield f"`{ENVIRONMENT_PREFIX}{setting.name.upper()}`"
     yield setting.shown_default or f"`{setting.default_text}`"
     yield setting.values.expected
-    yield setting.help
+    yield f"{setting.help} ↻" if setting.reloads else setting.help
     yield ", ".join(name for name, kind in COMMANDS.items() if _is_configurable(settings_of(kind).get(setting.name)))
 
 

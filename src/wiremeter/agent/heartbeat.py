@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from wiremeter import __version__
 from wiremeter.errors import KernelError
@@ -24,15 +24,16 @@ log = logging.getLogger(__name__)
 class Heartbeats:
     """Makes the bodies of heartbeats from a shipper's state."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        """settings: gives those in force."""
+        self._settings = settings
         self._started_ns, self._began = time.time_ns(), time.monotonic()
         # What else may change while a process lives: the name of a host, not what it runs in.
         self._surroundings = read_surroundings()
 
     def __call__(self, state: State) -> bytes:
         """One of now."""
-        waiting = state.waiting.values()
+        settings, waiting = self._settings(), state.waiting.values()
         oldest = [found.oldest_ns for found in waiting if found.oldest_ns is not None]
         return to_json(
             Heartbeat(
@@ -41,8 +42,8 @@ class Heartbeats:
                 version=__version__,
                 started_ns=self._started_ns,
                 uptime_seconds=time.monotonic() - self._began,
-                interval_seconds=self.settings.interval,
-                settings_hash=settings_hash(self.settings),
+                interval_seconds=settings.interval,
+                settings_hash=settings_hash(settings),
                 clock_ns=time.time_ns(),
                 spool=Spool(
                     batches=sum(found.batches for found in waiting),

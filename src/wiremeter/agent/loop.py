@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -15,10 +15,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from wiremeter import __version__
 from wiremeter.agent.http import make_app
 from wiremeter.agent.meter import open_monitor
+from wiremeter.agent.reload import InForce, Reload
 from wiremeter.agent.shipping import shipped
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Notice, Watch, attachment_fields
 from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.linux.terminal import Terminal
 from wiremeter.settings import Listen, Settings
 from wiremeter.sinks.prometheus import PrometheusSink
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: All end the agent the clean way; a closed terminal too, since clsact filters would outlive a killed process.
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: Both end the agent the clean way, since clsact filters would outlive a killed process.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Meter(Protocol):
@@ -48,18 +50,25 @@ class Meter(Protocol):
     def __aiter__(self) -> AsyncIterator[FlowBatch]: ...
 
 
-async def run(settings: Settings, open_meter: Callable[[Settings], Meter] = open_monitor) -> None:
-    """Meters until SIGTERM, SIGINT or SIGHUP, then detaches and returns.
+async def run(
+    settings: Settings,
+    open_meter: Callable[[Settings], Meter] = open_monitor,
+    reread: Callable[[], Settings] | None = None,
+) -> None:
+    """Meters until SIGTERM or SIGINT, or until the terminal is closed, then detaches and returns.
 
+    reread: gives the settings once more, on SIGHUP. None: those of the start again.
     Raises InputError, PermissionNeeded or KernelError if it cannot start, with nothing left attached.
     """
     log.info("starting", extra={"version": __version__, "interfaces": ",".join(settings.interfaces)})
     sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
     vitals = Vitals(settings.interval)
     stop = _Stop(vitals)
+    in_force = InForce(settings)
     with (
-        _on_stop_signals(stop),
-        shipped(settings) as shipper,
+        _on_signals(_STOP_SIGNALS, stop),
+        shipped(lambda: in_force.settings) as shipper,
+        _on_signals([signal.SIGHUP], _Hangup(stop, Reload(in_force, reread or (lambda: settings), shipper))),
         served(settings.listen, sink, vitals, shipper),
         open_meter(settings) as meter,
     ):
@@ -98,16 +107,30 @@ class _Stop:
             self.meter.close()
 
 
+class _Hangup:
+    """On SIGHUP: settings are read again, as operators of daemons expect, unless the terminal was closed."""
+
+    def __init__(self, stop: Callable[[signal.Signals], None], reload: Callable[[], None]) -> None:
+        self._stop, self._reload = stop, reload
+        self._terminal = Terminal()
+
+    def __call__(self, number: signal.Signals) -> None:
+        if self._terminal.is_gone():
+            self._stop(number)
+        else:
+            self._reload()
+
+
 @contextlib.contextmanager
-def _on_stop_signals(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
+def _on_signals(numbers: Collection[signal.Signals], handle: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Signals that come while the meter opens wait in the event loop until it has."""
     loop = asyncio.get_running_loop()
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, stop, number)
+    for number in numbers:
+        loop.add_signal_handler(number, handle, number)
     try:
         yield
     finally:
-        for number in _STOP_SIGNALS:
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 

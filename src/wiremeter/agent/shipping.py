@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +18,21 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def shipped(settings: Settings) -> Iterator[Shipper | None]:
+def shipped(in_force: Callable[[], Settings]) -> Iterator[Shipper | None]:
     """A shipper for as long as the block runs; None without a server. Before anything is attached: then what is wrong
     with it changes nothing.
 
+    in_force: gives the settings of now.
     Raises InputError for a server, a spool or an expression that cannot be used.
     """
+    settings = in_force()
     if settings.server is None:
         yield None
         return
     from wiremeter.agent.heartbeat import Heartbeats
     from wiremeter.sinks.shipping.shipper import Shipper  # 8 MB that an agent without a server saves
 
-    with Shipper(shipping_options(settings, _agent(settings)), Heartbeats(settings)) as shipper:
+    with Shipper(shipping_options(settings, _agent(settings)), Heartbeats(in_force)) as shipper:
         yield shipper
 
 

@@ -59,7 +59,9 @@ Each setting also comes from the environment, such as {ENVIRONMENT_PREFIX}INTERV
 A flag comes before the environment, the environment before the file. Totals over
 stacked devices (a bridge and its ports, VXLAN over eth0) add up to more than the wire.
 
-It ends cleanly, with nothing left attached, on SIGTERM, SIGINT and SIGHUP.
+It ends cleanly, with nothing left attached, on SIGTERM and SIGINT, and when its
+terminal is closed. On SIGHUP it reads its settings again, as far as that is possible
+without a restart; the log says what was taken.
 """,
     ),
     "replay": About(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from wiremeter.cli.errors import exit_status
 from wiremeter.errors import WiremeterError
@@ -11,8 +12,8 @@ from wiremeter.linux.memory import check_memory
 from wiremeter.settings import Settings
 
 
-def run(settings: Settings) -> int:
-    """Runs the agent until a signal ends it.
+def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
+    """Runs the agent until a signal ends it. reread: gives the settings once more, on SIGHUP.
 
     Raises WiremeterError if it cannot start or go on; with JSON logs that is a log line instead, like all the rest.
     """
@@ -25,7 +26,7 @@ def run(settings: Settings) -> int:
     dedicate_process()
     logs.configure("debug" if settings.debug else settings.log_level, settings.log_format)
     try:
-        asyncio.run(loop.run(settings))
+        asyncio.run(loop.run(settings, reread=reread))
     except WiremeterError as error:
         if settings.log_format == "text":
             raise

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 from wiremeter.cli import streams
 from wiremeter.cli.errors import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_INTERRUPTED, exit_status, message_for
@@ -63,6 +63,8 @@ def _run(argv: Sequence[str]) -> int:
     if getattr(settings, "format", None) == "json":
         streams.write_utf8()
     try:
+        if args.command == "agent":
+            return command_named("agent")(settings, partial(settings_given, args))
         return command_named(args.command)(settings)
     except (WiremeterError, OSError):
         if settings.debug:
@@ -70,9 +72,9 @@ def _run(argv: Sequence[str]) -> int:
         raise
 
 
-def command_named(name: str) -> Callable[[Any], int]:
+def command_named(name: str) -> Callable[..., int]:
     """What runs a command. Loaded when it is needed: help shall not wait for NumPy."""
-    run: Callable[[Any], int] = importlib.import_module(f"wiremeter.cli.{name}").run
+    run: Callable[..., int] = importlib.import_module(f"wiremeter.cli.{name}").run
     return run
 
 

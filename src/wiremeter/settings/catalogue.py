@@ -191,7 +191,12 @@ class Shipping:
     GROUP: ClassVar[str] = "a server that batches go to (docs/shipping.md)"
 
     server: str | None = setting(
-        values.url(), None, "the server, http or https", placeholder="URL", shown_default="none: nothing is sent"
+        values.url(),
+        None,
+        "the server, http or https",
+        placeholder="URL",
+        shown_default="none: nothing is sent",
+        reloads=True,
     )
     agent_id: str | None = setting(
         values.agent_id(),
@@ -205,6 +210,7 @@ class Shipping:
         None,
         "the file that holds the agent's token, and nothing else",
         placeholder="FILE",
+        reloads=True,
     )
     server_ca: str | None = setting(
         values.path("a file, or default", default="default"),
@@ -212,18 +218,21 @@ class Shipping:
         "certificates that the server's is checked with, PEM",
         placeholder="FILE",
         shown_default="the system's",
+        reloads=True,
     )
     client_cert: str | None = setting(
         values.path("a file, or none", default="none"),
         None,
         "a certificate to show to the server, PEM, with those above it",
         placeholder="FILE",
+        reloads=True,
     )
     client_key: str | None = setting(
         values.path("a file, or none", default="none"),
         None,
         "its key, PEM, where it is not in the same file",
         placeholder="FILE",
+        reloads=True,
     )
     spool_dir: str | None = setting(
         values.spool_directory(),
@@ -238,6 +247,7 @@ class Shipping:
         "most bytes of batches that wait there; the oldest make room, and are counted",
         placeholder="BYTES",
         shown_default="1GiB",
+        reloads=True,
     )
     ship_memory: int = setting(
         values.size_in_bytes(1 << 16),
@@ -245,6 +255,7 @@ class Shipping:
         "most bytes of batches that wait in memory, without a spool or where the disk is full",
         placeholder="BYTES",
         shown_default="16MiB",
+        reloads=True,
     )
     ship_rate: int = setting(
         values.size_in_bytes(1 << 10),
@@ -252,9 +263,15 @@ class Shipping:
         "most bytes a second that are sent, for when many wait",
         placeholder="BYTES",
         shown_default="8MiB",
+        reloads=True,
     )
     heartbeat: float = setting(
-        values.seconds(1.0), 30.0, "time between two heartbeats", placeholder="TIME", shown_default="30s"
+        values.seconds(1.0),
+        30.0,
+        "time between two heartbeats",
+        placeholder="TIME",
+        shown_default="30s",
+        reloads=True,
     )
     ignore: tuple[str, ...] = setting(
         values.expressions(),
@@ -262,6 +279,7 @@ class Shipping:
         "flows that are not sent, by filter expressions; all totals have them, and what was left out is counted",
         placeholder="EXPRESSIONS",
         shown_default="",
+        reloads=True,
     )
 
 
@@ -272,12 +290,12 @@ class Logs:
     GROUP: ClassVar[str] = Metrics.GROUP
 
     log_level: LogLevel = setting(
-        values.choice(*LOG_LEVELS), "info", "what is logged, this and graver", placeholder="LEVEL"
+        values.choice(*LOG_LEVELS), "info", "what is logged, this and graver", placeholder="LEVEL", reloads=True
     )
     log_format: OutputFormat = setting(
-        values.choice(*OUTPUT_FORMATS), "text", "form of the log, a line a record", placeholder="FORMAT"
+        values.choice(*OUTPUT_FORMATS), "text", "form of the log, a line a record", placeholder="FORMAT", reloads=True
     )
-    debug: bool = setting(values.switch(), False, "log at level debug, and show tracebacks", short="-v")
+    debug: bool = setting(values.switch(), False, "log at level debug, and show tracebacks", short="-v", reloads=True)
 
 
 @dataclass(frozen=True, kw_only=True)

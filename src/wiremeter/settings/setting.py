@@ -21,8 +21,8 @@ class Setting:
     shown_default: the default in words, where its text says too little. flag: `--name`; short: a letter, such as `-i`.
     shorthands: further flags, and the value that each stands for. hidden_shorthands: such that help leaves out, since
     they are what the flag was called before.
-    is_configurable: the environment and the file can set it, too. takes_words: the words after the command, if any, are
-    its values, too. is_hidden: help does not tell of it.
+    is_configurable: the environment and the file can set it, too. reloads: a running agent takes it anew on SIGHUP.
+    takes_words: the words after the command, if any, are its values, too. is_hidden: help does not tell of it.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Setting:
     shorthands: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hidden_shorthands: Mapping[str, str] = dataclasses.field(default_factory=dict)
     is_configurable: bool = False
+    reloads: bool = False
     takes_words: bool = False
     is_hidden: bool = False
     group: str = ""

@@ -32,14 +32,14 @@ def test_a_heartbeat_says_who_where_and_how(receiver: Receiver, tmp_path: Path) 
     )
     attachments = (Attachment(0, "lo", 1, "rx", "tcx"), Attachment(1, "lo", 1, "tx", "clsact"))
     before = time.time_ns()
-    with shipped(settings) as shipper:
+    with shipped(lambda: settings) as shipper:
         assert shipper
         shipper.write(fabricate_batch(attachments=attachments))
         end = time.monotonic() + 10
         while not (receiver.heartbeats and receiver.heartbeats[-1]["devices"]):
             assert time.monotonic() < end
             time.sleep(0.01)
-        beat = from_json(Heartbeats(settings)(shipper.state))
+        beat = from_json(Heartbeats(lambda: settings)(shipper.state))
     assert (beat.agent, beat.interval_seconds) == ("web-1", 5.0)
     assert beat.boot == receiver.order[0].boot
     assert before <= beat.started_ns <= beat.clock_ns <= time.time_ns()

@@ -87,7 +87,7 @@ def logged(caplog: pytest.LogCaptureFixture, message: str) -> list[Any]:
     return [record for record in caplog.records if record.getMessage().startswith(message)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_the_loop_and_closes_the_meter(
     caplog: pytest.LogCaptureFixture, number: signal.Signals
 ) -> None:

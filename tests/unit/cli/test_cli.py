@@ -203,7 +203,7 @@ def test_a_wrong_setting_is_told_with_its_flag() -> None:
 
 @pytest.fixture
 def failing_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(settings: Settings) -> None:
+    async def fail(settings: Settings, **more: object) -> None:
         raise PermissionNeeded("metering needs CAP_BPF")
 
     monkeypatch.setattr(loop, "run", fail)

@@ -129,6 +129,11 @@ class Shipper:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def agent(self) -> str:
+        """What the server knows this agent by."""
+        return self._options.agent
+
     def write(self, batch: FlowBatch) -> None:
         """Hands a batch over. It waits for nothing: if the disk is too slow, the batch is dropped and counted."""
         try:
