@@ -300,7 +300,7 @@ def opened(options: Options) -> Iterator[Session]:
         _check(host, options.attach)
         check_memory(host.memory_limit_bytes, with_names=bool(options.names.limit))
         wake = enter(contextlib.closing(Wake()))
-        meanwhile = enter(Meanwhile(lambda: open_names(options.names), Names.close, "wiremeter-names"))
+        meanwhile = enter(Meanwhile(lambda: open_names(options.names), lambda names: names.close(), "wiremeter-names"))
         clock = WallClock()
         engine: LiveEngine = enter(_engine_for(options, host, clock))
         watch = enter(LinkWatch())
