@@ -171,6 +171,7 @@ packets = st.one_of(
     st.builds(ethernet, st.binary(max_size=60), st.sampled_from([0x0800, 0x86DD, 0x0806, 0x8100, 38, 0, 1501])),
     st.binary(max_size=20),
 )
+SMALL_TABLE = 4096  # takes less time to make
 captured = st.lists(
     st.builds(Record, packets, st.integers(0, 10).map(lambda n: T0 + n * SECOND), st.integers(0, 70_000)), max_size=40
 )
@@ -188,12 +189,13 @@ def test_the_parts_of_a_capture_add_up_to_the_whole(
     whole = our_holdings([documents["whole"]])
     assert differences(whole, our_holdings([documents["first"], documents["second"]])) == []
     intervals = [
-        json.loads("".join(document_lines(b, EVERYTHING))) for b in CaptureReplay([base / "whole"], interval=2.0)
+        json.loads("".join(document_lines(b, EVERYTHING)))
+        for b in CaptureReplay([base / "whole"], interval=2.0, table_lines=SMALL_TABLE)
     ]
     assert differences(whole, our_holdings(intervals)) == []
 
 
 def document(path: Path) -> dict[str, Any]:
-    (batch,) = CaptureReplay([path])
+    (batch,) = CaptureReplay([path], table_lines=SMALL_TABLE)
     loaded: dict[str, Any] = json.loads("".join(document_lines(batch, EVERYTHING)))
     return loaded

@@ -17,6 +17,8 @@ import pytest
 
 from captures.build import SECOND, Record, ethernet, pcap, udp
 
+pytestmark = pytest.mark.slow  # each starts the command anew, some in a terminal
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:

@@ -33,6 +33,7 @@ def test_what_is_no_object_is_told(content: bytes, tmp_path: Path, capsys: pytes
     assert "Is a directory" in out
 
 
+@pytest.mark.slow
 def test_a_mutated_object_is_told_and_never_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """libbpf 1.1 crashes on about one in a hundred of these."""
     whole = default_program().read_bytes()

@@ -111,6 +111,7 @@ def test_a_statement_makes_one_part(opened: Store) -> None:
     opened.backend.execute(f"DROP TABLE {DATABASE}.many")
 
 
+@pytest.mark.slow
 def test_an_agent_with_many_flows_is_summed_in_parts(
     timed: tuple[Store, Clock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +145,7 @@ def test_an_answer_is_the_same_from_rollups_and_from_flows(opened: Store, seed: 
     assert answer(source.sql) == answer(raw.sql)
 
 
+@pytest.mark.slow
 def test_what_is_read_is_told_and_hours_need_whole_hours(opened: Store) -> None:
     opened.close_ended()
     hour = (opened.closed()[HOUR] - HOUR) * SECOND
