@@ -28,7 +28,8 @@ def group_tables(batches: Sequence[Batch], closed: Mapping[int, int]) -> list[tu
             if name in batch.tables and batch.tables[name].num_rows
         ]
         if parts:
-            tables.append((name, pa.concat_tables(parts).unify_dictionaries().combine_chunks()))
+            table = _distinct_words(pa.concat_tables(parts).unify_dictionaries()).combine_chunks()
+            tables.append((name, table))
     if tables and tables[0][0] == "flows":
         tables += late_tables(tables[0][1], closed)
     tables.append(("batches", _batches(batches)))
@@ -47,6 +48,18 @@ def _with_added(batch: Batch, table: pa.Table) -> pa.Table:
 
 def _constant(word: str, rows: int) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([word]))
+
+
+def _distinct_words(table: pa.Table) -> pa.Table:
+    """The same rows, with dictionaries that hold each word once and no null: the engine takes no others."""
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_dictionary(field.type):
+            continue
+        words = table.column(place).chunk(0).dictionary
+        if words.null_count or len(words.unique()) < len(words):
+            plain = table.column(place).cast(field.type.value_type)
+            table = table.set_column(place, field, plain.dictionary_encode().cast(field.type))
+    return table
 
 
 def _batches(batches: Sequence[Batch]) -> pa.Table:

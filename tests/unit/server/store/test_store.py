@@ -105,6 +105,20 @@ def test_a_table_with_a_column_missing_or_of_another_type_is_not_taken(opened: S
     assert flows_of(opened, "wrong")[0] == 0
 
 
+def test_dictionaries_may_hold_words_twice_and_nulls(opened: Store) -> None:
+    """Arrow allows that, and the engine does not."""
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), pa.array(["tls", "tls", None, "dns"]))
+    flows = make_table("flows", 4)
+    place = flows.schema.get_field_index("application")
+    opened.insert(make_batch("words", tables={"flows": flows.set_column(place, flows.field(place), words)}))
+    sql = "SELECT application, count() AS n FROM wiremeter.flows WHERE agent = 'words' GROUP BY ALL ORDER BY ALL"
+    assert opened.query(sql).records() == [
+        {"application": "", "n": 1},
+        {"application": "dns", "n": 1},
+        {"application": "tls", "n": 2},
+    ]
+
+
 def test_an_insert_that_the_engine_refuses_is_an_error_and_others_are_stored(opened: Store) -> None:
     opened.backend.execute("ALTER TABLE wiremeter.flows ADD CONSTRAINT not_that CHECK agent != 'refused'")
     try:
