@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wiremeter.server.store import Batch, arrow_schema
 from wiremeter.shipment.identity import About, Identity
@@ -75,3 +76,8 @@ def make_batch(
     tables = tables or {"flows": make_table("flows", rows, seed, start_ns=start_ns)}
     content = hashlib.sha256(f"{about.identity} {seed}".encode()).digest()
     return Batch(about=about, content=content, received_ns=start_ns + 6 * 10**9, tables=tables, skew_ns=5)
+
+
+def bytes_in(batch: Batch) -> int:
+    """The bytes that its flows count."""
+    return int(pc.sum(batch.tables["flows"]["bytes"]).as_py())

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
-from unit.server.store.batches import make_batch, make_table
+from unit.server.store.batches import bytes_in, make_batch, make_table
 from wiremeter.errors import InputError
-from wiremeter.server.store import Batch, Conflict, Refused, Store, Unavailable, open_store
+from wiremeter.server.store import Conflict, Refused, Store, Unavailable, open_store
 from wiremeter.shipment.schema import TABLES
 
 
@@ -25,10 +24,6 @@ def flows_of(store: Store, agent: str) -> tuple[int, int]:
     sql = "SELECT count() AS n, sum(bytes) AS bytes FROM wiremeter.flows WHERE agent = {agent:String}"
     (row,) = store.query(sql, {"agent": agent}).records()
     return row["n"], row["bytes"]
-
-
-def bytes_in(batch: Batch) -> int:
-    return int(pc.sum(batch.tables["flows"]["bytes"]).as_py())
 
 
 def test_a_batch_is_stored_once(opened: Store) -> None:
