@@ -19,17 +19,25 @@ if TYPE_CHECKING:
 class Exposed:
     """Hands on what `source` yields, each batch after the metrics have it. Opens and closes the source."""
 
-    def __init__(self, source: Monitor, listen: Listen, interval: float, sink: PrometheusSink) -> None:
-        """interval: seconds between batches. sink: what shall be shown at /metrics."""
+    def __init__(
+        self,
+        source: Monitor,
+        listen: Listen,
+        interval: float,
+        sink: PrometheusSink,
+        web_config_file: str | None = None,
+    ) -> None:
+        """interval: seconds between batches. sink: what shall be shown at /metrics. web_config_file: to whom."""
         self._source = source
-        self._listen = listen
+        self._listen, self._web_config_file = listen, web_config_file
         self._sink = sink
         self._vitals = Vitals(interval)
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opening:
-            opening.enter_context(served(self._listen, self._sink, self._vitals))
+            web = self._web_config_file
+            opening.enter_context(served(self._listen, self._sink, self._vitals, web_config_file=web))
             opening.enter_context(self._source)
             self._vitals.attached(len(self._source.attachments))
             self._resources = opening.pop_all()

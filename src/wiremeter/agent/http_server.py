@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import select
 import socket
+import ssl
 import struct
 import threading
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,6 +25,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from wiremeter.agent.http import Application
 from wiremeter.linux.listening import bind
 from wiremeter.settings import Listen
+
+#: Gives what secures the next connection; None: nothing does.
+Tls = Callable[[], ssl.SSLContext | None]
 
 #: Connections at a time, and answers at a time that wait to be taken.
 MAX_CONNECTIONS, MAX_UNSENT = 128, 16
@@ -36,9 +41,12 @@ _LAST_SECONDS = 1
 
 
 @contextlib.contextmanager
-def serve(listen: Listen, app: Application) -> Iterator[Listen]:
+def serve(
+    listen: Listen, app: Application, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+) -> Iterator[Listen]:
     """Serves `app` in a thread of its own while the block runs; gives the address that was taken.
 
+    tls: asked at each connection, so that certificates can be renewed; None: in clear.
     Raises InputError if the address is not ours, cannot be resolved, or is in use, then naming who has it;
     PermissionNeeded for a port below 1024 without the capability.
     """
@@ -46,7 +54,7 @@ def serve(listen: Listen, app: Application) -> Iterator[Listen]:
         server = _Server(
             uvicorn.Config(
                 app,
-                http=_Connection,
+                http=partial(_Connection, tls),  # type: ignore[arg-type]
                 loop="asyncio",
                 ws="none",
                 lifespan="off",
@@ -98,8 +106,14 @@ class _Connection(H11Protocol):
 
     _cut_off: asyncio.TimerHandle | None = None
     _is_cut_off = False
+    _early: bytearray | None = None
+
+    def __init__(self, tls: Tls, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._tls = tls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The bounds hold from here on: a client that never ends its handshake is one that only waits, as others."""
         super().connection_made(transport)
         self._socket: socket.socket = transport.get_extra_info("socket")
         self.made = self.loop.time()
@@ -107,6 +121,31 @@ class _Connection(H11Protocol):
         connections = self._all()
         if len(connections) > MAX_CONNECTIONS:
             _hang_up([each for each in connections if each.awaits_client()], len(connections) - MAX_CONNECTIONS)
+        if context := self._tls():
+            transport.pause_reading()  # what is sent belongs to the handshake
+            self._early = bytearray()
+            self._securing = self.loop.create_task(self._secure(transport, context))
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is None:
+            super().data_received(data)
+        else:  # it came with the end of the handshake: an answer now would go out in clear
+            self._early += data
+
+    async def _secure(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        try:
+            secure = await self.loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=CLIENT_SECONDS
+            )
+        except (OSError, RuntimeError):  # ssl.SSLError is one of these; RuntimeError: the loop is closing
+            self.hang_up()
+            self.connection_lost(None)
+        else:
+            assert secure
+            super().connection_made(secure)
+            early, self._early = self._early, None
+            if early and not self._is_cut_off:
+                super().data_received(bytes(early))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._cut_off:

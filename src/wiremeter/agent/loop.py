@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from wiremeter import __version__
+from wiremeter.agent.basic_auth import guarded
 from wiremeter.agent.http import make_app
 from wiremeter.agent.meter import open_monitor
 from wiremeter.agent.reload import InForce, Reload
 from wiremeter.agent.shipping import shipped
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Notice, Watch, attachment_fields
+from wiremeter.agent.web_config import WebConfigFile, lacking
 from wiremeter.flows.batch import Attachment, FlowBatch
 from wiremeter.linux.terminal import Terminal
 from wiremeter.settings import Listen, Settings
@@ -69,7 +71,7 @@ async def run(
         _on_signals(_STOP_SIGNALS, stop),
         shipped(lambda: in_force.settings) as shipper,
         _on_signals([signal.SIGHUP], _Hangup(stop, Reload(in_force, reread or (lambda: settings), shipper))),
-        served(settings.listen, sink, vitals, shipper),
+        served(settings.listen, sink, vitals, shipper, web_config_file=settings.web_config_file),
         open_meter(settings) as meter,
     ):
         stop.meter = meter
@@ -136,14 +138,23 @@ def _on_signals(numbers: Collection[signal.Signals], handle: Callable[[signal.Si
 
 @contextlib.contextmanager
 def served(
-    listen: Listen | None, sink: PrometheusSink, vitals: Vitals, shipper: Shipper | None = None
+    listen: Listen | None,
+    sink: PrometheusSink,
+    vitals: Vitals,
+    shipper: Shipper | None = None,
+    *,
+    web_config_file: str | None = None,
 ) -> Iterator[None]:
-    """/metrics for as long as the block runs; before anything is attached, so a port in use changes nothing."""
+    """/metrics for as long as the block runs; before anything is attached, so a port in use changes nothing.
+
+    web_config_file: who may read it (agent.web_config). Raises InputError for one that cannot be used.
+    """
     if listen is None:
         yield
         return
     from wiremeter.agent.http_server import serve  # 3 MB that an agent without it saves
 
+    web = WebConfigFile(web_config_file) if web_config_file else None
     registry = CollectorRegistry()
     registry.register(sink)
     if shipper:
@@ -151,6 +162,15 @@ def served(
 
         registry.register(ShippingMetrics(lambda: shipper.state))
     ProcessCollector(registry=registry)
-    with serve(listen, make_app(registry, vitals, __version__)) as taken:
-        log.info("serving", extra={"metrics": f"http://{taken}/metrics"})
+    app, tls = make_app(registry, vitals, __version__), None
+    if web:
+        app, tls = guarded(app, web.current), lambda: web.current().tls
+    with serve(listen, app, tls or (lambda: None)) as taken:
+        is_secure = web is not None and web.current().tls is not None
+        log.info("serving", extra={"metrics": f"{'https' if is_secure else 'http'}://{taken}/metrics"})
+        if not taken.is_loopback and (missing := lacking(web.current() if web else None)):
+            log.warning(
+                "whoever reaches the port can read the metrics: use --web-config-file, or listen on 127.0.0.1",
+                extra={"without": ",".join(missing)},
+            )
         yield

@@ -88,7 +88,7 @@ def _open_source(settings: Live) -> BatchSource:
     from wiremeter.sinks.prometheus import PrometheusSink
 
     sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
-    return Exposed(monitor, settings.listen, settings.interval, sink)
+    return Exposed(monitor, settings.listen, settings.interval, sink, settings.web_config_file)
 
 
 def _view(source: BatchSource, selection: Selection) -> int:

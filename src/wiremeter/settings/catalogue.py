@@ -176,6 +176,12 @@ class Metrics:
         "where /metrics, /healthz and /readyz are served: host:port, [::]:port, :port, or off",
         placeholder="HOST:PORT",
     )
+    web_config_file: str | None = setting(
+        values.path("a file, or none", default="none"),
+        None,
+        "TLS and passwords of what is served, in the format of node_exporter's file of that name (docs/metrics.md)",
+        placeholder="FILE",
+    )
     domains: int = setting(
         values.whole(0, 10_000), 100, "most domains among the labels of metrics (docs/metrics.md)", placeholder="N"
     )

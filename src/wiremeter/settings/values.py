@@ -26,6 +26,15 @@ class Listen(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it.
+
+        >>> Listen("127.0.0.1", 1).is_loopback, Listen("::1", 1).is_loopback, Listen("", 1).is_loopback
+        (True, True, False)
+        """
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
