@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ HOUR = 3600.0
 
 def memory() -> str:
     """Under a memory limit of a cgroup of version 2 it meters, or says why not: it is never killed without a word."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("WIREMETER_")}
     with limited() as cgroup:
         for mebibytes, names, status in (
             (60, "dns", 2),
@@ -29,7 +31,7 @@ def memory() -> str:
             entering = f'echo $$ > "{cgroup}/cgroup.procs"; exec "$@"'
             words = ("live", "--once", "--interface", "lo", "--names", names)
             argv = ["sh", "-c", entering, "sh", sys.executable, "-m", "wiremeter", *words]
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(argv, env=ours, capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == status, f"{mebibytes} MiB, {names}: {done.returncode}, {done.stderr}"
             assert not status or f"may use {mebibytes} MiB" in done.stderr, done.stderr
     return "cgroup 2: 80 MiB, and 96 with names, are enough; less is refused with a word"
@@ -43,10 +45,10 @@ def limited() -> Iterator[Path]:
     subprocess.run(["mount", "-t", "cgroup2", "cgroup", root], check=True)
     try:
         (root / "cgroup.subtree_control").write_text("+memory")
-        limited = root / "wiremeter"
-        limited.mkdir()
-        yield limited
-        limited.rmdir()
+        inner = root / "wiremeter"
+        inner.mkdir()
+        yield inner
+        inner.rmdir()
     finally:
         subprocess.run(["umount", root], check=True)
 
