@@ -32,7 +32,7 @@ INTERVAL_SECONDS = 1.0
 
 def load() -> str:
     """Every program passes this kernel's verifier."""
-    from wiremeter.datapath.kernel import default_program
+    from wiremeter.datapath.programs import default_program
     from wiremeter.datapath.verification import verify_object
 
     checks = verify_object(default_program(), load=True)

@@ -6,22 +6,26 @@ import contextlib
 import errno
 import os
 import resource
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hosts import leaks, netns
 from wiremeter import Monitor
 from wiremeter.cli import main as command
 from wiremeter.datapath.engine import Hook
-from wiremeter.datapath.kernel import KernelEngine, default_program
+from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import TablePlan, plan_tables
 from wiremeter.datapath.naming import NameOptions
+from wiremeter.datapath.programs import default_program
+from wiremeter.datapath.records import PAYLOAD_BYTES_MAX
 from wiremeter.datapath.trial import Trial, try_programs
 from wiremeter.datapath.verification import verify_object
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
 from wiremeter.flows.columns import AttachMode, Direction
+from wiremeter.libbpf.objects import BpfObject
 
 from .bench import CPUS, load_only
 from .capabilities import CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, give_up
@@ -212,8 +216,6 @@ def test_an_elf_file_of_another_machine_is_refused() -> None:
 
 
 def test_an_object_cut_short_is_refused(tmp_path: Path) -> None:
-    from wiremeter.datapath.kernel import default_program
-
     whole = default_program().read_bytes()
     (tmp_path / "cut.o").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut\.o"):
@@ -318,6 +320,22 @@ def test_verify_shows_the_instructions_that_led_to_a_refusal(tmp_path: Path) -> 
     }
     assert refused.keys() == {"load wm_meter_tc"}
     assert "if (*(volatile char *)(long)skb->data)" in refused["load wm_meter_tc"]
+
+
+def test_what_is_verified_is_what_meters(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, int]] = []
+    as_asked = BpfObject.set_constants
+
+    def set_constants(self: BpfObject, values: Mapping[str, int | np.void]) -> None:
+        told.append({name: value for name, value in values.items() if isinstance(value, int)})
+        as_asked(self, values)
+
+    monkeypatch.setattr(BpfObject, "set_constants", set_constants)
+    with KernelEngine(plan_tables(1, 256), payload_limit=PAYLOAD_BYTES_MAX):
+        metering = told.pop()
+    assert all(check.passed for check in verify_object(default_program(), load=True))
+    assert told == [metering] * len(told)
+    assert len(told) > 1
 
 
 def test_verifying_the_meter_stays_within_bounds() -> None:

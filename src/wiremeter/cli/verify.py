@@ -18,7 +18,7 @@ _MARKS = {True: "ok", False: "FAILED", None: "skipped"}
 
 def run(settings: Verify) -> int:
     """Checks each object and reports."""
-    from wiremeter.datapath.kernel import default_program
+    from wiremeter.datapath.programs import default_program
     from wiremeter.datapath.verification import verify_apart
 
     load = os.geteuid() == 0 and not settings.no_load

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import mmap
 import os
-import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -21,6 +19,7 @@ from wiremeter.datapath.clsact import ClsactFilter
 from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.layout import RING_BYTES, TablePlan, spread_for
+from wiremeter.datapath.programs import PAYLOAD_RINGS, SHARED_MAPS, TC_PROGRAMS, XDP_PROGRAMS, MeterPrograms
 from wiremeter.datapath.regions import Region
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.columns import ETHERTYPE_COUNTER
@@ -39,8 +38,8 @@ from wiremeter.libbpf.attach import (
     tcx_programs,
     xdp_programs,
 )
-from wiremeter.libbpf.btf import KIND_DATASEC, kernel_functions
-from wiremeter.libbpf.maps import GracePeriod, map_memory, possible_cpus, put_program
+from wiremeter.libbpf.btf import KIND_DATASEC
+from wiremeter.libbpf.maps import GracePeriod, map_memory, put_program
 from wiremeter.libbpf.objects import BpfObject
 from wiremeter.libbpf.rings import BlockRing, RingBuffer
 from wiremeter.libbpf.testrun import ProgramRun, run_program
@@ -48,24 +47,8 @@ from wiremeter.linux.clock import STEP_NS, WallClock, best_offset
 from wiremeter.names.payloads import PayloadBlock
 
 CLOCK_MONOTONIC_COARSE = 6  # its resolution is the kernel's tick
-PAYLOAD_RINGS = ("wm_dns_payloads", "wm_payloads")
-SHARED_MAPS = (
-    *("wm_tables", "wm_overflow", "wm_events", ".data.control", "wm_recent", "wm_scratch"),
-    *("wm_entries", "wm_tc_meter", "wm_xdp_meter"),
-    *PAYLOAD_RINGS,
-)
-#: What programs call where the kernel has it.
-KERNEL_FUNCTIONS = ("bpf_cast_to_kern_ctx", "bpf_xdp_get_buff_len", "bpf_xdp_load_bytes")
-#: A meter, and the entries that go on to it.
-TC_PROGRAMS = ("wm_meter_tc", "wm_tc_ingress", "wm_tc_egress")
-XDP_PROGRAMS = ("wm_meter_xdp", "wm_xdp")
 _BLOCK_BYTES = 1 << 18
 _LONGEST_RECORD = records.PAYLOAD.itemsize + records.PAYLOAD_BYTES_MAX
-
-
-def default_program() -> Path:
-    """The object that was built with this package."""
-    return Path(__file__).parents[1] / "programs" / "wiremeter.bpf.o"
 
 
 class KernelAttachment:
@@ -174,20 +157,14 @@ class KernelEngine:
         Raises InputError, PermissionNeeded or KernelError, naming what is in the way.
         """
         self.plan = plan
-        self.program = program or default_program()
-        functions = kernel_functions(*KERNEL_FUNCTIONS)
-        self._frags = "bpf_xdp_load_bytes" in functions or "bpf_xdp_get_buff_len" in functions
-        self._constants: dict[str, int | np.void] = {
-            "wm_shape": plan.shape(secrets.randbits(64)),
-            "wm_regions": plan.regions,
-            "wm_attachments": plan.attachments,
-            "wm_kernel_skb": int("bpf_cast_to_kern_ctx" in functions),
-            "wm_test_runs": int(test_runs),
-            "wm_payload_limit": payload_limit,
-            "wm_payload_sources": records.source_bits(payload_sources),
-            "wm_payload_ring": ring_bytes,
-            "wm_xdp_frags": int(self._frags),
-        }
+        self._programs = MeterPrograms(
+            program,
+            plan,
+            test_runs=test_runs,
+            payload_limit=payload_limit,
+            payload_sources=payload_sources,
+            ring_bytes=ring_bytes,
+        )
         self._tick_ns = 1 if test_runs else round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
         self._clock = clock or WallClock()
         self._clock_fd = self._statistics_fd = -1
@@ -199,7 +176,6 @@ class KernelEngine:
         self.flips = 0
         self.payload_rings: tuple[BlockRing, ...] = ()
         self._payload_limit = payload_limit
-        self._ring_bytes = ring_bytes
         self._recent_lines = plan.lines  # most lines of late in use in a region
         try:
             if statistics:
@@ -211,19 +187,8 @@ class KernelEngine:
 
     def _make_tables(self) -> None:
         plan = self.plan
-        opened = BpfObject(self.program)
+        opened = self._programs.open()
         self._objects = dict.fromkeys(TC_PROGRAMS[1:], opened)
-        records.check_against_btf(opened.btf, str(self.program))
-        opened.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2 * plan.regions)
-        opened.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
-        opened.set_map_size("wm_entries", value_size=64, max_entries=possible_cpus())
-        if self._payload_limit:
-            opened.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
-            for name in PAYLOAD_RINGS:
-                opened.set_map_size(name, value_size=0, max_entries=self._ring_bytes)
-        else:
-            opened.set_map_size("wm_recent", value_size=8, max_entries=1)
-        opened.set_constants(self._constants)
         opened.load(*TC_PROGRAMS, "wm_read_clock")
         for name in SHARED_MAPS:
             self._map_fds[name] = opened.map_fd(name)
@@ -280,9 +245,9 @@ class KernelEngine:
         Raises as `attach`.
         """
         if hook.mode.startswith("xdp") and not _is_whole(hook) and "wm_xdp" not in self._objects:
-            opened = self._open()
+            opened = self._programs.open(self._map_fds)
             try:
-                opened.load(*XDP_PROGRAMS, with_frags=self._frags)
+                opened.load(*XDP_PROGRAMS, with_frags=self._programs.with_frags)
                 self._put_meter(opened, "wm_meter_xdp", "wm_xdp_meter")
             except BaseException:
                 opened.close()
@@ -334,21 +299,9 @@ class KernelEngine:
 
     def _load_named(self, name: str, constants: dict[str, int | np.void], *, bound_to: int = 0) -> int:
         """Loads one program over the shared tables; returns its file descriptor."""
-        with self._open(constants) as program:
-            program.load(name, bound_to=bound_to, with_frags=self._frags)
+        with self._programs.open(self._map_fds, constants) as program:
+            program.load(name, bound_to=bound_to, with_frags=self._programs.with_frags)
             return program.program_fd(name)
-
-    def _open(self, constants: Mapping[str, int | np.void] = MappingProxyType({})) -> BpfObject:
-        """The object once more, over the shared tables."""
-        opened = BpfObject(self.program)
-        try:
-            opened.set_constants({**self._constants, **constants})
-            for map_name, fd in self._map_fds.items():
-                opened.reuse_map(map_name, fd)
-        except BaseException:
-            opened.close()
-            raise
-        return opened
 
     @staticmethod
     def _hold(hook: Hook, program_fd: int) -> Link | ClsactFilter | None:

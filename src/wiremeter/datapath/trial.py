@@ -40,7 +40,8 @@ def try_programs(
     they can be; names: what programs look at. Loading needs the capabilities of metering, and takes about as long.
     """
     try:
-        from wiremeter.datapath.kernel import KernelEngine, default_program
+        from wiremeter.datapath.kernel import KernelEngine
+        from wiremeter.datapath.programs import default_program
         from wiremeter.datapath.verification import verify_apart
     except WiremeterError as error:  # the binding is missing
         return Trial(str(error))

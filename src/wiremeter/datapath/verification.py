@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.datapath import records
-from wiremeter.datapath.kernel import KERNEL_FUNCTIONS, PAYLOAD_RINGS, SHARED_MAPS, TC_PROGRAMS, XDP_PROGRAMS
-from wiremeter.datapath.layout import RING_BYTES, plan_tables
+from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.programs import SHARED_MAPS, TC_PROGRAMS, XDP_PROGRAMS, MeterPrograms
 from wiremeter.errors import VerifierError, WiremeterError
-from wiremeter.libbpf.btf import kernel_functions
 from wiremeter.libbpf.objects import BpfObject
 
 EM_BPF = 247
@@ -120,27 +119,10 @@ def _types(opened: BpfObject) -> Check:
 
 
 def _trial_load(path: Path, name: str, *, statistics: bool = True) -> Check:
-    plan = plan_tables(1, 256)
+    programs = MeterPrograms(path, plan_tables(1, 256), payload_limit=records.PAYLOAD_BYTES_MAX)
     try:
-        with BpfObject(path) as opened:
-            opened.set_map_size("wm_tables", value_size=plan.region_bytes, max_entries=2)
-            opened.set_map_size("wm_overflow", value_size=plan.overflow_bytes, max_entries=2)
-            opened.set_map_size("wm_recent", value_size=records.RECENT.itemsize, max_entries=1)
-            for ring in PAYLOAD_RINGS:
-                opened.set_map_size(ring, value_size=0, max_entries=RING_BYTES)
-            functions = kernel_functions(*KERNEL_FUNCTIONS)
-            frags = int("bpf_xdp_get_buff_len" in functions)
-            opened.set_constants(
-                {
-                    "wm_shape": plan.shape(0),
-                    "wm_attachments": plan.attachments,
-                    "wm_xdp_frags": frags,
-                    "wm_payload_limit": records.PAYLOAD_BYTES_MAX,
-                    "wm_payload_ring": RING_BYTES,
-                    "wm_kernel_skb": int("bpf_cast_to_kern_ctx" in functions),
-                }
-            )
-            opened.load(name, with_frags=bool(frags), statistics=statistics)
+        with programs.open() as opened:
+            opened.load(name, with_frags=programs.with_frags, statistics=statistics)
             cost = next((line for line in opened.verifier_log(name).splitlines() if line.startswith("processed")), "")
             return Check(f"load {name}", True, cost.split(" (limit")[0] or "accepted")
     except VerifierError as error:

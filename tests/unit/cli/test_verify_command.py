@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wiremeter.cli.main import main
-from wiremeter.datapath.kernel import default_program
+from wiremeter.datapath.programs import default_program
 
 MUTANTS = 150
 
