@@ -14,7 +14,7 @@ import pytest
 from hosts import devices, leaks, netns, senders
 from hosts.devices import Port
 from wiremeter.datapath import records
-from wiremeter.datapath.clsact import remove_stale_filters
+from wiremeter.datapath.clsact import ClsactFilter, remove_stale_filters
 from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.hooks import program_query
 from wiremeter.datapath.kernel import KernelAttachment, KernelEngine
@@ -447,7 +447,7 @@ def test_a_device_that_is_not_there_is_named(
     with pytest.raises(KernelError, match="eth99") as refusal:
         engine.attach(Hook("eth99", 999_999, direction, mode))
     assert refusal.value.errno == (22 if mode.startswith("xdp") else 19)  # bpf_xdp_link_attach() says EINVAL
-    assert refusal.value.call in ("BPF_LINK_CREATE", "RTM_NEWTFILTER")
+    assert refusal.value.call in ("BPF_LINK_CREATE", "RTM_NEWQDISC")
     assert engine.attachments == []
     assert engine.attach(hook(ours, direction, mode)).slot == 0
 
@@ -479,6 +479,13 @@ def test_a_clsact_filter_of_another_wiremeter_is_said_and_left_alone(ours: Port,
         other.attach(hook(ours, "rx", "clsact"))
     assert (refusal.value.call, refusal.value.errno) == ("RTM_NEWTFILTER", 17)
     assert first.is_attached()
+
+
+def test_a_filter_that_is_refused_leaves_no_qdisc_behind(ours: Port, tmp_path: Path) -> None:
+    """The kernel makes the qdisc before it looks at the program."""
+    with others(tmp_path, "other_xdp") as fd, pytest.raises(KernelError, match="attaching: Invalid argument"):
+        ClsactFilter(fd, if_nametoindex(ours.device), egress=False, what="attaching")
+    assert on_device(ours) == NOTHING
 
 
 def test_an_attachment_is_a_copy_of_an_entry_and_the_meter_is_there_once(engine: KernelEngine) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from wiremeter.errors import KernelError, WiremeterError
 from wiremeter.libbpf.attach import (
     attach_filter,
     detach_filter,
     filter_program,
+    make_qdisc,
     program_info,
     program_name,
     remove_qdisc,
@@ -33,19 +36,24 @@ class ClsactFilter:
     def __init__(self, program_fd: int, ifindex: int, egress: bool, what: str) -> None:
         """Raises KernelError or PermissionNeeded."""
         with RouteSocket() as route:
-            if (
-                route.ingress_qdisc(ifindex) == "ingress"
-            ):  # the kernel would take an egress filter, and run it at ingress
+            # The kernel would take an egress filter, and run it at ingress.
+            if route.ingress_qdisc(ifindex) == "ingress":
                 raise KernelError(
                     f"{what}: the device has an ingress qdisc, which leaves no place for filters on the way out;"
                     " whoever made it can use clsact in its place, or use --attach capture",
                     call="RTM_GETQDISC",
                     errno=errno.EBUSY,
                 )
-        if attach_filter(program_fd, ifindex, egress, what):
-            _qdiscs_made.add(ifindex)
         self._ifindex, self._egress = ifindex, egress
         self._program = program_info(program_fd).id
+        if make_qdisc(ifindex, what):
+            _qdiscs_made.add(ifindex)
+        try:
+            attach_filter(program_fd, ifindex, egress, what)
+        except BaseException:
+            with _told_if_left(ifindex):
+                _remove_if_made(ifindex)
+            raise
 
     def close(self) -> None:
         """Removes the filter, and the clsact qdisc if we made it and nothing is left on it. A second call does nothing.
@@ -55,16 +63,28 @@ class ClsactFilter:
         ifindex, self._ifindex = self._ifindex, 0
         if not ifindex:
             return
-        try:
+        with _told_if_left(ifindex):
             if filter_program(ifindex, self._egress) != self._program:
                 _qdiscs_made.discard(ifindex)  # gone with its device, whose number may be another's by now
-            elif detach_filter(ifindex, self._egress) and ifindex in _qdiscs_made:
-                _remove_if_empty(ifindex)
-        except WiremeterError as error:
-            log.warning(
-                "a filter or its clsact qdisc may be left on a device; `wiremeter detach` removes filters of ours",
-                extra={"ifindex": ifindex, "error": str(error)},
-            )
+            elif detach_filter(ifindex, self._egress):
+                _remove_if_made(ifindex)
+
+
+@contextmanager
+def _told_if_left(ifindex: int) -> Iterator[None]:
+    """Logs what fails in the block: there is nobody else to tell, or something worse to be told."""
+    try:
+        yield
+    except WiremeterError as error:
+        log.warning(
+            "a filter or its clsact qdisc may be left on a device; `wiremeter detach` removes filters of ours",
+            extra={"ifindex": ifindex, "error": str(error)},
+        )
+
+
+def _remove_if_made(ifindex: int) -> None:
+    if ifindex in _qdiscs_made:
+        _remove_if_empty(ifindex)
 
 
 def remove_stale_filters(ifindex: int) -> list[str]:

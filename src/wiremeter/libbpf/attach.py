@@ -82,15 +82,18 @@ def xdp_programs(ifindex: int) -> tuple[int, int]:
 FILTER_HANDLE, FILTER_PRIORITY = 0x776D, 1
 
 
-def attach_filter(program_fd: int, ifindex: int, egress: bool, what: str) -> bool:
-    """Puts a program among a device's clsact filters, where it outlives this process; True if that took a new qdisc.
+def make_qdisc(ifindex: int, what: str) -> bool:
+    """Makes a device's clsact qdisc; False where it has one. Raises KernelError or PermissionNeeded."""
+    return bool(checked(lib.wm_tc_make_qdisc(ifindex), "RTM_NEWQDISC", what))
+
+
+def attach_filter(program_fd: int, ifindex: int, egress: bool, what: str) -> None:
+    """Puts a program among the filters of a device's clsact qdisc, where it outlives this process.
 
     Raises KernelError, EEXIST where there is one at our place already, or PermissionNeeded.
     """
-    made = ffi.new("int *")
-    result = lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY, made)
+    result = lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY)
     checked(result, "RTM_NEWTFILTER", what)
-    return bool(made[0])
 
 
 def detach_filter(ifindex: int, egress: bool) -> bool:

@@ -69,7 +69,8 @@ ffi.cdef(
     int wm_link_create(int prog_fd, int ifindex, int attach_type, unsigned int flags);
     int wm_prog_query(int ifindex, int attach_type, unsigned int *ids, unsigned int *count);
     int wm_xdp_query(int ifindex, unsigned int *prog_id, unsigned int *generic_prog_id);
-    int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority, int *made_qdisc);
+    int wm_tc_make_qdisc(int ifindex);
+    int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority);
     int wm_tc_detach(int ifindex, int egress, unsigned int handle, unsigned int priority);
     int wm_tc_query(int ifindex, int egress, unsigned int handle, unsigned int priority, unsigned int *prog_id);
     int wm_tc_remove_qdisc(int ifindex);

@@ -141,16 +141,20 @@ static int wm_xdp_query(int ifindex, unsigned int *prog_id, unsigned int *generi
 	return err;
 }
 
-static int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority,
-			int *made_qdisc)
+/* 1 for a new qdisc, 0 where there is one. */
+static int wm_tc_make_qdisc(int ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	int err = bpf_tc_hook_create(&hook);
+
+	return err == -EEXIST ? 0 : err ? err : 1;
+}
+
+static int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = handle, .priority = priority);
-	int err = bpf_tc_hook_create(&hook);
 
-	*made_qdisc = err == 0;
-	if (err && err != -EEXIST)
-		return err;
 	return bpf_tc_attach(&hook, &opts);
 }
 
