@@ -153,7 +153,7 @@ static __always_inline __u8 budget_of(__u32 source, const struct payload_start *
 }
 
 /* The inspection of a flow new in this epoch: as the last epoch left it, or else from the start. Refusals are not
- * remembered: the next epoch may have room. */
+ * remembered: the next epoch may have room. Nor is then what an earlier connection left, with the same ports. */
 static __always_inline struct wm_inspection inspection_start(struct wm_recent *recent, __u32 hash, int is_udp,
 							     int from_start, __u64 now)
 {
@@ -170,8 +170,11 @@ static __always_inline struct wm_inspection inspection_start(struct wm_recent *r
 			recent->tick = engine_tick(now);
 			recent->started[0] = recent->started[1] = 0;
 		}
-		if (*started >= (is_udp ? WM_STARTS_UDP : WM_STARTS_TCP))
+		if (*started >= (is_udp ? WM_STARTS_UDP : WM_STARTS_TCP)) {
+			if (flow->hash == hash)
+				*flow = (struct wm_recent_flow){0};
 			return (struct wm_inspection){0, WM_REFUSED};
+		}
 		*started += 1;
 	}
 	*flow = (struct wm_recent_flow){
