@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import Hook
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.packet_ring import BLOCK_BYTES
-from wiremeter.errors import InputError
+from wiremeter.errors import InputError, KernelError
 from wiremeter.metering.monitor import Monitor
 
 from . import devices, senders
@@ -87,6 +88,32 @@ def test_a_table_that_fills_asks_for_a_flip_and_loses_nothing() -> None:
         drains.append(engine.flip())
     assert sum(seen(drain)[0] for drain in drains) == 20_000
     assert sum(int(rows["packets"].sum()) for drain in drains for rows in drain.flows) == 20_000
+
+
+class NoRoom:
+    """As select.epoll is where the user's watches are used up (epoll(7), max_user_watches)."""
+
+    closed = False
+
+    def register(self, ring: object, events: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_socket_that_cannot_be_waited_for_is_refused_and_flips_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with veth_with_napi() as (_, receiving), receiving.entered():
+        hook = Hook(RECEIVER, ifindex(receiving, RECEIVER), "rx", "capture")
+        with CaptureEngine(plan_tables(1, 1 << 12, attachments=2), ring_bytes=4 * BLOCK_BYTES) as engine:
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "_waiting", NoRoom())
+                for _ in range(3):  # nor does it take a slot of two
+                    with pytest.raises(KernelError, match="No space left on device"):
+                        engine.attach(hook)
+            assert engine.attachments == []
+            assert seen(engine.flip()) == (0, 0)
+            assert engine.attach(hook).is_attached()
 
 
 def test_the_audit_names_what_the_capture_lost() -> None:

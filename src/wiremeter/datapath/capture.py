@@ -26,7 +26,7 @@ from wiremeter.datapath.engine import Hook, ProgramInfo
 from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, RING_BYTES, TablePlan
 from wiremeter.datapath.packet_ring import BLOCK_TIMEOUT_MS, PacketRing
-from wiremeter.errors import InputError
+from wiremeter.errors import InputError, KernelError
 from wiremeter.names.payloads import PayloadBlock
 
 #: Bytes kept of each packet: Ethernet, tags, IPv6 with some extension headers or a tunnel, TCP with options.
@@ -185,8 +185,13 @@ class CaptureEngine:
         try:
             with self._turn:
                 slot = self._free.pop() if self._free else self._host.attach(hook.device, hook.direction)
+                try:
+                    self._waiting.register(ring, select.EPOLLIN)
+                except OSError as error:
+                    self._free.append(slot)
+                    what = f"waiting for packets of {hook.device}: {error.strerror}"
+                    raise KernelError(what, call="epoll_ctl", errno=error.errno or 0) from error
                 attachment = self._attachments[slot] = CaptureAttachment(slot, hook, ring)
-                self._waiting.register(ring, select.EPOLLIN)
         except BaseException:
             ring.close()
             raise
