@@ -59,7 +59,7 @@ class Interval:
                 self._counters[position] = counts.copy()
         lookup = None
         if any(slot != place for slot, place in places.items()):
-            lookup = np.zeros(max(places) + 1, np.uint16)
+            lookup = np.zeros(len(drain.counters), np.uint16)
             lookup[list(places)] = list(places.values())
         self._parts.extend(Part(rows, lookup) for rows in drain.flows if len(rows))
         self._ethertypes.append((drain.ethertypes, lookup))

@@ -126,6 +126,14 @@ def test_a_slot_may_belong_to_another_place_in_the_next_flip() -> None:
     assert interval.seen(2) == Tally(2, 120, 2)
 
 
+def test_a_flow_of_a_slot_above_all_that_are_owned_has_a_place_nevertheless() -> None:
+    """It cannot be, and must not be looked up beyond the table of places if it is."""
+    interval = Interval()
+    interval.add(drain(), {0: 70})
+    interval.add(drain_of([{Key(attachment=ATTACHMENTS - 1): Amounts()}]), {0: 71, 1: 70})
+    assert set(interval.flows()["attachment"]) <= {0, 1}
+
+
 def test_counters_have_a_row_for_each_family_and_protocol_that_was_seen() -> None:
     interval = Interval()
     for _ in range(2):
