@@ -20,7 +20,7 @@ from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import TablePlan, plan_tables
 from wiremeter.datapath.naming import NameOptions
 from wiremeter.datapath.programs import default_program
-from wiremeter.datapath.records import PAYLOAD_BYTES_MAX
+from wiremeter.datapath.records import IDENTITY_MARK, PAYLOAD_BYTES_MAX
 from wiremeter.datapath.trial import Trial, try_programs
 from wiremeter.datapath.verification import verify_object
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
@@ -342,7 +342,45 @@ def test_verifying_the_meter_stays_within_bounds() -> None:
     """Clang turned a comparison back into a branch a word: half as much again to verify, and to wait for at a start."""
     costs = {check.name: check.detail for check in verify_object(default_program(), load=True)}
     assert costs["load wm_meter_tc"].startswith("processed ")
-    assert int(costs["load wm_meter_tc"].split()[1]) < 110_000
+    assert int(costs["load wm_meter_tc"].split()[1]) < 120_000
+
+
+COPIED = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+SEC("tc") int copied(struct __sk_buff *skb)
+{
+	int number;
+
+	asm volatile("%0 = %1" : "=r"(number) : "i"(0x574d4944));
+	return number == 7 ? *(volatile char *)(long)skb->data : 0; /* only a copy with 7 gets there */
+}
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Iterator[BpfObject]:
+    """A program that is loaded, and can be copied."""
+    (tmp_path / "copied.bpf.c").write_text(COPIED)
+    with BpfObject(compile_bpf(tmp_path / "copied.bpf.c", tmp_path / "copied.bpf.o")) as opened:
+        opened.load("copied")
+        yield opened
+
+
+def test_a_copy_that_the_verifier_refuses_comes_with_its_log(copied: BpfObject) -> None:
+    with pytest.raises(VerifierError, match=r"refused copied of ") as refusal:
+        copied.copy_program("copied", IDENTITY_MARK, 7)
+    assert "invalid access to packet" in refusal.value.log
+    assert refusal.value.errno == errno.EACCES
+    os.close(copied.copy_program("copied", IDENTITY_MARK, 8))
+
+
+def test_a_program_without_a_place_for_a_copys_constant_is_an_input_error(copied: BpfObject) -> None:
+    with pytest.raises(InputError, match=r"copied of .* no place for the constant"):
+        copied.copy_program("copied", IDENTITY_MARK + 1, 7)
 
 
 def test_more_attachments_than_there_is_room_for_are_an_input_error() -> None:

@@ -61,7 +61,7 @@ ffi.cdef(
 
     void wm_keep_messages(void);
     struct bpf_object *wm_object_open(const char *path);
-    int wm_program_copy(const struct bpf_program *prog, int mark, int value);
+    int wm_program_copy(const struct bpf_program *prog, int mark, int value, char *log, size_t log_size);
     int libbpf_num_possible_cpus(void);
     size_t wm_messages_take(char *to, size_t size);
     int wm_map_create_array(const char *name, unsigned int value_size, unsigned int max_entries);

@@ -126,13 +126,19 @@ class BpfObject:
         """Loads a program that is loaded once more, with another constant; returns its file descriptor, to be closed.
 
         mark: the immediate operand that stands there exactly once; value: what stands there in the copy; 32 bits each.
-        Raises KernelError.
+        Raises InputError if it does not, VerifierError with the log, PermissionNeeded or KernelError.
         """
-        return checked(
-            lib.wm_program_copy(self.programs()[name], _signed(mark), _signed(value)),
-            "BPF_PROG_LOAD",
-            f"copying {name}",
-        )
+        log = ffi.new("char[]", LOG_BYTES)
+        result = lib.wm_program_copy(self.programs()[name], _signed(mark), _signed(value), log, LOG_BYTES)
+        if result == -errno.ENOENT:
+            raise InputError(
+                f"{name} of {self.path} has no place for the constant of a copy: it was not built from this version's"
+                " sources"
+            )
+        if result < 0 and (verdict := text(log).strip()):
+            messages()
+            raise self._refused(name, verdict, -result)
+        return checked(result, "BPF_PROG_LOAD", f"copying {name}")
 
     def load(self, *only: str, bound_to: int = 0, with_frags: bool = False, statistics: bool = False) -> None:
         """Creates the maps and loads the programs named `only` (none: maps alone).
@@ -177,12 +183,7 @@ class BpfObject:
         for name, log in () if is_no_verdict else self._logs.items():
             verdict = text(log).strip()
             if _last_words(verdict):  # what it says of a program that it took are statistics
-                raise VerifierError(
-                    f"the kernel's verifier refused {name} of {self.path} on Linux {platform.release()}; its last "
-                    f"words: {_last_words(verdict)!r}. `wiremeter verify --log` shows all of them",
-                    log=verdict,
-                    errno=number,
-                )
+                raise self._refused(name, verdict, number)
         if number == errno.ENOMEM:
             raise KernelError(
                 f"the kernel has no memory for the flow tables: choose a smaller --flow-table; `wiremeter doctor` "
@@ -192,6 +193,14 @@ class BpfObject:
             )
         why = f" ({said})" if said and not is_no_verdict and number not in (errno.EPERM, errno.EACCES) else ""
         raise refusal(f"loading {self.path}: {os.strerror(number)}{why}", "bpf_object__load", number)
+
+    def _refused(self, name: str, verdict: str, number: int) -> VerifierError:
+        return VerifierError(
+            f"the kernel's verifier refused {name} of {self.path} on Linux {platform.release()}; its last "
+            f"words: {_last_words(verdict)!r}. `wiremeter verify --log` shows all of them",
+            log=verdict,
+            errno=number,
+        )
 
 
 def _duplicate(fd: int, name: str) -> int:

@@ -49,14 +49,15 @@ static struct bpf_object *wm_object_open(const char *path)
 }
 
 /* The instructions of a loaded program as another one, with `value` in place of the one immediate operand `mark`.
- * They are relocated already, so this costs a hundredth of a load. -EINVAL where the mark is not there exactly once. */
-static int wm_program_copy(const struct bpf_program *prog, int mark, int value)
+ * They are relocated already, so this costs a hundredth of a load. -ENOENT where the mark is not there exactly once. */
+static int wm_program_copy(const struct bpf_program *prog, int mark, int value, char *log, size_t log_size)
 {
 	size_t count = bpf_program__insn_cnt(prog), found = 0;
 	struct bpf_insn *insns = malloc(count * sizeof(*insns));
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .prog_flags = bpf_program__flags(prog),
-		    .expected_attach_type = bpf_program__expected_attach_type(prog));
-	int fd = -EINVAL;
+		    .expected_attach_type = bpf_program__expected_attach_type(prog), .log_buf = log,
+		    .log_size = log_size);
+	int fd = -ENOENT;
 
 	if (!insns)
 		return -ENOMEM;
