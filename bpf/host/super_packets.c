@@ -86,7 +86,7 @@ static int is_surely_no_syn(const uint8_t *frame, uint32_t captured, uint32_t li
 {
 	uint32_t off = 0, type = link;
 
-	if (captured < sizeof(struct wm_eth) + 60)
+	if (captured < sizeof(struct wm_eth) + sizeof(struct wm_ipv4))
 		return 0;
 	if (link == WM_LINK_ETHERNET) {
 		off = sizeof(struct wm_eth);
