@@ -114,7 +114,6 @@ struct wm_table_shape {
 _Static_assert(sizeof(struct wm_table_shape) == 16 + 8 * WM_HASH_KEYS, "mirrored in records.py");
 
 #define WM_LINE_BYTES 64
-#define WM_LINES_MAX  (1U << 24)
 
 /* What makes a flow besides its addresses, and what a line begins with: one word, 0 in a line that is free. */
 struct wm_flow_head {

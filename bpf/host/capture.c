@@ -87,7 +87,7 @@ static uint32_t link_of_family(uint32_t family)
 			family >>= 16;
 		else
 			family = __builtin_bswap32(family);
-	} else if (!(family & 0xffU) && family < 0x600U) {
+	} else if (!(family & 0xffU) && family < WM_ETHERTYPE_MIN) {
 		family = __builtin_bswap16((uint16_t)family);
 	}
 	switch (family) {

@@ -54,7 +54,6 @@ _Static_assert(sizeof(struct vnet_header) == 10, "struct virtio_net_hdr");
 #define VIRTIO_NET_HDR_GSO_UDP	  3 /* UFO: the segments are IP fragments */
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #define VIRTIO_NET_HDR_GSO_ECN	  0x80 /* a flag beside the type */
-#define ETHERTYPE_MIN		  1536
 
 int wm_ring_is_ours(const uint8_t *block)
 {
@@ -126,7 +125,7 @@ static uint32_t frame_link(const struct ring_frame *frame, int ethernet)
 
 	if (ethernet)
 		return WM_LINK_ETHERNET;
-	return protocol < ETHERTYPE_MIN ? WM_ETHERTYPE_NONE : protocol;
+	return protocol < WM_ETHERTYPE_MIN ? WM_ETHERTYPE_NONE : protocol;
 }
 
 size_t wm_ring_read(const uint8_t *ring, size_t block_at, size_t block_bytes, struct wm_ring_place place, int ethernet,

@@ -2,8 +2,6 @@
 #include "super_packets.h"
 #include "frame.h"
 
-#define TCP_HEADER     20
-#define TCP_SYN	       0x02
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1
 #define TCP_OPTION_MSS 2
@@ -51,7 +49,7 @@ static int is_loopback(const struct packet *packet, const struct headers *h, uin
 /* The segment size that a SYN announces (RFC 9293, 3.2); 0: none. */
 static uint32_t announced_mss(const struct packet *packet, const struct headers *h)
 {
-	uint32_t off = h->l4_offset + TCP_HEADER, end = h->l4_offset + h->l4_length;
+	uint32_t off = h->l4_offset + WM_TCP_HEADER_MIN, end = h->l4_offset + h->l4_length;
 	uint8_t option[4];
 
 	while (off + sizeof(option) <= end && !packet_load(packet, off, option, sizeof(option))) {
@@ -72,7 +70,7 @@ static uint32_t mtu_shown(const struct packet *packet, const struct headers *h, 
 {
 	uint32_t shown = 0, mss;
 
-	if (h->protocol == WM_TCP && h->tcp_flags & TCP_SYN) {
+	if (h->protocol == WM_TCP && h->tcp_flags & WM_TCP_SYN) {
 		mss = announced_mss(packet, h);
 		shown = mss ? mss + (h->family == 6 ? 60 : 40) : 0;
 	} else if (h->fragment || h->protocol == ICMP || h->protocol == ICMPV6) {
@@ -103,7 +101,7 @@ static int is_surely_no_syn(const uint8_t *frame, uint32_t captured, uint32_t li
 	} else {
 		return !is_vlan(type);
 	}
-	return off + 13 < captured && !(frame[off + 13] & TCP_SYN);
+	return off + 13 < captured && !(frame[off + 13] & WM_TCP_SYN);
 }
 
 size_t wm_super_packets_find(const struct wm_host_frames *frames, struct wm_super_packets *found)
@@ -137,10 +135,10 @@ size_t wm_super_packets_find(const struct wm_host_frames *frames, struct wm_supe
 			continue;
 		if (ip_bytes > WM_SUPER_MTU_USUAL)
 			found->ip_bytes[i] = ip_bytes;
-		if (mss && h.protocol == WM_TCP && h.l4_length >= TCP_HEADER) {
+		if (mss && h.protocol == WM_TCP && h.l4_length >= WM_TCP_HEADER_MIN) {
 			payload = wire - h.l4_offset - h.l4_length;
 			/* An announced size is without options, which take their room from it (RFC 6691). */
-			size = mss - (h.l4_length - TCP_HEADER);
+			size = mss - (h.l4_length - WM_TCP_HEADER_MIN);
 			if (wire > (uint32_t)h.l4_offset + h.l4_length && payload > size)
 				found->offloads[i].gso_size = size;
 			else

@@ -30,7 +30,7 @@ static __always_inline __u32 data_offset(const struct sk_buff___wm *kernel_skb)
 {
 	__u64 offset = kernel_skb->data - kernel_skb->head;
 
-	asm volatile("" : "+r"(offset));
+	wm_forget(offset);
 	return offset;
 }
 

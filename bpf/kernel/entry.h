@@ -1,7 +1,7 @@
 /* Which attachment a packet came past.
  *
  * The meter takes long to verify, so it is loaded once. What is attached, one for each device and direction, is an
- * entry: a program of a dozen instructions that bears the attachment's identity as a constant, notes it and goes on to
+ * entry: a program of some 20 instructions that bears the attachment's identity as a constant, notes it and goes on to
  * the meter. So no packet pays for looking its device up, and a device that is renamed or goes to another namespace
  * cannot be taken for another that has its ifindex.
  */

@@ -36,7 +36,7 @@ static __always_inline void record_send(struct payload_record *record, struct wm
 	long error = -1;
 	__u64 waiting;
 
-	asm volatile("" : "+r"(source)); /* one register, checked and used: the verifier goes by that */
+	wm_forget(source); /* one register, checked and used: the verifier goes by that */
 	if (source >= WM_SOURCES || size > sizeof(*record))
 		return;
 	if (source == WM_SOURCE_DNS) {
@@ -67,7 +67,7 @@ static __always_inline void record_send_all(struct payload_record *record, const
 		return;
 	/* Checked once and kept as a pointer: up to Linux 6.1 the verifier forgets the bounds of a number on the stack.
 	 */
-	asm volatile("" : "+r"(source));
+	wm_forget(source);
 	if (source >= WM_SOURCES)
 		return;
 	lost = &region->lost_payloads[source];
@@ -77,7 +77,7 @@ static __always_inline void record_send_all(struct payload_record *record, const
 		last = (bytes < limit ? bytes : limit) - 1;
 		/* Compared as the last byte's place: from "not 0" the verifier concludes "at least 1" since 6.8 only.
 		 */
-		asm volatile("" : "+r"(last));
+		wm_forget(last);
 		if (last >= WM_PAYLOAD_BYTES_MAX)
 			return;
 		captured = last + 1;

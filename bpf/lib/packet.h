@@ -38,11 +38,10 @@ static __always_inline int packet_load(const struct packet *packet, __u32 off, v
 /* What a payload begins with. */
 struct payload_start {
 	union {
-		__u64 whole;
 		__u32 words[2];
 		__u8 bytes[8];
 	};
-};
+} __attribute__((aligned(8)));
 
 #define WM_MORE_FRAGMENTS 0x2000
 

@@ -17,7 +17,7 @@ from wiremeter.datapath.host import LINK_ETHERNET, HostEngine
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.records import SOURCES
-from wiremeter.datapath.rows import merge_rows
+from wiremeter.datapath.rows import Part, merge_parts
 from wiremeter.names.payloads import PayloadBlock
 
 from .bench import CPUS, ENTRIES, IP_HEADER_BYTES, TC, Bench
@@ -110,7 +110,7 @@ def counter_rows(drains: Sequence[Drain]) -> NDArray[np.uint64]:
 
 def flow_rows(drains: Sequence[Drain]) -> NDArray[np.void]:
     """All flows in an order of their own, without their hash: each engine has its seed."""
-    rows = merge_rows([part for drain in drains for part in drain.flows]).copy()
+    rows = merge_parts([Part(rows) for drain in drains for rows in drain.flows]).copy()
     rows["hash"] = 0
     return in_order(rows)
 

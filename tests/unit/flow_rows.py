@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from wiremeter.datapath.rows import Part, merge_parts
 from wiremeter.flows.columns import FLOW, VLAN_NONE
 
 
@@ -33,6 +35,11 @@ class Amounts(NamedTuple):
     first_ns: int = 100
     last_ns: int = 200
     tcp_flags: int = 0
+
+
+def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """merge_parts, of rows that name the same attachments."""
+    return merge_parts([Part(rows) for rows in parts])
 
 
 def flow_rows(flows: dict[Key, Amounts], *, hashes: int = 1 << 32) -> NDArray[np.void]:

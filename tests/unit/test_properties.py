@@ -14,13 +14,12 @@ from wiremeter.captures.file import Frames
 from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.interval import Interval
 from wiremeter.datapath.layout import plan_tables
-from wiremeter.datapath.rows import merge_rows
 from wiremeter.flows.batch import Attachment, FlowBatch, Tally
 from wiremeter.synthetic.frames import FrameBuilder
 from wiremeter.synthetic.profiles import PROFILES
 from wiremeter.synthetic.simulation import Simulation
 
-from .flow_rows import Amounts, Key, flow_rows, flows_of, regions
+from .flow_rows import Amounts, Key, flow_rows, flows_of, merge_rows, regions
 from .live_batches import conversations
 
 #: A busy machine may stand still for longer than an example usually takes.

@@ -52,7 +52,6 @@ CONTEXT_ATTACHMENT_SHIFT = 22
 ATTACHMENTS_MAX = 1023
 VLAN_NON_IP = 1
 VLAN_TAGGED = 0x1000
-LINES_MAX = 1 << 24
 
 _HEAD = np.dtype([("context", "u4"), ("src_port_be", "u2"), ("dst_port_be", "u2")])
 _HOT = np.dtype([("packets", "u8"), ("bytes", "u8"), ("last", "u8")])

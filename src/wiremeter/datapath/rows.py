@@ -118,11 +118,6 @@ def merge_parts(parts: Sequence[Part]) -> NDArray[np.void]:
     return rows[:kept]
 
 
-def merge_rows(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
-    """As merge_parts, of rows that name the same attachments."""
-    return merge_parts([Part(rows) for rows in parts])
-
-
 def _joined(parts: Sequence[Part]) -> NDArray[np.void]:
     """All parts in one array. NumPy would keep other threads waiting meanwhile, one that serves filling tables too."""
     rows = np.empty(sum(len(part.rows) for part in parts), FLOW)

@@ -10,8 +10,6 @@ ffi.cdef(
     """
     struct bpf_object; struct bpf_program; struct bpf_map; struct btf; struct ring_buffer;
 
-    const char *libbpf_version_string(void);
-
     int bpf_object__load(struct bpf_object *obj);
     void bpf_object__close(struct bpf_object *obj);
     struct btf *bpf_object__btf(const struct bpf_object *obj);
@@ -28,22 +26,16 @@ ffi.cdef(
     int bpf_program__set_log_buf(struct bpf_program *prog, char *log_buf, size_t log_size);
     int bpf_program__set_log_level(struct bpf_program *prog, unsigned int log_level);
     int bpf_program__fd(const struct bpf_program *prog);
-    size_t bpf_program__insn_cnt(const struct bpf_program *prog);
 
     const char *bpf_map__name(const struct bpf_map *map);
-    int bpf_map__type(const struct bpf_map *map);
     int bpf_map__fd(const struct bpf_map *map);
     int bpf_map__reuse_fd(struct bpf_map *map, int fd);
-    unsigned int bpf_map__max_entries(const struct bpf_map *map);
     int bpf_map__set_max_entries(struct bpf_map *map, unsigned int max_entries);
-    unsigned int bpf_map__value_size(const struct bpf_map *map);
     int bpf_map__set_value_size(struct bpf_map *map, unsigned int size);
     const void *bpf_map__initial_value(struct bpf_map *map, size_t *size);
 
-    int bpf_map_lookup_elem(int fd, const void *key, void *value);
     int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
 
-    int bpf_prog_get_next_id(unsigned int start_id, unsigned int *next_id);
     int bpf_prog_get_fd_by_id(unsigned int id);
     int bpf_enable_stats(int type);
 
@@ -84,7 +76,7 @@ ffi.cdef(
 
     struct wm_btf_member { const char *name; unsigned int type_id; unsigned int bit_offset; ...; };
     struct wm_btf_type {
-        const char *name; int kind; unsigned int size; unsigned int type_id; unsigned int count; ...;
+        int kind; unsigned int size; unsigned int type_id; unsigned int count; ...;
     };
     int wm_btf_find(const struct btf *btf, const char *name, int kind);
     int wm_btf_type(const struct btf *btf, unsigned int id, struct wm_btf_type *to);

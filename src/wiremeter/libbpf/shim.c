@@ -245,7 +245,6 @@ struct wm_btf_member {
 	unsigned int bit_offset;
 };
 struct wm_btf_type {
-	const char *name;
 	int kind;
 	unsigned int size;
 	unsigned int type_id;
@@ -263,7 +262,6 @@ static int wm_btf_type(const struct btf *btf, unsigned int id, struct wm_btf_typ
 
 	if (!t)
 		return -ENOENT;
-	to->name = btf__name_by_offset(btf, t->name_off);
 	to->kind = btf_kind(t);
 	to->size = t->size;
 	to->type_id = t->type;

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiremeter.datapath.rows import merge_rows
 from wiremeter.flows.columns import FLOW
 
-from ..flow_rows import Amounts, Key, add_up, flow_rows, flows_of, regions
+from ..flow_rows import Amounts, Key, add_up, flow_rows, flows_of, merge_rows, regions
 
 #: A busy machine may stand still for longer than an example usually takes.
 steady = settings(deadline=None)
