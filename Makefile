@@ -18,14 +18,16 @@ RUNS ?= 5000
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist worksteal
 
-.PHONY: help run test check build lint format bench compare accuracy kernels fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
+.PHONY: help run root test check build lint format bench compare accuracy kernels fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:10464 (root)
-	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }
+run: root build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:10464 (root)
 	$(BIN)/wiremeter live --listen 127.0.0.1:10464
+
+root:
+	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }
 
 test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, captures, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
