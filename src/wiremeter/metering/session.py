@@ -139,7 +139,7 @@ class Session:
         return self._close_interval()
 
     def _wait(self) -> None:
-        """Until something is to be done, and does that. While devices wait to be attached it is one of them."""
+        """Until something is to be done, and does that. While devices wait to be attached it is some of them."""
         seconds = min(self._beat.left, self._beat.left_to_refresh)
         if self._engine.payload_rings:
             seconds = min(seconds, LOOK_SECONDS)
@@ -157,7 +157,7 @@ class Session:
         if not self._beat.left_to_refresh:
             self._refresh()
         elif self._tracker.waiting:
-            self._tracker.attach_next()
+            self._tracker.attach_some()
 
     def _read_payloads(self, *, waits: bool = False) -> bool:
         """Reads a block of each ring; returns whether there may be more, and names have room. waits: until they do."""

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: How long the start waits for devices that nobody named before the first interval begins.
 START_SECONDS = 0.2
+#: How long devices are attached to before all else has its turn.
+TURN_SECONDS = 0.02
 _PROGRAMS = 2  # of a device
 
 
@@ -60,7 +62,7 @@ class Tracker:
 
     @property
     def waiting(self) -> int:
-        """Devices that `attach_next` will attach to."""
+        """Devices that `attach_some` will attach to."""
         return len(self._waiting)
 
     def start(self) -> None:
@@ -96,7 +98,7 @@ class Tracker:
                 self._engine.release(self.metered.pop().kernel)
 
     def refresh(self) -> None:
-        """Looks at the devices again and lets go of those that are gone. Those that are new wait for `attach_next`.
+        """Looks at the devices again and lets go of those that are gone. Those that are new wait for `attach_some`.
 
         So does a device where somebody took one of our two programs away: both are attached again.
         """
@@ -127,17 +129,22 @@ class Tracker:
         let_go, self._let_go = self._let_go, []
         return let_go
 
-    def attach_next(self) -> None:
-        """Attaches to one of the devices that wait. The kernel waits for a grace period for each direction: some 30 ms
-        for one of a few, 1 ms for one of many.
+    def attach_some(self) -> None:
+        """Attaches to devices that wait, for TURN_SECONDS. The kernel waits for a grace period for each direction: some
+        30 ms for a device among few, 1 ms for one among many.
 
         A device that cannot be metered is logged; one that is gone again is not.
         """
-        waiting = len(self._waiting)
-        device = self._waiting.popleft()
+        until = time.monotonic() + TURN_SECONDS
+        with self._grace.expedited(_PROGRAMS * len(self._waiting)):
+            while self._waiting:
+                self._attach_waiting(self._waiting.popleft())
+                if time.monotonic() >= until:
+                    return
+
+    def _attach_waiting(self, device: Device) -> None:
         try:
-            with self._grace.expedited(_PROGRAMS * waiting):
-                self._attach(device)
+            self._attach(device)
         except WiremeterError as error:
             if not (isinstance(error, KernelError) and error.errno == errno.ENODEV):
                 self._refuse(device, error)

@@ -136,7 +136,7 @@ class Devices:
     def waiting(self) -> int:
         return len(self.wanted)
 
-    def attach_next(self) -> None:
+    def attach_some(self) -> None:
         self.add(*self.wanted.pop(0))
 
     def take_let_go(self) -> list[Metered]:

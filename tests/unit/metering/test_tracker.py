@@ -79,7 +79,7 @@ def started(engine: Engine, *patterns: str, requested: Any = "tcx") -> Tracker:
 
 def attach_all(tracker: Tracker) -> None:
     while tracker.waiting:
-        tracker.attach_next()
+        tracker.attach_some()
 
 
 def on(tracker: Tracker) -> list[tuple[str, str]]:
