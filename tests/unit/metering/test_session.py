@@ -17,7 +17,7 @@ import pytest
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.layout import RING_BYTES, plan_tables
 from wiremeter.datapath.naming import NO_NAMES, NameOptions, NoNaming
 from wiremeter.errors import KernelError
 from wiremeter.flows.batch import Attachment, Tally
@@ -64,6 +64,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.payload_rings: tuple[Event, ...] = ()
+        self.endless = False  # payloads come faster than they are read
         self.plan = plan_tables(1, 256, attachments=4)
         self.flip_requests = Event()
         self.flips = 0
@@ -89,18 +90,21 @@ class Engine:
         self.payload_rings = (Event(),)
         return self.payload_rings[0]
 
-    def take_payloads(self, ring: Event) -> list[bytes]:
-        return [b"payload"] if ring.read() else []
+    def take_payloads(self, ring: Event) -> PayloadBlock:
+        if self.endless or ring.read():
+            return PayloadBlock(bytes(1 << 18), [0])
+        return PayloadBlock(b"", [])
 
 
 class Names(NoNaming):
     """What payloads were last said to belong to."""
 
     devices: Mapping[int, int] | None = None
+    fed = 0
 
     def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
-        if len(block):
-            self.devices = devices
+        self.devices = devices
+        self.fed += 1
 
 
 class Slot:
@@ -296,6 +300,18 @@ def test_after_stop_one_batch_comes_and_no_more(parts: Parts) -> None:
         session.stop()
         assert seen(session) == {"eth0": 5}
         assert session.next_batch() is None
+
+
+def test_the_last_batch_waits_for_what_is_in_the_rings_and_not_for_what_comes_after(parts: Parts) -> None:
+    """As long as traffic with payloads went on, the end took five seconds."""
+    parts.engine.give_ring()
+    with parts.open() as session:
+        parts.engine.endless = True
+        session.stop()
+        began = time.monotonic()
+        assert session.next_batch()
+        assert time.monotonic() - began < 1
+    assert parts.names.fed == RING_BYTES // (1 << 18)
 
 
 def test_a_stop_while_a_batch_is_made_brings_one_more(parts: Parts) -> None:
