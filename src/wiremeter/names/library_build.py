@@ -10,14 +10,15 @@ _NAMES = Path("bpf/names")
 _SOURCES = sorted(_NAMES.glob("*.c"))
 _DEPENDS = (*_NAMES.glob("*.h"), Path("bpf/records.h"), Path("bpf/lib/platform.h"))
 #: What Python calls, in this order.
-_HEADERS = ("names.h", "applications.h")
+_HEADERS = ("names.h", "applications.h", "cells.h", "sha256.h", "ja4.h", "tls.h")
 
 
 def _declarations(header: str) -> str:
     """A header as cffi's parser takes it: no directive but numbers, whose values the compiler fills in where they are
-    more than digits; no assertion; no continued line."""
+    more than digits; no assertion; no function's body; no continued line."""
     text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
     text = re.sub(r"_Static_assert\(.*?\);", "", text, flags=re.DOTALL)
+    text = re.sub(r"^static inline .*?^}$", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^#define[ \t]+(\w+)[ \t]+(?!\d+$)\S.*$", r"#define \1 ...", text, flags=re.MULTILINE)
     return re.sub(r"^#(?!define[ \t]+\w+[ \t]+\S).*$", "", text, flags=re.MULTILINE)
 

@@ -14,15 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wiremeter.names.decoders.applications import looks_like_tls
-from wiremeter.names.decoders.tls import (
-    CLIENT_HELLO,
-    SERVER_HELLO,
-    HandshakeReader,
-    TlsDecoder,
-    parse_client_hello,
-    parse_server_hello,
-    partial_client_hello,
-)
+from wiremeter.names.decoders.tls import CLIENT_HELLO, ClientHello, TlsDecoder, read_client_hello
 from wiremeter.names.records import DecodeError, TlsHandshake
 
 from .tls_hellos import (
@@ -37,6 +29,7 @@ from .tls_hellos import (
     handshake,
     numbers,
     protocols,
+    read_server_hello,
     records,
     server_hello,
     server_hello_body,
@@ -63,6 +56,20 @@ def decode(*chunks: tuple[bool, bytes], ja4s: bool = True) -> tuple[TlsHandshake
     for time_ns, (from_client, chunk) in enumerate(chunks):
         found += decoder.data(from_client, chunk, time_ns)
     return (*found, *decoder.flush())
+
+
+def parsed(body: bytes) -> ClientHello:
+    return read_client_hello(handshake(CLIENT_HELLO, body))
+
+
+def answered(*chunks: bytes) -> TlsHandshake:
+    """What a server's bytes make of a client's hello, without more to come."""
+    decoder = TlsDecoder(FLOW, ja4s=True)
+    assert decoder.data(True, records(client_hello(NAMED)), 0) == []
+    told = [each for chunk in chunks for each in decoder.data(False, chunk, 1)]
+    assert decoder.done
+    (found,) = told
+    return found
 
 
 # --- OpenSSL
@@ -195,8 +202,11 @@ def test_client_without_a_name_has_none(certificate: Path) -> None:
 
 def test_retry_of_the_hello_is_one_handshake_with_the_first_offer_and_the_last_choice(certificate: Path) -> None:
     sent = shake_hands(certificate, server=lambda context: context.set_ecdh_curve("secp521r1"))
-    hellos = [message.type for from_client, chunk in sent if from_client for message in HandshakeReader().feed(chunk)]
+    hellos = [
+        chunk for from_client, chunk in sent if from_client and looks_like_tls(chunk.removeprefix(CHANGE_CIPHER_SPEC))
+    ]
     assert len(hellos) == 2  # the server has asked for another key share
+    assert all(decode((True, hello)) for hello in hellos)
     (found,) = decode(*sent)
     assert (found.sni, found.version) == ("example.com", "1.3")
     assert found.ja4s is not None
@@ -243,26 +253,33 @@ def test_directions_may_come_in_either_order(certificate: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100, 1 << 14])
 def test_hello_may_be_spread_over_records_of_any_size(size: int) -> None:
-    message = client_hello(NAMED)
-    (read,) = HandshakeReader().feed(records(message, size))
-    assert read == (CLIENT_HELLO, message[4:])
+    (found,) = decode((True, records(client_hello(NAMED), size)))
+    hello = parsed(client_hello_body(NAMED))
+    assert (found.sni, found.version, found.alpn) == ("example.com", "1.3", ("h2", "http/1.1"))
+    assert found.ja4 == hello.ja4 is not None
 
 
 def test_reader_stops_at_the_hello_whatever_follows() -> None:
-    reader = HandshakeReader()
-    messages = reader.feed(records(server_hello() + handshake(11, bytes(5000)), 1000) + b"\xff" * 99)
-    assert [message.type for message in messages] == [SERVER_HELLO]
-    assert reader.done
-    assert reader.feed(b"not TLS at all") == []
+    rest = records(server_hello() + handshake(11, bytes(5000)), 1000) + b"\xff" * 99
+    assert answered(rest) == answered(records(server_hello()))
+    decoder = TlsDecoder(FLOW)
+    assert decoder.data(True, records(client_hello(NAMED) + handshake(20, bytes(12)), 1000) + b"\xff" * 99, 0) == []
+    assert decoder.data(True, b"not TLS at all", 0) == []
+    assert len(decoder.data(False, rest, 0)) == 1
+
+
+def test_other_messages_before_a_hello_are_stepped_over() -> None:
+    """A HelloRequest (RFC 5246, section 7.4.1.1), and what nobody knows, however large."""
+    stream = handshake(0, b"") + handshake(99, bytes(40_000))
+    assert answered(records(stream + server_hello())) == answered(records(server_hello()))
+    assert decode((True, records(stream + client_hello(NAMED)))) == decode((True, records(client_hello(NAMED))))
 
 
 def test_warning_and_change_cipher_spec_before_a_hello_are_stepped_over() -> None:
     unrecognized_name = bytes.fromhex("15030300020170")
     stream = unrecognized_name + CHANGE_CIPHER_SPEC + records(server_hello())
     for at in range(len(stream)):
-        reader = HandshakeReader()
-        read = reader.feed(stream[:at]) + reader.feed(stream[at:])
-        assert [message.type for message in read] == [SERVER_HELLO]
+        assert answered(stream[:at], stream[at:]) == answered(records(server_hello()))
 
 
 @pytest.mark.parametrize(
@@ -271,9 +288,10 @@ def test_warning_and_change_cipher_spec_before_a_hello_are_stepped_over() -> Non
     ids=["application data", "fatal alert", "close notify", "encrypted alert"],
 )
 def test_reader_is_done_where_no_hello_can_follow(ending: bytes) -> None:
-    reader = HandshakeReader()
-    assert reader.feed(ending) == []
-    assert reader.done
+    assert answered(ending).cipher is None
+    decoder = TlsDecoder(FLOW)
+    assert decoder.data(True, ending, 0) == []
+    assert decoder.done
 
 
 @pytest.mark.parametrize(
@@ -291,22 +309,23 @@ def test_reader_is_done_where_no_hello_can_follow(ending: bytes) -> None:
     ids=["http", "major", "long", "empty", "type", "ssl2", "interrupted", "hello"],
 )
 def test_what_is_no_tls_is_refused_once(stream: bytes) -> None:
-    reader = HandshakeReader()
+    decoder = TlsDecoder(FLOW)
     with pytest.raises(DecodeError):
-        reader.feed(stream)
-    assert reader.done
-    assert reader.feed(stream) == []
+        decoder.data(True, stream, 0)
+    assert decoder.done
+    assert decoder.data(True, stream, 0) == []
+    assert answered(stream).cipher is None
 
 
 def test_reader_gives_up_on_a_stream_without_a_hello() -> None:
     """So much is looked through, and next to nothing of it is kept."""
-    reader = HandshakeReader()
+    decoder = TlsDecoder(FLOW)
     chunk = records(handshake(0, b"")) * 100
     for _ in range(145):
-        assert len(reader.feed(chunk)) == 100
-    with pytest.raises(DecodeError, match="no hello within 131072 bytes"):
-        reader.feed(chunk)
-    assert len(reader.so_far) < 4
+        assert decoder.data(True, chunk, 0) == []
+    assert decoder.cells == 0
+    with pytest.raises(DecodeError):
+        decoder.data(True, chunk, 0)
 
 
 def test_hello_in_the_form_of_ssl_2_offers_its_suites_and_no_name() -> None:
@@ -372,20 +391,20 @@ def test_other_beginnings_do_not(data: bytes) -> None:
     ],
 )
 def test_name_is_lower_case_ascii_or_none(sent: bytes, name: str | None) -> None:
-    assert parse_client_hello(client_hello_body(((SNI, server_name(sent)),))).sni == name
+    assert parsed(client_hello_body(((SNI, server_name(sent)),))).sni == name
 
 
 def test_only_a_host_name_is_a_name() -> None:
     other = vector(b"\7" + vector(b"other") + b"\0" + vector(b"example.com"))
-    assert parse_client_hello(client_hello_body(((SNI, other),))).sni == "example.com"
-    assert parse_client_hello(client_hello_body(((SNI, server_name(b"example.com", kind=7)),))).sni is None
-    assert parse_client_hello(client_hello_body(((SNI, b""),))).sni is None
+    assert parsed(client_hello_body(((SNI, other),))).sni == "example.com"
+    assert parsed(client_hello_body(((SNI, server_name(b"example.com", kind=7)),))).sni is None
+    assert parsed(client_hello_body(((SNI, b""),))).sni is None
 
 
 def test_of_extensions_that_come_twice_the_first_counts() -> None:
     twice = ((SNI, server_name(b"first.example")), (SNI, server_name(b"second.example")))
-    hello = parse_client_hello(client_hello_body(twice))
-    assert (hello.sni, hello.extensions) == ("first.example", (SNI, SNI))
+    hello = parsed(client_hello_body(twice))
+    assert (hello.sni, hello.ja4) == ("first.example", "t12d020200_c1929292aa6b_000000000000")
 
 
 def test_encrypted_hello_is_recognised_and_its_name_is_the_public_one() -> None:
@@ -394,8 +413,8 @@ def test_encrypted_hello_is_recognised_and_its_name_is_the_public_one() -> None:
 
 
 def test_hello_without_extensions_is_whole() -> None:
-    hello = parse_client_hello(client_hello_body(None, version=0x0300))
-    assert (hello.extensions, hello.version, hello.is_complete) == ((), 0x0300, True)
+    hello = parsed(client_hello_body(None, version=0x0300))
+    assert (hello.ja4, hello.version, hello.is_complete) == ("ts3i020000_c1929292aa6b_000000000000", 0x0300, True)
     (found,) = decode((True, records(client_hello(None, version=0x0300))))
     assert found.version == "ssl3"
 
@@ -427,19 +446,24 @@ def test_version_and_cipher_without_a_name_are_numbers() -> None:
 )
 def test_malformed_hello_is_refused(body: bytes) -> None:
     with pytest.raises(DecodeError):
-        parse_client_hello(body)
+        parsed(body)
     with pytest.raises(DecodeError):
         TlsDecoder(FLOW).data(True, records(handshake(CLIENT_HELLO, body)) + APPLICATION_DATA, 0)
 
 
 def test_server_hello_tells_version_cipher_and_retry() -> None:
     body = server_hello_body(((SUPPORTED_VERSIONS, numbers((0x0304,))), (51, bytes(36))), cipher=0x1302)
-    hello = parse_server_hello(body)
-    assert (hello.version, hello.cipher, hello.extensions, hello.is_retry) == (0x0304, 0x1302, (43, 51), False)
-    assert parse_server_hello(server_hello_body(random=RETRY_RANDOM)).is_retry
-    assert parse_server_hello(server_hello_body(((ALPN, protocols(b"h2")),))).alpn == b"h2"
+    hello = read_server_hello(body)
+    assert (hello.version, hello.cipher, hello.ja4s, hello.is_retry) == (
+        0x0304,
+        0x1302,
+        "t130200_1302_a56c5b993250",
+        False,
+    )
+    assert read_server_hello(server_hello_body(random=RETRY_RANDOM)).is_retry
+    assert read_server_hello(server_hello_body(((ALPN, protocols(b"h2")),))).alpn == b"h2"
     with pytest.raises(DecodeError):
-        parse_server_hello(body[:-1])
+        read_server_hello(body[:-1])
 
 
 # --- what is missing
@@ -452,12 +476,12 @@ def test_every_prefix_of_a_hello_tells_what_is_whole_in_it() -> None:
         prefix = message[:length]
         if length < 6:
             with pytest.raises(DecodeError):
-                partial_client_hello(prefix)
+                read_client_hello(prefix)
             continue
-        hello = partial_client_hello(prefix)
+        hello = read_client_hello(prefix)
         assert not hello.is_complete
         assert hello.sni == ("example.com" if length >= name_at else None)
-    assert partial_client_hello(message) == parse_client_hello(message[4:])
+    assert read_client_hello(message).is_complete
 
 
 def test_gap_in_the_hello_leaves_its_beginning_and_the_answer_still_counts() -> None:
@@ -538,7 +562,7 @@ def test_any_bytes_are_a_handshake_or_a_decode_error(chunks: list[tuple[bool, by
     feed_anything(chunks)
     for _, chunk in chunks:
         looks_like_tls(chunk)
-        for parse in (parse_client_hello, parse_server_hello, partial_client_hello):
+        for parse in (parsed, read_server_hello, read_client_hello):
             try:
                 parse(chunk)
             except DecodeError:

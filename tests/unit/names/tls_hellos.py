@@ -1,8 +1,11 @@
-"""Hellos as bytes, from what they should say."""
+"""Hellos as bytes, from what they should say; and a ServerHello read alone."""
 
 from __future__ import annotations
 
-from wiremeter.names.records import FlowKey
+from typing import NamedTuple
+
+from wiremeter.names.library import ffi, lib
+from wiremeter.names.records import DecodeError, FlowKey
 
 FLOW = FlowKey(b"\0" * 10 + b"\xff\xff\x0a\0\0\x01", 40000, b"\0" * 10 + b"\xff\xff\x0a\0\0\x02", 443, 6, 4)
 QUIC_FLOW = FLOW._replace(protocol=17)
@@ -70,3 +73,20 @@ def server_hello_body(
 
 def server_hello(*arguments: object, **named: object) -> bytes:
     return handshake(2, server_hello_body(*arguments, **named))  # type: ignore[arg-type]
+
+
+class ServerHello(NamedTuple):
+    version: int
+    cipher: int
+    alpn: bytes
+    ja4s: str
+    is_retry: bool
+
+
+def read_server_hello(body: bytes, transport: str = "t") -> ServerHello:
+    """What the decoder in C says of a ServerHello alone; raises DecodeError if it is none."""
+    hello = ffi.new("struct wm_server_hello *")
+    if lib.wm_server_hello_read((ffi.from_buffer("uint8_t[]", body), len(body)), 1, ord(transport), hello):
+        raise DecodeError(body.hex())
+    alpn, ja4s = bytes(hello.alpn)[: hello.alpn_bytes], bytes(hello.ja4s)[: hello.ja4s_bytes].decode()
+    return ServerHello(hello.version, hello.cipher, alpn, ja4s, bool(hello.is_retry))

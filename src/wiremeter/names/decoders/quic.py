@@ -12,17 +12,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from wiremeter.names.decoders.hellos import ClientHello
-from wiremeter.names.decoders.ja4 import ja4
-from wiremeter.names.decoders.tls import (
-    CLIENT_HELLO,
-    LONGEST_HELLO,
-    Cursor,
-    Ended,
-    parse_client_hello,
-    partial_client_hello,
-    protocol_text,
-)
+from wiremeter.names.decoders.tls import LONGEST_HELLO, protocol_text, read_client_hello
 from wiremeter.names.records import DecodeError, FlowKey, QuicHandshake
 
 
@@ -58,6 +48,38 @@ _FRAGMENTS = 512  # of CRYPTO data that wait for what belongs before them
 # Frames that an Initial packet may carry (RFC 9000, section 12.4).
 _PADDING, _PING, _ACK, _ACK_ECN, _CRYPTO, _CONNECTION_CLOSE = 0x00, 0x01, 0x02, 0x03, 0x06, 0x1C
 _NOT_PADDING = re.compile(rb"[^\0]")
+
+
+# --- bytes
+
+
+class Ended(DecodeError):
+    """There should be more bytes."""
+
+
+class Cursor:
+    """Reads numbers and bytes from left to right. Raises Ended at the end."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data = data
+        self.at = at
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.at
+
+    def take(self, length: int) -> bytes:
+        end = self.at + length
+        if end > len(self.data):
+            raise Ended(f"{length} bytes expected, {self.left} left")
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def number(self, length: int) -> int:
+        return int.from_bytes(self.take(length), "big")
 
 
 # --- packets
@@ -395,7 +417,7 @@ class QuicDecoder:
         if longest is None:
             return []
         try:
-            return [self._handshake(partial_client_hello(bytes(longest.stream.data)), longest.version)]
+            return [self._handshake(longest.stream.data, longest.version)]
         except DecodeError:
             return []
 
@@ -429,14 +451,14 @@ class QuicDecoder:
     def _finish(self, message: bytes, connection: _Connection) -> list[QuicHandshake]:
         self.done = True
         try:
-            if message[0] != CLIENT_HELLO:
-                raise DecodeError(f"a handshake message of type {message[0]}")
-            return [self._handshake(parse_client_hello(message[4:]), connection.version)]
+            return [self._handshake(message, connection.version)]
         except DecodeError:
             self.undecodable += 1
             return []
 
-    def _handshake(self, hello: ClientHello, version: Version) -> QuicHandshake:
+    def _handshake(self, message: bytes | bytearray, version: Version) -> QuicHandshake:
+        """What a message tells, or its beginning. Raises DecodeError if it is no ClientHello."""
+        hello = read_client_hello(message, "q")
         assert self._time_ns is not None  # set with the first packet that was opened
         return QuicHandshake(
             self._time_ns,
@@ -444,7 +466,7 @@ class QuicDecoder:
             sni=hello.sni,
             version=version.name,
             alpn=tuple(map(protocol_text, hello.alpn)),
-            ja4=ja4(hello, "q") if hello.is_complete else None,
+            ja4=hello.ja4,
             ech=hello.ech,
         )
 

@@ -1,4 +1,4 @@
-"""Numbers of TLS and what people call them: versions, cipher suites, and the values that mean nothing (GREASE)."""
+"""Numbers of TLS and what people call them: versions and cipher suites."""
 
 from __future__ import annotations
 
@@ -96,24 +96,6 @@ _SUITES: dict[str, dict[int, str]] = {
     },
 }
 CIPHERS = {number: words + name for words, names in _SUITES.items() for number, name in names.items()}
-
-
-def is_grease(value: int) -> bool:
-    """Whether a cipher suite, extension, version or algorithm is one of those sent to be ignored (RFC 8701, section 2).
-
-    >>> [is_grease(value) for value in (0x0A0A, 0xFAFA, 0x1A0A, 0x0A1A, 0x0A0B)]
-    [True, True, False, False, False]
-    """
-    return value & 0x0F0F == 0x0A0A and value >> 8 == value & 0xFF
-
-
-def newest_version(versions: tuple[int, ...], otherwise: int) -> int:
-    """The newest version of those offered, drafts of 1.3 as 1.3; `otherwise` where GREASE is all there is.
-
-    >>> hex(newest_version((0x8A8A, 0x7F12, 0x0303), 0x0303))
-    '0x304'
-    """
-    return max((_released(version) for version in versions if not is_grease(version)), default=otherwise)
 
 
 def version_name(version: int) -> str:
