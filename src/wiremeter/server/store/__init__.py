@@ -21,6 +21,9 @@ The columns of each table are in `schema.STORE`: those of `wiremeter.shipment.sc
 batch's interval, where the table has no time of its own), `agent` and `batch_mode`. Addresses are IPv6 there, and
 fixed_size_binary(16) in answers, IPv4 as v4-mapped; text that is null in a batch is '' in the store.
 
+`store.hear(Heard(agent, seen_ns, heartbeat))` and `store.heard()` are the registry of agents,
+`store.refuse(Refusal(…))` the log of what was quarantined, `store.state` what goes into /metrics.
+
 All calls block and may be made from any thread; queries run beside each other.
 """
 
@@ -28,22 +31,28 @@ from wiremeter.server.store.arrow import arrow_schema, conform
 from wiremeter.server.store.backend import QueryLimits, Rows
 from wiremeter.server.store.batch import Batch, Stored
 from wiremeter.server.store.errors import Conflict, Refused, StoreError, TooMuch, Unavailable
+from wiremeter.server.store.ledger import Heard, Refusal
 from wiremeter.server.store.loader import Limits
+from wiremeter.server.store.retention import Keep
 from wiremeter.server.store.sandbox import SqlRefused
 from wiremeter.server.store.schema import DATABASE
 from wiremeter.server.store.source import Source
-from wiremeter.server.store.store import Store, open_store
+from wiremeter.server.store.store import State, Store, open_store
 
 __all__ = [
     "DATABASE",
     "Batch",
     "Conflict",
+    "Heard",
+    "Keep",
     "Limits",
     "QueryLimits",
+    "Refusal",
     "Refused",
     "Rows",
     "Source",
     "SqlRefused",
+    "State",
     "Store",
     "StoreError",
     "Stored",

@@ -116,6 +116,10 @@ class Backend(Protocol):
     #: Whether only this process writes there.
     is_alone: bool
 
+    @property
+    def restarts(self) -> int:
+        """How often its engine was started again."""
+
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         """Runs a statement that has no rows to answer."""
 

@@ -7,22 +7,17 @@ for. So each row is in the rollups once, by the build or by its own group.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from wiremeter.errors import WiremeterError
 from wiremeter.server.store.backend import Backend
 from wiremeter.server.store.errors import Unavailable
 from wiremeter.server.store.rollups import BUILD_SETTINGS, GRACE_SECONDS, Slice, build_statements, slices
 from wiremeter.server.store.schema import DATABASE, HOUR, MINUTE
 
-_log = logging.getLogger(__name__)
-
-#: Seconds between two looks, and the longest wait of a late group for a build.
-_LOOK_SECONDS = 5.0
+#: Longest wait of a late group for a build.
 _BUILD_SECONDS = 120.0
 
 
@@ -31,7 +26,7 @@ class Ticket:
 
 
 class Closing:
-    """The periods that are closed, and what closes them, in a thread once it is started.
+    """The periods that are closed, and what closes them.
 
     now: seconds since the epoch.
     """
@@ -45,20 +40,12 @@ class Closing:
         self._tickets: set[Ticket] = set()
         self._one_at_a_time = threading.Lock()
         self._is_ended = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Has a thread close periods as they end."""
-        self._thread = threading.Thread(target=self._run, name="store-closing", daemon=True)
-        self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; what it is making is made first."""
+        """Ends what waits for groups."""
         self._is_ended.set()
         with self._changed:
             self._changed.notify_all()
-        if self._thread:
-            self._thread.join()
 
     def made(self) -> dict[int, int]:
         """By resolution, the time up to which there are rollups, seconds since the epoch. Raises as Backend.query."""
@@ -125,7 +112,7 @@ class Closing:
             while before & self._tickets:
                 if self._is_ended.is_set():
                     raise Unavailable("the store is being closed")
-                self._changed.wait(_LOOK_SECONDS)
+                self._changed.wait(1)
         began = time.monotonic()
         for each in self._slices(resolution, made, end):
             for _, token, statement in build_statements(each):
@@ -153,10 +140,3 @@ class Closing:
         if resolution != MINUTE:
             return [Slice(resolution, begins) for begins in sorted(counted)]
         return [each for begins in sorted(counted) for each in slices(begins, counted[begins])]
-
-    def _run(self) -> None:
-        while not self._is_ended.wait(_LOOK_SECONDS):
-            try:
-                self.close_ended()
-            except WiremeterError as error:
-                _log.warning("rollups were not made, and will be: %s", error)

@@ -32,6 +32,10 @@ class Embedded:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
 
+    @property
+    def restarts(self) -> int:
+        return self.engine.restarts
+
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         connection = self._take()
         try:

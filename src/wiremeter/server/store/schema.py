@@ -228,6 +228,21 @@ QUARANTINE = Table(
     window=100,
 )
 
+#: Partitions that were dropped for want of room.
+DROPPED = Table(
+    name="dropped",
+    columns={
+        "time": "DateTime64(3, 'UTC')",
+        "table": "String",
+        "partition": "String",
+        "rows": "UInt64",
+        "bytes": "UInt64",
+    },
+    order=("time",),
+    partition="tuple()",
+    window=100,
+)
+
 #: Which migrations were run.
 MIGRATIONS = Table(
     name="migrations",
@@ -241,5 +256,5 @@ MIGRATIONS = Table(
 STORE: dict[str, Table] = {
     **{name: _shipped_table(name) for name in TABLES},
     **{rollup_name(kind, size): _rollup(kind, size) for size in (MINUTE, HOUR) for kind in ROLLUP_DIMENSIONS},
-    **{table.name: table for table in (ROLLUPS, BATCHES, AGENTS, QUARANTINE, MIGRATIONS)},
+    **{table.name: table for table in (ROLLUPS, BATCHES, AGENTS, QUARANTINE, DROPPED, MIGRATIONS)},
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -15,13 +17,16 @@ from wiremeter.server.store.backend import Backend, OnProgress, QueryLimits, Row
 from wiremeter.server.store.batch import Batch, Stored
 from wiremeter.server.store.closing import Closing
 from wiremeter.server.store.embedded import Embedded
-from wiremeter.server.store.errors import Unavailable
+from wiremeter.server.store.errors import StoreError, Unavailable
 from wiremeter.server.store.journal import Journal
+from wiremeter.server.store.ledger import Heard, Ledger, Refusal
 from wiremeter.server.store.loader import Limits, Loader
 from wiremeter.server.store.migrations import migrate
+from wiremeter.server.store.retention import Keep, Retention
 from wiremeter.server.store.rows import check
 from wiremeter.server.store.sandbox import allowed_text
 from wiremeter.server.store.source import Source, choose
+from wiremeter.server.store.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
@@ -32,18 +37,54 @@ UNTRUSTED_MAX = 2
 _UNTRUSTED_WAIT_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How a store goes, since it was opened. full: why nothing is stored now, None if all is well."""
+
+    batches_stored: int
+    rows_stored: int
+    batches_waiting: int
+    bytes_waiting: int
+    engine_restarts: int
+    dropped_partitions: int
+    dropped_rows: int
+    dropped_bytes: int
+    refusals_left_out: int
+    full: str | None
+
+
 class Store:
     """An open store. All methods may be called from any thread. Close it, or use it as a context."""
 
     def __init__(
-        self, backend: Backend, directory: Path, *, limits: Limits, now: Callable[[], float] = time.time
+        self,
+        backend: Backend,
+        directory: Path,
+        *,
+        limits: Limits,
+        keep: Keep,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.backend = backend
         migrate(backend)
         self._untrusted = threading.Semaphore(UNTRUSTED_MAX)
         self._closing = Closing(backend, now=now)
-        self._loader = Loader(backend, Journal(directory / "journal"), self._closing, limits=limits)
-        self._closing.start()
+        self._retention = Retention(backend, directory, keep)
+        self._loader = Loader(
+            backend,
+            Journal(directory / "journal"),
+            self._closing,
+            limits=limits,
+            gate=self._retention.why_full,
+        )
+        self._ledger = Ledger(backend, directory / "ledger")
+        self._upkeep = Upkeep(
+            {
+                "making rollups": self._closing.close_ended,
+                "writing heartbeats": self._ledger.write,
+                "dropping old data": self._retention.enforce,
+            }
+        )
 
     def submit(self, batch: Batch) -> Future[Stored]:
         """Has a batch stored; the future is done when it is, at the latest with an Unavailable.
@@ -100,6 +141,35 @@ class Store:
         """
         return choose(columns, start_ns // 1_000_000, end_ns // 1_000_000, self._closing.made(), step=step)
 
+    def hear(self, heard: Heard) -> None:
+        """Notes an agent's heartbeat; it is in table agents some seconds later."""
+        self._ledger.hear(heard)
+
+    def heard(self) -> list[Heard]:
+        """All agents that ever said something, with the last of it, by name."""
+        return self._ledger.heard()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Notes what was refused for good; it is in table quarantine some seconds later."""
+        self._ledger.refuse(refusal)
+
+    @property
+    def state(self) -> State:
+        """How it goes. Costs nothing."""
+        waiting, waiting_bytes = self._loader.waiting
+        return State(
+            batches_stored=self._loader.batches_stored,
+            rows_stored=self._loader.rows_stored,
+            batches_waiting=waiting,
+            bytes_waiting=waiting_bytes,
+            engine_restarts=self.backend.restarts,
+            dropped_partitions=self._retention.dropped.partitions,
+            dropped_rows=self._retention.dropped.rows,
+            dropped_bytes=self._retention.dropped.bytes,
+            refusals_left_out=self._ledger.refusals_left_out,
+            full=self._retention.why_full(),
+        )
+
     def closed(self) -> Mapping[int, int]:
         """By resolution in seconds, up to when rollups are made, seconds since the epoch. Raises as `query`."""
         return self._closing.made()
@@ -112,6 +182,9 @@ class Store:
         """Stores what waits, and closes."""
         self._loader.close()
         self._closing.stop()
+        self._upkeep.stop()
+        with contextlib.suppress(StoreError):
+            self._ledger.write()
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -121,7 +194,9 @@ class Store:
         self.close()
 
 
-def open_store(url: str, *, limits: Limits | None = None, now: Callable[[], float] = time.time) -> Store:
+def open_store(
+    url: str, *, limits: Limits | None = None, keep: Keep | None = None, now: Callable[[], float] = time.time
+) -> Store:
     """Opens a store, and makes it if it is not there.
 
     url: a directory for the embedded engine. now: seconds since the epoch; decides which minutes have ended.
@@ -130,7 +205,7 @@ def open_store(url: str, *, limits: Limits | None = None, now: Callable[[], floa
     directory = Path(url)
     backend = Embedded(directory, on_lost=_log.error, memory_bytes=ENGINE_MEMORY_BYTES)
     try:
-        return Store(backend, directory, limits=limits or Limits(), now=now)
+        return Store(backend, directory, limits=limits or Limits(), keep=keep or Keep(), now=now)
     except BaseException:
         backend.close()
         raise

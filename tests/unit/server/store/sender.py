@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from unit.server.store.batches import make_batch
-from wiremeter.server.store import Limits, Store, Unavailable, closing, open_store
+from wiremeter.server.store import Limits, Store, Unavailable, open_store, upkeep
 
 SECOND = 10**9
 #: Seconds of flows in a batch, and how much faster the clock runs.
@@ -37,7 +37,7 @@ def send(store: Store, agent: str, count: int, start_ns: int) -> None:
 
 def main() -> None:
     directory, agents, count, start_ns = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    closing._LOOK_SECONDS = 0.05
+    upkeep.EVERY_SECONDS = 0.05
     began = time.monotonic()
 
     def now() -> float:

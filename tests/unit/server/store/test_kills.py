@@ -17,7 +17,7 @@ import pytest
 
 from unit.server.store.batches import EPOCH_NS, bytes_in, make_batch
 from unit.server.store.sender import send
-from wiremeter.server.store import DATABASE, Limits, Store, Unavailable, closing, engine, open_store
+from wiremeter.server.store import DATABASE, Limits, Store, Unavailable, engine, open_store, upkeep
 from wiremeter.server.store.schema import HOUR, MINUTE, ROLLUP_DIMENSIONS, rollup_name
 
 TESTS = Path(__file__).parents[3]
@@ -57,7 +57,7 @@ def assert_all_there(store: Store, agents: int, count: int, start_ns: int) -> No
 def test_an_engine_that_is_killed_amid_inserts_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.05)
     monkeypatch.setattr(engine, "RESTART_SECONDS_MAX", 0.2)
     rng = random.Random(1)
     agents, count, kills = 4, 60, 0
