@@ -40,11 +40,11 @@ class Authority:
         return paths
 
     def server_context(
-        self, name: str = "server", *, asks_for_client: bool = False, hours: float = 1
+        self, name: str = "server", *, asks_for_client: bool = False, hours: float = 1, address: str = "127.0.0.1"
     ) -> ssl.SSLContext:
         """Of a server with a certificate of this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.issue(name, hours=hours))
+        context.load_cert_chain(*self.issue(name, hours=hours, address=address))
         if asks_for_client:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.path)
