@@ -16,7 +16,7 @@ from wiremeter.datapath.drain import Drain
 from wiremeter.datapath.engine import LiveEngine
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
-from wiremeter.datapath.layout import RING_BYTES, plan_tables
+from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NameOptions, Names, open_names
 from wiremeter.errors import InputError, KernelError, PermissionNeeded
 from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
@@ -134,7 +134,7 @@ class Session:
             return None
         while self._beat.left and not self._wake.is_asked:
             self._wait()
-            self._payloads_wait = self._beat.names_have_time() and self._read_payloads() > 0
+            self._payloads_wait = self._beat.names_have_time() and self._read_payloads()
         self._ended = self._wake.is_asked
         return self._close_interval()
 
@@ -159,9 +159,10 @@ class Session:
         elif self._tracker.waiting:
             self._tracker.attach_some()
 
-    def _read_payloads(self, *, waits: bool = False) -> int:
-        """Reads a block of each ring; returns how many bytes: 0 where there is no more, or names have no room. waits:
-        until they do.
+    def _read_payloads(self, *, waits: bool = False, until_ns: int | None = None) -> bool:
+        """Reads a block of each ring; returns whether there may be more, and names have room.
+
+        waits: until they do. until_ns: more of packets that came before that.
         """
         with self._beat.reading_names():
             owners = {m.kernel.slot: m for m in (*self._let_go, *self._tracker.metered)}  # a slot may have a new one
@@ -171,22 +172,16 @@ class Session:
                 for slot, m in owners.items()
                 if not (m.device.is_loopback and m.attachment.direction == "rx")
             }
-            read = 0
+            may_be_more = False
             for ring in self._engine.payload_rings:
                 if not waits and not self._names.has_room():
-                    return 0
+                    return False
                 with self._early.paused():
                     block = self._engine.take_payloads(ring)
                 if len(block):
                     self._names.feed(block, devices)
-                    read += memoryview(block.data).nbytes
-        return read
-
-    def _read_last_payloads(self) -> None:
-        """What is in the rings. While traffic goes on more comes: that is of the next interval, or of none."""
-        left = len(self._engine.payload_rings) * RING_BYTES
-        while left > 0 and self._beat.names_have_time() and (read := self._read_payloads(waits=True)):
-            left -= read
+                    may_be_more |= until_ns is None or block.last_ns < until_ns
+        return may_be_more
 
     def _refresh(self) -> None:
         began = time.monotonic()
@@ -247,7 +242,9 @@ class Session:
         is_last = self._ended  # stop() may be called from now on: then one more batch follows
         self._take_drains(flip=True)
         self._beat.last_look(is_last=is_last)
-        self._read_last_payloads()
+        # While traffic goes on more comes: that is of the next interval, or of none.
+        while self._beat.names_have_time() and self._read_payloads(waits=True, until_ns=self._end_ns):
+            pass
         interval = self._interval
         attachments = tuple(self._known[id] for id in interval.attachments)
         merging = time.monotonic()

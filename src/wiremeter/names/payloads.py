@@ -53,6 +53,12 @@ class PayloadBlock:
     def __iter__(self) -> Iterator[Payload]:
         return self.at(range(len(self)))
 
+    @property
+    def last_ns(self) -> int:
+        """When the packet of the last record came, nanoseconds since the Unix epoch. There must be one."""
+        (last,) = self.at((len(self) - 1,))
+        return last.time_ns
+
     def at(self, numbers: Iterable[int]) -> Iterator[Payload]:
         """The records of these numbers."""
         data = memoryview(self.data).cast("B")
