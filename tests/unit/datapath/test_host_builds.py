@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # dozens of runs of compilers
+
 BPF = Path(__file__).parents[3] / "bpf"
 SOURCES = sorted((*(BPF / "host").glob("*.c"), *(BPF / "names").glob("*.c")))
 CLANGS = [f"clang-{version}" for version in range(19, 13, -1)] + ["clang"]  # as the Makefile looks for them
@@ -34,7 +36,6 @@ def compiled(command: list[str], output: Path) -> bytes:
     return output.read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimisation", ["-O0", "-O2", "-O3"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize("sanitizers", ["", "-fsanitize=address,undefined"])
