@@ -11,7 +11,7 @@ import mmap
 import os
 import signal
 import traceback
-from collections.abc import Sequence
+from typing import cast
 
 from wiremeter.isolation.messages import (
     ENTRIES_MAX,
@@ -120,18 +120,18 @@ class _Channel:
         return bytes(data)
 
 
-def main(socket_fd: int, memory_fd: int, kinds: Sequence[NameKind], *, redact: bool, ja4s: bool) -> None:
-    """Runs until the meter closes its end."""
+def main(socket_fd: str, memory_fd: str, kinds: str, redact: str, ja4s: str) -> None:
+    """Runs until the meter closes its end. Words of a command line: numbers, a list with commas, "" for no."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    channel = _Channel(socket_fd)
+    channel = _Channel(int(socket_fd))
     try:
         for module in _LOADED:
             importlib.import_module(module)
-        places = Places(memory_fd, mmap.PROT_READ)
-        os.close(memory_fd)
+        places = Places(int(memory_fd), mmap.PROT_READ)
+        os.close(int(memory_fd))
         teller = _Teller(channel)
-        reader = Reader(teller, kinds, redact=redact, ja4s=ja4s)
+        reader = Reader(teller, cast("list[NameKind]", kinds.split(",")), redact=bool(redact), ja4s=bool(ja4s))
         gc.set_threshold(*_THRESHOLDS)
         seal()
         channel.send(Ready())

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import mmap
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from wiremeter.names.payloads import PayloadBlock
 
 #: Blocks that may be on their way to a reader.
 PLACES = 4
@@ -33,3 +38,23 @@ class Places:
         begin = place * _PLACE_BYTES
         offsets = self._memory[begin + DATA_BYTES : begin + DATA_BYTES + 8 * count].cast("Q")
         return self._memory[begin : begin + data_bytes], offsets
+
+
+def parts(block: PayloadBlock) -> Iterator[tuple[memoryview, memoryview]]:
+    """The data and offsets of a block, in as many parts as it takes for each to fit a place: an engine's is one.
+
+    Its records lie one behind the other, none longer than a place.
+    """
+    data, offsets = memoryview(block.data).cast("B"), memoryview(block.offsets)
+    if len(data) <= DATA_BYTES and len(offsets) <= RECORDS_MAX:
+        yield data, offsets
+        return
+    first = 0
+    while first < len(offsets):
+        begin = offsets[first]
+        after = min(first + RECORDS_MAX, len(offsets))
+        if (len(data) if after == len(offsets) else offsets[after]) - begin > DATA_BYTES:
+            after = bisect_right(offsets, begin + DATA_BYTES, first, after) - 1
+        end = len(data) if after == len(offsets) else offsets[after]
+        yield data[begin:end], memoryview(array("Q", (at - begin for at in offsets[first:after])))
+        first = after

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import mmap
 import os
 import select
@@ -15,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
 
@@ -34,11 +33,13 @@ from wiremeter.isolation.messages import (
     answers,
     framed,
 )
-from wiremeter.isolation.places import DATA_BYTES, MEMORY_BYTES, PLACES, RECORDS_MAX, Places
+from wiremeter.isolation.places import MEMORY_BYTES, PLACES, Places, parts
 from wiremeter.isolation.told import NotCredibleError, pass_on
 from wiremeter.names.payloads import PayloadBlock
-from wiremeter.names.reader import Audience
 from wiremeter.settings.words import NameKind
+
+if TYPE_CHECKING:
+    from wiremeter.names.reader import Audience
 
 #: A reader that is silent for so long, while something is waited for, is ended.
 PATIENCE_SECONDS = 10.0
@@ -49,8 +50,8 @@ _SOCKET_BYTES = 4 << 20
 _SEAL_FUTURE_WRITE, _SO_SNDBUFFORCE = 0x10, 32
 _RECEIVED_AT_ONCE = 1 << 18
 _BOOT = (
-    "import json, sys; path, fds, options = map(json.loads, sys.argv[1:]); sys.path[:] = path; "
-    "from wiremeter.isolation.child import main; main(*fds, **options)"
+    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
+    "from wiremeter.isolation.child import main; main(*sys.argv[2:])"
 )
 #: All of the environment that it gets: where shared libraries are.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")
@@ -62,6 +63,10 @@ class ReaderOptions(NamedTuple):
     kinds: Collection[NameKind]
     redact: bool = True
     ja4s: bool = False
+
+    def words(self) -> tuple[str, str, str]:
+        """As the reader's `main` takes them."""
+        return ",".join(self.kinds), "redact" * self.redact, "ja4s" * self.ja4s
 
 
 class ReaderEnded(Exception):
@@ -86,13 +91,13 @@ class ReaderProcess:
             try:
                 os.ftruncate(memory, MEMORY_BYTES)
                 self._places = Places(memory, mmap.PROT_READ | mmap.PROT_WRITE)
-                with contextlib.suppress(OSError):  # Linux 5.1; the reader maps it for reading anyway
-                    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _SEAL_FUTURE_WRITE)
+                # From now on nobody else can write it, nor cut it off under us.
+                fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _SEAL_FUTURE_WRITE)
                 for end in (self._socket, theirs):
                     _widen(end)
-                arguments = [sys.path, [theirs.fileno(), memory], {**options._asdict(), "kinds": sorted(options.kinds)}]
+                arguments = ["\n".join(sys.path), str(theirs.fileno()), str(memory), *options.words()]
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", _BOOT, *map(json.dumps, arguments)],
+                    [sys.executable, "-I", "-c", _BOOT, *arguments],
                     pass_fds=(theirs.fileno(), memory),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -124,15 +129,13 @@ class ReaderProcess:
 
     def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None, audience: Audience) -> None:
         """As Reader.feed: the block may be gone when this returns, but may not be read yet. Waits for a place."""
-        data, offsets = memoryview(block.data).cast("B"), memoryview(block.offsets)
-        assert len(data) <= DATA_BYTES
-        assert len(offsets) <= RECORDS_MAX
-        self._wait(self.has_room, audience)
-        place = self._free.popleft()
-        self._taken.append(place)
-        self._places.write(place, data, offsets)
         known = None if devices is None else dict(devices)
-        self._send(Feed(place, len(data), len(offsets), block.origin_ns, known), audience)
+        for data, offsets in parts(block):
+            self._wait(self.has_room, audience)
+            place = self._free.popleft()
+            self._taken.append(place)
+            self._places.write(place, data, offsets)
+            self._send(Feed(place, len(data), len(offsets), block.origin_ns, known), audience)
 
     def advance(self, end_ns: int, audience: Audience, *, is_last: bool) -> None:
         """As Reader.advance, or Reader.end: returns when all is told."""

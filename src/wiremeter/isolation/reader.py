@@ -7,6 +7,7 @@ import logging
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from wiremeter.errors import InputError
 from wiremeter.isolation.process import ReaderEnded, ReaderOptions, ReaderProcess
 from wiremeter.names.payloads import ATTACHMENT_AT, SOURCE_AT, PayloadBlock
-from wiremeter.names.reader import Audience
+
+if TYPE_CHECKING:
+    from wiremeter.names.reader import Audience
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ STEADY_SECONDS = 60.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 #: A reader that is not ready after so long never will be.
 START_SECONDS = 10.0
-_SOURCES = 256
+_SOURCES, _ATTACHMENTS = 256, 1 << 16
 
 
 class IsolatedReader:
@@ -169,9 +172,11 @@ class IsolatedReader:
 
 def _by_source(block: PayloadBlock, devices: Mapping[int, int] | None) -> NDArray[np.int64]:
     """How many payloads of each source there are, of those attachments that are read."""
-    data, offsets = np.frombuffer(block.data, np.uint8), np.frombuffer(block.offsets, np.uint64)
-    sources = data[offsets + np.uint64(SOURCE_AT)]
+    data, offsets = np.frombuffer(block.data, np.uint8), np.frombuffer(block.offsets, np.int64)
+    sources = data[offsets + SOURCE_AT]
     if devices is not None:
-        low, high = (data[offsets + np.uint64(ATTACHMENT_AT + at)].astype(np.int64) for at in (0, 1))
-        sources = sources[np.isin(low + 256 * high, list(devices))]
-    return np.bincount(sources, minlength=_SOURCES).astype(np.int64)
+        is_read = np.zeros(_ATTACHMENTS, np.bool_)
+        is_read[list(devices)] = True
+        at = offsets + ATTACHMENT_AT  # little-endian, as all that can be sealed
+        sources = sources[is_read[data[at] + (data[at + 1].astype(np.intp) << 8)]]
+    return np.bincount(sources, minlength=_SOURCES)

@@ -6,14 +6,17 @@ A reader that was taken over can still lie about names. It cannot make the meter
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.isolation.messages import Told
 from wiremeter.names.columns import DTYPES
-from wiremeter.names.reader import Audience
 from wiremeter.names.records import FlowKey, FlowName, Transaction
+
+if TYPE_CHECKING:
+    from wiremeter.names.reader import Audience
 
 _LAST_NS = (1 << 63) - 1
 _NUMBERS = {"src_port": 16, "dst_port": 16, "protocol": 8, "family": 8}  # bits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import starmap
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from wiremeter.names.domains import DomainCache
 from wiremeter.names.known import DnsHeard, KnownNames
 from wiremeter.names.matching import TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
 from wiremeter.names.payloads import PayloadBlock
-from wiremeter.names.reader import Audience, PayloadReader, Reader
 from wiremeter.names.records import (
     NAMELESS,
     TCP,
@@ -30,6 +29,9 @@ from wiremeter.names.records import (
     Transactions,
 )
 from wiremeter.settings.words import DEFAULT_NAME_KINDS, NameKind
+
+if TYPE_CHECKING:
+    from wiremeter.names.reader import Audience, PayloadReader
 
 NAMES_MAX = 1 << 16
 #: Transactions that one batch holds at most; further ones are counted.
@@ -72,9 +74,7 @@ class Namer:
         self._hashes = hashes
         self._kinds = frozenset(kinds)
         self.domains = domains if domains is not None else DomainCache()
-        self._reader: PayloadReader = (
-            open_reader(self) if open_reader else Reader(self, kinds, redact=redact, ja4s=ja4s)
-        )
+        self._reader = open_reader(self) if open_reader else _reader(self, kinds, redact=redact, ja4s=ja4s)
         self._dns_told: list[DnsTold] = []
         self._known = KnownNames(NAMES_MAX)
         self._dns_heard = DnsHeard(NAMES_MAX)
@@ -237,6 +237,12 @@ class Namer:
         by_name = _for_each(known, lambda places: map(names.number, map(self._known.name, places.tolist())))
         by_dns = _for_each(heard, lambda places: starmap(names.dns_number, self._dns_heard.at(places)))
         return np.where(known >= 0, by_name, by_dns)
+
+
+def _reader(audience: Audience, kinds: Collection[NameKind], *, redact: bool, ja4s: bool) -> PayloadReader:
+    from wiremeter.names.reader import Reader  # with all decoders: who has another process read does without
+
+    return Reader(audience, kinds, redact=redact, ja4s=ja4s)
 
 
 class _DistinctNames:

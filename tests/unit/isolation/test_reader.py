@@ -138,6 +138,14 @@ def test_it_takes_no_more_than_it_has_room_for_and_then_waits(isolated: Isolated
     assert len(heard.ended) == fed + 50
 
 
+def test_a_block_of_any_size_is_read(isolated: IsolatedReader, heard: Heard) -> None:
+    long = payload(key(port=1), bytes(4096), flags=ACK, source=HTTP)
+    isolated.feed(packed([request(port % 60_000, attachment=port % 2) for port in range(1024, 9024)]), {0: 7, 1: 7})
+    isolated.feed(packed([long if number % 3 else request(50_000 + number) for number in range(300)]))
+    isolated.end(START_NS + SECOND_NS)
+    assert len(heard.ended) == 8100
+
+
 def test_signals_to_the_group_leave_it_to_read_on(isolated: IsolatedReader, heard: Heard) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid_of(isolated), number)
@@ -231,7 +239,7 @@ def speaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setattr(
         process,
         "_BOOT",
-        "import json, os, sys; fd = json.loads(sys.argv[2])[0]; sys.path[:] = json.loads(sys.argv[1])\n"
+        "import os, sys; sys.path[:] = sys.argv[1].split('\\n'); fd = int(sys.argv[2])\n"
         "from wiremeter.isolation.messages import *\n" + body,
     )
 
