@@ -57,7 +57,7 @@ int wm_renounce(void)
 int wm_forbid_calls(void)
 {
 #ifdef ARCHITECTURE
-	struct sock_filter filter[4 + 5 + 2 * COUNT(ALLOWED) + 1];
+	struct sock_filter filter[4 + 2 * COUNT(ALLOWED) + 6];
 	struct sock_fprog program = {.filter = filter};
 	unsigned short at = 0;
 
@@ -70,8 +70,10 @@ int wm_forbid_calls(void)
 		ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ALLOWED[i], 0, 1));
 		ADD(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	}
-	ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_mmap, 0, 3));
-	ADD(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2]))); /* both are little-endian */
+	/* Memory, but none that could be run. The third argument of both; both architectures are little-endian. */
+	ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_mmap, 1, 0));
+	ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_mprotect, 0, 3));
+	ADD(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])));
 	ADD(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 1, 0));
 	ADD(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
 	ADD(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));

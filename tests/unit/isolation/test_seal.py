@@ -35,6 +35,11 @@ def run_memory() -> None:
     mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 
 
+def protect(memory: mmap.mmap, protection: int = mmap.PROT_READ | mmap.PROT_EXEC) -> None:
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), mmap.PAGESIZE, protection)
+
+
 FORBIDDEN: dict[str, Callable[[], object]] = {
     "opening a file": lambda: os.open("/etc/passwd", os.O_RDONLY),
     "looking at a file": lambda: os.stat("/"),
@@ -48,6 +53,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "another user": lambda: os.setuid(0),
     "another descriptor": lambda: os.dup(0),
     "memory to run": run_memory,
+    "memory that becomes such": lambda: protect(mmap.mmap(-1, mmap.PAGESIZE)),
     "BPF": lambda: ctypes.CDLL(None).syscall({"x86_64": 321, "aarch64": 280}[os.uname().machine], 0, None, 0),
 }
 
@@ -64,6 +70,7 @@ def test_computing_and_talking_is_allowed() -> None:
         blocks = [bytearray(1 << size) for size in range(24)]  # memory of every size
         blocks.clear()
         memory = mmap.mmap(-1, 1 << 20)
+        protect(mmap.mmap(-1, mmap.PAGESIZE), mmap.PROT_READ)
         memory[:4] = b"told"
         os.write(writing, memory[:4] + str(time.monotonic() > 0).encode() + os.urandom(1))
 
