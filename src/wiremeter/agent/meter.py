@@ -23,13 +23,13 @@ def open_monitor(settings: Settings | Live) -> Monitor:
         bpf_stats=settings.bpf_stats,
         max_devices=settings.max_devices,
         max_flows=settings.max_flows,
-        names=name_options(settings, settings.state_dir),
+        names=name_options(settings, settings.state_dir, isolated=settings.isolate),
         urgent=True,
     )
 
 
-def name_options(settings: Naming, state_dir: str | None = None) -> NameOptions:
-    """What `settings` allow to be read of payloads. state_dir: where what DNS said is kept."""
+def name_options(settings: Naming, state_dir: str | None = None, *, isolated: bool = False) -> NameOptions:
+    """What `settings` allow to be read of payloads. state_dir, isolated: NameOptions.state and isolated."""
     from wiremeter.datapath.naming import NameOptions
 
     return NameOptions(
@@ -38,4 +38,5 @@ def name_options(settings: Naming, state_dir: str | None = None) -> NameOptions:
         redact_paths=settings.redact_paths,
         ja4s=settings.ja4s,
         state=state_dir,
+        isolated=isolated,
     )

@@ -242,7 +242,13 @@ class Naming:
             flow_names=named.flow_names,
             connections=connections,
             transactions=named.transactions,
-            health=dataclasses.replace(batch.health, payloads=dict(self._payloads), lost_payloads=dict(self._lost)),
+            health=dataclasses.replace(
+                batch.health,
+                payloads=dict(self._payloads),
+                lost_payloads=dict(self._lost),
+                reader_endings=self._isolated.endings if self._isolated else 0,
+                reader_fault=self._isolated.fault if self._isolated else "",
+            ),
         )
 
     def _know_devices(self, batch: FlowBatch) -> None:

@@ -143,6 +143,9 @@ class Health:
     #: where names are off.
     payloads: Mapping[str, int] = field(default_factory=dict)
     lost_payloads: Mapping[str, int] = field(default_factory=dict)
+    #: Processes that read payloads and ended without being asked, and why the last one did.
+    reader_endings: int = 0
+    reader_fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ _MIB = 1 << 20
 #: What a meter needs. Measured under memory cgroups (v1) on 2 CPUs: it took up to 56 MiB without names, and 73 MiB with
 #: them, in a flood of 30,000 new flows a second on loopback; below 56 and 68 MiB the kernel killed it at the start.
 LEAST_BYTES = 80 * _MIB
-LEAST_BYTES_WITH_NAMES = 96 * _MIB
+LEAST_BYTES_WITH_NAMES = 112 * _MIB
 #: Flows that a batch may have even then.
 LEAST_FLOWS = 1 << 14
 #: A row of a batch while it is merged, named and handed on: the row itself is in memory some four times, and what was
@@ -40,8 +40,8 @@ def check_memory(limit_bytes: int, *, with_names: bool) -> None:
 def flows_that_fit(limit_bytes: int, *, with_names: bool) -> int:
     """How many flows a batch may have, by the memory above the least; LEAST_FLOWS where there is none.
 
-    >>> flows_that_fit(96 << 20, with_names=True), flows_that_fit(1 << 30, with_names=True)
-    (16384, 966656)
+    >>> flows_that_fit(112 << 20, with_names=True), flows_that_fit(1 << 30, with_names=True)
+    (16384, 950272)
     """
     above = max(0, limit_bytes - least_bytes(with_names=with_names))
     return LEAST_FLOWS + above // _BYTES_PER_FLOW

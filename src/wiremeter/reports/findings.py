@@ -19,6 +19,7 @@ Kind = Literal[
     "dropped",
     "bypassed",
     "lost_payloads",
+    "reader_ended",
     "skb_counts",
     "simulated",
     "no_device",
@@ -53,6 +54,9 @@ _WORDS: dict[Kind, _Words] = {
     "dropped": _Words("packets dropped by {reason}"),
     "bypassed": _Words("packets bypassed the stack and are in none of these numbers"),
     "lost_payloads": _Words("payloads lost, {reason}: names may be missing, all counts hold"),
+    "reader_ended": _Words(
+        "the process that reads payloads ended ({reason}) and another begins: names may be missing, all counts hold"
+    ),
     "skb_counts": _Words("generic XDP counts buffers (skbs), not packets on the wire", "--attach tcx counts packets"),
     "simulated": _Words("SIMULATED traffic: nothing of this was on a wire"),
     "no_device": _Words("no device is metered", "those chosen are gone, down or not there yet"),
@@ -93,8 +97,8 @@ class Finding:
     """One thing to know about one interval; views call a fault or a warning an alarm.
 
     device, direction: what it is about, "" if about all.  reason: of unattributed packets; what lost payloads were of;
-    where packets were dropped; how many devices wait; by how much the clock was set; the MTU that super-packets exceed;
-    the MSS that was assumed.
+    where packets were dropped; why a reader ended; how many devices wait; by how much the clock was set; the MTU that
+    super-packets exceed; the MSS that was assumed.
     packets, bytes: how much it concerns, 0 where that has no number; of capture_dropped packets are buffers.
     """
 
@@ -189,6 +193,8 @@ def _find(batch: FlowBatch, before: Health) -> Iterator[Finding]:
         gained = lost - before.lost_payloads.get(source, 0)
         if gained > 0:
             yield Finding("lost_payloads", "warning", reason=source, packets=gained)
+    if batch.health.reader_endings > before.reader_endings:
+        yield Finding("reader_ended", "warning", reason=batch.health.reader_fault)
     if (of_capture := batch.super_packets) and of_capture.counted_once.packets:
         once = of_capture.counted_once
         yield Finding("super_packets", "warning", reason=f"{of_capture.mtu:,}", packets=once.packets, bytes=once.bytes)

@@ -318,8 +318,8 @@ class Finding(Struct, frozen=True):
     reason: Annotated[
         str,
         Meta(
-            description="of unattributed packets, which payloads were lost, the MTU that super-packets exceed, the MSS "
-            "that was assumed; else empty"
+            description="of unattributed packets, which payloads were lost, why a reader ended, the MTU that "
+            "super-packets exceed, the MSS that was assumed; else empty"
         ),
     ]
     packets: Annotated[int, Meta(description="how many it concerns; 0 where that has no number")]
@@ -353,6 +353,9 @@ class Health(Struct, frozen=True, kw_only=True):
     programs: Annotated[tuple[ProgramStats, ...], Meta(description="only with --bpf-stats")]
     payloads: Annotated[dict[str, int], Meta(description="payloads read for names, by source")]
     lost_payloads: Annotated[dict[str, int], Meta(description="payloads lost, by source")]
+    reader_endings: Annotated[
+        int, Meta(description="processes that read payloads and ended without being asked (docs/security.md)")
+    ]
 
 
 class Document(Struct, frozen=True, kw_only=True):

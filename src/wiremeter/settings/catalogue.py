@@ -150,6 +150,19 @@ class Naming:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Isolated:
+    """Who reads it."""
+
+    GROUP: ClassVar[str] = Naming.GROUP
+
+    isolate: bool = setting(
+        values.switch(),
+        True,
+        "read payloads in a process without privileges (docs/security.md); else in the one that meters",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lasting:
     """What outlives the process."""
 
@@ -305,7 +318,7 @@ class Logs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Logs, Metrics, Shipping, Lasting, Naming, Metering, Command):
+class Settings(Logs, Metrics, Shipping, Lasting, Isolated, Naming, Metering, Command):
     """`wiremeter agent`: everything that the daemon can be told."""
 
 
@@ -360,7 +373,7 @@ class Top:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Live(Metrics, Lasting, Naming, Metering, Shown, Command):
+class Live(Metrics, Lasting, Isolated, Naming, Metering, Shown, Command):
     """`wiremeter live`."""
 
     GROUP: ClassVar[str] = _SHOWN
@@ -499,7 +512,7 @@ class Simulate(Top, Printed, Made, Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doctor(Printed, Lasting, Naming, Metering, Command):
+class Doctor(Printed, Lasting, Isolated, Naming, Metering, Command):
     """`wiremeter doctor`: told what the agent is told, it says what would come of it."""
 
 

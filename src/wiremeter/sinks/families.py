@@ -139,6 +139,7 @@ OF_METER = (
     Family("wiremeter_drain_seconds", "counter", "Time spent reading and merging the flow table."),
     Family("wiremeter_grace_seconds", "counter", "Time spent waiting for RCU grace periods."),
     Family("wiremeter_payload_events", "counter", "Payloads that arrived to read names from, by source.", ("source",)),
+    Family("wiremeter_reader_endings", "counter", "Processes that read payloads and ended without being asked."),
     Family("wiremeter_lost_events", "counter", "Payloads lost because nobody took them in time.", ("source",)),
     Family("wiremeter_table_lines", "gauge", "Lines in one CPU's flow table; an IPv4 flow takes one, IPv6 two."),
     Family("wiremeter_table_peak_lines", "gauge", "Most lines in use on any CPU in the last interval."),

@@ -179,6 +179,7 @@ class PrometheusSink(Collector):
         since_start: _Values = {
             ("wiremeter_flips", ()): health.flips,
             ("wiremeter_early_flips", ()): health.early_flips,
+            ("wiremeter_reader_endings", ()): health.reader_endings,
             **{("wiremeter_payload_events", (source,)): count for source, count in health.payloads.items()},
             **{("wiremeter_lost_events", (source,)): count for source, count in health.lost_payloads.items()},
         }
