@@ -8,6 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 
+def rows_of(table: Any) -> list[str]:
+    """A table's rows as text, whatever their order, which means nothing for flows."""
+    return sorted(map(repr, table.to_pylist()))
+
+
 def tables_of(content: bytes) -> dict[str, Any]:
     """pyarrow Tables by name."""
     stream, found = io.BytesIO(content), {}

@@ -63,25 +63,46 @@ def encode(
 
 
 def _flows(batch: FlowBatch) -> _Columns:
-    flows, attachment = batch.flows, batch.flows["attachment"]
+    order = _near_each_other(batch.flows)
+
+    def column(name: str) -> NDArray[Any]:
+        # One at a time: all of them at once would be all flows once more.
+        ordered: NDArray[Any] = batch.flows[name][order]
+        return ordered
+
+    attachment, vlan = column("attachment"), column("vlan")
     yield "device", arrays.words([a.device for a in batch.attachments], attachment)
     yield "direction", arrays.words([a.direction for a in batch.attachments], attachment)
-    yield "family", arrays.numbers(flows["family"])
-    yield "vlan", arrays.numbers(flows["vlan"], flows["vlan"] != VLAN_NONE)
-    yield "protocol", arrays.numbers(flows["protocol"])
-    yield "src_addr", arrays.fixed(flows["src_addr"])
-    yield "dst_addr", arrays.fixed(flows["dst_addr"])
+    yield "family", arrays.numbers(column("family"))
+    yield "vlan", arrays.numbers(vlan, vlan != VLAN_NONE)
+    yield "protocol", arrays.numbers(column("protocol"))
+    yield "src_addr", arrays.fixed(column("src_addr"))
+    yield "dst_addr", arrays.fixed(column("dst_addr"))
     for name in ("src_port", "dst_port", "packets", "bytes", "skbs", "tcp_flags"):
-        yield name, arrays.numbers(flows[name])
-    yield "first_time", arrays.times(flows["first_ns"])
-    yield "last_time", arrays.times(flows["last_ns"])
+        yield name, arrays.numbers(column(name))
+    yield "first_time", arrays.times(column("first_ns"))
+    yield "last_time", arrays.times(column("last_ns"))
     names, at = _names_in_use(batch)
+    at = at[order]
     for name, values in zip(FlowName._fields, zip(*names, strict=True), strict=True):
         if TABLES["flows"][name].type == "uint16":
             is_known = np.array([value is not None for value in values])
             yield name, arrays.numbers(np.array([value or 0 for value in values], "u2")[at], is_known[at])
         else:
             yield name, arrays.words(values, at)
+
+
+def _near_each_other(flows: NDArray[np.void]) -> NDArray[np.intp]:
+    """An order in which flows of one source, and of those of one target, follow each other.
+
+    They come in the order of a hash, in which nothing compresses: sorted, 100,000 took 19 % less (18.9 instead of 23.4
+    bytes each) for 7 ms. The last four bytes of each address do, since those of IPv4 are there.
+    """
+    source, target = (
+        np.ascontiguousarray(flows[side][:, 12:]).view(">u4")[:, 0].astype(np.uint64)
+        for side in ("src_addr", "dst_addr")
+    )
+    return np.argsort(source << np.uint64(32) | target)
 
 
 def _names_in_use(batch: FlowBatch) -> tuple[list[FlowName], NDArray[Any]]:

@@ -28,7 +28,7 @@ from wiremeter.sinks.shipping.left_out import LeftOut
 from ...fabricated import fabricate_audit, fabricate_batch, fabricate_transactions
 from ...live_batches import flow, make_batch
 from ...names.dns_messages import CLIENT, wire_message
-from ...shipped import tables_of
+from ...shipped import rows_of, tables_of
 
 KINDS: tuple[TransactionKind, ...] = ("dns", "tls", "quic", "http")
 SITE = FlowName("tls", "www.example.com", "sni", "1.3", "TLS_AES_128_GCM_SHA256", "h2", "t13d…", "t13…")
@@ -96,7 +96,7 @@ def fabricated() -> FlowBatch:
 def test_flows_and_transactions_are_those_of_arrow(which: str, request: pytest.FixtureRequest) -> None:
     batch: FlowBatch = request.getfixturevalue(which)
     tables = shipped(batch)
-    assert plain(tables["flows"]) == plain(batch.to_arrow())
+    assert rows_of(tables["flows"]) == rows_of(batch.to_arrow())
     for kind in KINDS:
         expected = batch.transactions_to_arrow(kind)
         assert plain(tables[kind]) == plain(expected) if len(expected) else kind not in tables
@@ -112,7 +112,8 @@ def test_dictionaries_of_any_size(different: int) -> None:
         names=names,
         flow_names=np.arange(different + 1, dtype="u4"),
     )
-    assert shipped(many)["flows"].column("dns_query").to_pylist() == [name.dns_query for name in names]
+    found = shipped(many)["flows"].column("dns_query").to_pylist()
+    assert sorted(found, key=str) == sorted((name.dns_query for name in names), key=str)
 
 
 def test_a_batch_without_flows_is_a_table_without_rows() -> None:
