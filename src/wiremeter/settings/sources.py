@@ -92,6 +92,7 @@ def _shown(raw: object) -> str:
         text = repr(raw)
     except ValueError:  # a whole number too long for Python to write
         text = "a number of thousands of digits"
+    text = re.sub(r"//[^/@\s]*@", "//…@", text)  # a URL's password is not to be told
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 

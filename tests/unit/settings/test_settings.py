@@ -353,3 +353,50 @@ def test_values_of_names_that_do_not_fit_are_refused(setting: str, value: str) -
 def test_payloads_are_read_where_the_meter_has_them_sent(names: tuple[NameKind, ...], payload_bytes: int) -> None:
     settings = Settings(names=names, payload_bytes=payload_bytes)
     assert settings.reads_payloads == bool(name_options(settings).limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("server", "https://meter.example:8443/", "https://meter.example:8443"),
+        ("server", "http://[::1]:80", "http://[::1]:80"),
+        ("server", "none", None),
+        ("spool_size", "64MiB", 64 << 20),
+        ("spool_size", "2g", 2 << 30),
+        ("ship_rate", 4096, 4096),
+        ("spool_dir", "none", ""),
+        ("spool_dir", "default", None),
+        ("spool_dir", "/var/spool/x", "/var/spool/x"),
+        ("ignore", "host 192.0.2.7; port 22 or 23 ;", ("host 192.0.2.7", "port 22 or 23")),
+        ("ignore", ["net 10.0.0.0/8"], ("net 10.0.0.0/8",)),
+        ("agent_id", "web-1.example", "web-1.example"),
+    ],
+)
+def test_what_shipping_is_told_is_read(name: str, given: object, expected: object) -> None:
+    assert getattr(load_settings({name: given}, environment={}), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("server", "ftp://meter.example"),
+        ("server", "meter.example"),
+        ("server", "https://meter.example?token=x"),
+        ("server", "https://meter.example/\nx"),
+        ("spool_size", "1"),
+        ("spool_size", "-1"),
+        ("spool_size", "9999999999TiB"),
+        ("ignore", 7),
+        ("agent_id", "../x"),
+        ("heartbeat", "0s"),
+    ],
+)
+def test_what_shipping_cannot_be_told_is_refused(name: str, given: object) -> None:
+    with pytest.raises(InputError, match=name.replace("_", "-")):
+        load_settings({name: given}, environment={})
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(InputError, match="without user and password") as error:
+        load_settings({"server": "https://user:pa55word@meter.example"}, environment={})
+    assert "pa55word" not in str(error.value)

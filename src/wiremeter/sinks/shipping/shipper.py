@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
@@ -157,8 +158,12 @@ class Shipper:
 
     def close(self) -> None:
         """Writes down what was handed over, sends for a few seconds more, and says what did not arrive."""
-        self._handed.put(None)
-        self._writer.join()
+        # A disk that hangs is not to keep the agent from ending.
+        with contextlib.suppress(queue.Full):
+            self._handed.put(None, timeout=_LAST_SECONDS)
+        self._writer.join(_LAST_SECONDS)
+        if self._writer.is_alive():
+            log.error("a batch is lost: it could not be written down in time")
         self._is_closing = True
         self._news.set()
         self._sender.join(_LAST_SECONDS + 1)
@@ -168,7 +173,7 @@ class Shipper:
         if self._spool:
             if left := self._spool.waiting.batches:
                 log.info("batches wait in the spool for the next start", extra={"batches": left})
-            if not self._sender.is_alive():
+            if not (self._writer.is_alive() or self._sender.is_alive()):
                 self._spool.__exit__()
 
     @property

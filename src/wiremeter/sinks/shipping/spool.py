@@ -66,10 +66,13 @@ class Spool:
             ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._find()
+        except BlockingIOError as error:
             os.close(self._descriptor)
             raise InputError(f"another agent keeps batches in {directory}: give each --spool-dir of its own") from error
-        self._find()
+        except OSError as error:
+            os.close(self._descriptor)
+            raise InputError(f"cannot use what is in {directory}: {error.strerror}; is it a spool?") from error
 
     def __enter__(self) -> Self:
         return self

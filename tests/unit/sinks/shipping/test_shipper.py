@@ -291,6 +291,22 @@ def test_a_meter_that_is_faster_than_the_disk_loses_counted_batches(
     assert len(receiver.order) + behind == 11
 
 
+def test_a_disk_that_hangs_does_not_keep_the_agent_from_ending(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shipper_module, "_LAST_SECONDS", 0.1)
+    gate = threading.Event()
+    monkeypatch.setattr(shipper_module, "encode", lambda *args, **more: gate.wait() and b"")
+    shipper = make().__enter__()
+    for number in range(5):
+        shipper.write(batch(number))
+    began = time.monotonic()
+    shipper.close()
+    assert time.monotonic() - began < 5
+    assert "could not be written" in said(caplog)
+    gate.set()
+
+
 def test_a_fault_in_one_batch_is_told_and_the_next_is_shipped(
     make: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

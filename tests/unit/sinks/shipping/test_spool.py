@@ -257,6 +257,12 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Spool(tmp_path / "file" / "spool", "web-1", 1000)
 
 
+def test_a_directory_of_something_else_is_told(tmp_path: Path) -> None:
+    (tmp_path / "spool/next.tmp").mkdir(parents=True)
+    with pytest.raises(InputError, match="is it a spool"):
+        Spool(tmp_path / "spool", "web-1", 1000)
+
+
 def test_one_agent_at_a_time(opened: Opener, tmp_path: Path) -> None:
     opened()
     with pytest.raises(InputError, match="another agent"):
