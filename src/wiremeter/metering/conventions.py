@@ -141,7 +141,7 @@ def explain_difference(
     bounds: the missing ones would add up for ever. Nor is anything missing while the device has counted, all
     intervals together, as many as it must have.
 
-    >>> wire, tbf = Convention("packets", 0, ""), QdiscGain("tbf", 1993)
+    >>> wire, tbf = Convention("packets", ""), QdiscGain("tbf", 1993)
     >>> explain_difference("tx", Tally(2000, 0, 2000), LinkCounters(tx_packets=7), wire, qdisc=tbf)[1]
     {'qdisc_drops': -1993, 'device_drops': 0, 'queued': 0, 'bypassed_stack': 0, 'unexplained': 0}
     """
