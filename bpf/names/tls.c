@@ -139,17 +139,18 @@ static int64_t message_part_take(const struct reading *r, struct wm_span part)
 static int64_t message_head_take(const struct reading *r, struct wm_span part)
 {
 	struct wm_tls_half *half = r->half;
-	uint32_t bytes = least(part.bytes, (size_t)(MESSAGE_HEAD - half->message_head_bytes));
+	uint32_t bytes = least(part.bytes, (size_t)(MESSAGE_HEAD - half->message_head_bytes)), length;
 
 	memcpy(half->message_head + half->message_head_bytes, part.at, bytes);
 	half->message_head_bytes += (uint8_t)bytes;
 	if (half->message_head_bytes < MESSAGE_HEAD)
 		return bytes;
-	half->message_left = wm_get32(half->message_head) & 0xffffff;
-	if (half->message_left > WM_TLS_HELLO_BYTES) {
+	length = wm_get32(half->message_head) & 0xffffff;
+	if (length > WM_TLS_HELLO_BYTES) {
 		r->tls->is_lost |= half->message_head[0] == CLIENT_HELLO;
 		return -1;
 	}
+	half->message_left = length;
 	if (!half->message_left && message_take(r, (struct wm_span){part.at, 0}))
 		return -1;
 	return bytes;

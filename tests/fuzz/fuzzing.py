@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 #: Captures of other projects, beside the repository where they are.
 CAPTURES = ROOT.parent / "shared" / "captures"
 #: And the folder of bpf/ whose sources each holds.
-FUZZERS = {"frame": "host", "capture": "host", "names": "names"}
+FUZZERS = {"frame": "host", "capture": "host", "names": "names", "tls": "names"}
 CLANGS = [f"clang-{version}" for version in range(19, 13, -1)] + ["clang"]  # as the Makefile looks for them
 FLAGS = ["-g", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined,fuzzer"
@@ -32,6 +32,8 @@ RECIPE = struct.Struct("<HBBB3s")
 LINKS = {LINK_ETHERNET: 0, 0x0800: 2, 0x86DD: 3, 0x8100: 4, 0x88A8: 5}
 #: tests/fuzz/fuzz_names.c: struct recipe.
 MESSAGE = struct.Struct("<HBB")
+#: tests/fuzz/fuzz_tls.c: struct packet.
+PACKET = struct.Struct("<HB")
 LINK_OTHER = 6  # WM_ETHERTYPE_LLC; at odd places a frame is Ethernet whatever stands there
 
 
@@ -63,7 +65,7 @@ def captures() -> list[Path]:
 def make_seeds(name: str, folder: Path) -> Path:
     """Fill `folder` with seeds for a fuzzer: from captures, and from a few frames made here."""
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = {"frame": frame_seeds, "capture": capture_seeds, "names": names_seeds}[name]
+    seeds = {"frame": frame_seeds, "capture": capture_seeds, "names": names_seeds, "tls": tls_seeds}[name]
     for number, (origin, seed) in enumerate(seeds()):
         (folder / f"seed-{number:04}-{origin}").write_bytes(seed[:MAX_INPUT_BYTES])
     return folder
@@ -141,7 +143,7 @@ def names_seeds() -> Iterator[tuple[str, bytes]]:
     yield "many", b"\x03" + b"".join(many)
     for path in captures():
         seed = b"\x3f"
-        for payload in first_payloads(path, 60):
+        for payload in first_payloads(path, 60, "dns", 17):
             is_response = len(payload.data) > 2 and payload.data[2] & 0x80
             one = MESSAGE.pack(len(payload.data), 0x24 if is_response else 0x20, 2) + payload.data
             if len(seed) + len(one) > MAX_INPUT_BYTES:
@@ -151,11 +153,35 @@ def names_seeds() -> Iterator[tuple[str, bytes]]:
             yield path.name, seed
 
 
-def first_payloads(path: Path, most: int) -> list[Payload]:
-    """The first DNS messages of a capture, over UDP."""
+def tls_seeds() -> Iterator[tuple[str, bytes]]:
+    """Inputs of a byte of settings and the packets of a connection, each with how it came."""
+    for number, (client, server) in enumerate(MADE_HANDSHAKES):
+        for size in (MAX_INPUT_BYTES, 40, 7):
+            for settings in (0x00, 0x82, 0xFF):
+                pieces = [(client[at : at + size], 1) for at in range(0, len(client), size)]
+                pieces += [(server[at : at + size], 0) for at in range(0, len(server), size)]
+                yield (
+                    f"made-{number}-{size}-{settings:02x}",
+                    bytes([settings]) + b"".join(PACKET.pack(len(data), side) + data for data, side in pieces),
+                )
+        gap = PACKET.pack(len(client) // 2, 1) + client[: len(client) // 2] + PACKET.pack(0, 3)
+        yield f"gap-{number}", b"\x80" + gap + PACKET.pack(len(server), 0) + server
+        yield f"message-{number}", client[9:]
+    for path in captures():
+        seed, first = b"\xff", None
+        for payload in first_payloads(path, 60, "tls", 6):
+            first = first or payload.flow
+            if payload.flow in (first, first.reversed()):
+                seed += PACKET.pack(len(payload.data), payload.flow == first) + payload.data
+        if first:
+            yield path.name, seed
+
+
+def first_payloads(path: Path, most: int, source: str, protocol: int) -> list[Payload]:
+    """The first payloads of a capture from one source, of one protocol."""
     found: list[Payload] = []
     engine = HostEngine(
-        TablePlan(1 << 12, 1, 2), payload_limit=MAX_INPUT_BYTES, payload_sources=("dns",), on_payloads=found.extend
+        TablePlan(1 << 12, 1, 2), payload_limit=MAX_INPUT_BYTES, payload_sources=(source,), on_payloads=found.extend
     )
     slot = engine.attach("capture")
     try:
@@ -167,7 +193,7 @@ def first_payloads(path: Path, most: int) -> list[Payload]:
                     break
     except InputError:
         pass  # of a link type that is not read: there are some on purpose
-    return [payload for payload in found[:most] if payload.flow.protocol == 17]
+    return [payload for payload in found[:most] if payload.flow.protocol == protocol]
 
 
 def pcapng(endian: str) -> bytes:
@@ -266,6 +292,53 @@ MADE_BEGINNINGS = (
     (b"\xc0\0\0\0\1\x08" + bytes(60), b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe"),
     (bytes.fromhex("302602010104067075626c6963a019") + bytes(25), bytes.fromhex("000100002112a442") + bytes(12)),
 )
+
+
+def _made_handshakes() -> tuple[tuple[bytes, bytes], ...]:
+    """What a client and a server say, of each shape that is read in its own way."""
+
+    def vector(data: bytes, length: int = 2) -> bytes:
+        return len(data).to_bytes(length, "big") + data
+
+    def extension(number: int, data: bytes) -> bytes:
+        return number.to_bytes(2, "big") + vector(data)
+
+    def records(message: bytes, size: int = 1 << 14) -> bytes:
+        return b"".join(b"\x16\3\1" + vector(message[at : at + size]) for at in range(0, len(message), size))
+
+    def client(*extensions: bytes, ciphers: bytes = bytes.fromhex("0a0a1301c02f")) -> bytes:
+        body = b"\3\3" + bytes(32) + b"\0" + vector(ciphers) + b"\1\0"
+        return b"\1" + vector(body + vector(b"".join(extensions)), 3)
+
+    def server(random: bytes, *extensions: bytes) -> bytes:
+        body = b"\3\3" + random + b"\0\x13\1\0" + vector(b"".join(extensions))
+        return b"\2" + vector(body, 3)
+
+    retry = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+    alpn = extension(16, vector(b"\2h2\x08http/1.1"))
+    offer = client(
+        extension(0x0A0A, b""),
+        extension(0, vector(b"\0" + vector(b"WWW.example.com."))),
+        extension(13, vector(bytes.fromhex("0a0a04030804"))),
+        alpn,
+        extension(43, vector(bytes.fromhex("0a0a03040303"), 1)),
+        extension(51, bytes(40)),
+        extension(0xFE0D, bytes(20)),
+    )
+    chosen = server(bytes(32), extension(43, b"\3\4"), extension(16, vector(b"\2h2")))
+    old = bytes.fromhex("802e0103010015000000100000390000380000350000160000ff0700c0010080") + b"\x42" * 16
+    return (
+        (records(offer), records(chosen)),
+        (records(offer, 50), b"\x15\3\3\0\2\1\x70" + records(chosen, 9)),
+        (records(offer), records(server(retry, extension(43, b"\3\4"))) + b"\x14\3\3\0\1\1" + records(chosen)),
+        (old, records(server(bytes(32)))),
+        (records(b"\0\0\0\0\x63\0\0\x05abcde" + offer), records(chosen + b"\x0b\0\1\0" + bytes(256))),
+        (records(client(ciphers=b"\x13\1" * 1030)), records(chosen)),
+        (records(client(*(extension(number, b"") for number in range(0x200, 0x290)))), b"HTTP/1.1 400\r\n"),
+    )
+
+
+MADE_HANDSHAKES = _made_handshakes()
 
 
 def run(

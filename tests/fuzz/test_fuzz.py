@@ -45,6 +45,18 @@ def test_no_input_breaks_the_library(name: str, tmp_path: Path) -> None:
         ("names", "names/said.h", "if (text->bytes < count)\n\t\treturn 0;", ""),
         ("names", "names/listening.c", "listening->conversations[hole] = moved;", ""),
         ("names", "names/block.c", "wm_listening_add(listening, hash);", ""),
+        ("tls", "names/tls_hello.c", "bytes > left(from)", "bytes > left(from) + 1"),
+        ("tls", "names/tls_hello.c", "? byte + 32 : byte", "? byte : byte"),
+        ("tls", "names/ja4.c", "if (list->count == WM_JA4_LISTED)", "if (list->count > WM_JA4_LISTED)"),
+        ("tls", "names/tls.c", "least(part.bytes, half->message_left)", "part.bytes"),
+        ("tls", "names/tls.c", "result = message_take(r, hello_join(r));", "result = message_take(r, part);"),
+        ("tls", "names/tls.c", "wm_bytes_clear(cells, &tls->alpn);", ""),
+        (
+            "tls",
+            "names/tls.c",
+            "if (half->message_left || half->is_over)\n\t\t\treturn (int64_t)",
+            "if (half->is_over)\n\t\t\treturn (int64_t)",
+        ),
         ("capture", "host/capture.c", "if (bytes < length)", "if (bytes + 1 < length)"),
     ],
 )
