@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from wiremeter.server.store.schema import Table
+
 #: Called with rows read so far, and how many there are to read, 0 where that is not known.
 OnProgress = Callable[[int, int], None]
 
@@ -119,6 +121,9 @@ class Backend(Protocol):
     @property
     def restarts(self) -> int:
         """How often its engine was started again."""
+
+    def define(self, table: Table) -> None:
+        """Makes a table, and the database, if they are not there."""
 
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         """Runs a statement that has no rows to answer."""

@@ -10,8 +10,9 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from wiremeter.server.store.backend import OnProgress, QueryLimits, Rows, once
+from wiremeter.server.store.ddl import create
 from wiremeter.server.store.engine import Connection, Engine
-from wiremeter.server.store.schema import DATABASE
+from wiremeter.server.store.schema import DATABASE, Table
 from wiremeter.server.store.sql import assignments, bound, quoted, settings_clause
 
 #: Longest a statement of ours may run before the engine is taken to hang.
@@ -35,6 +36,10 @@ class Embedded:
     @property
     def restarts(self) -> int:
         return self.engine.restarts
+
+    def define(self, table: Table) -> None:
+        self.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+        self.execute(create(table))
 
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         connection = self._take()

@@ -7,7 +7,7 @@ that make them are in migrations.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from wiremeter.shipment.schema import ANSWER, TABLES, Column, TableName
@@ -57,7 +57,6 @@ class Table:
     aged_by: str = "time"
     #: By how many inserts back a token is known.
     window: int = 10_000
-    settings: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def _column(name: str, column: Column) -> str:
@@ -246,7 +245,7 @@ DROPPED = Table(
 #: Which migrations were run.
 MIGRATIONS = Table(
     name="migrations",
-    columns={"version": "UInt32", "time": "DateTime64(3, 'UTC')", "statements": "UInt32"},
+    columns={"version": "UInt32", "time": "DateTime64(3, 'UTC')"},
     order=("version",),
     partition="tuple()",
     window=100,

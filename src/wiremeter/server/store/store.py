@@ -82,7 +82,8 @@ class Store:
             {
                 "making rollups": self._closing.close_ended,
                 "writing heartbeats": self._ledger.write,
-                "dropping old data": self._retention.enforce,
+                # The disks of servers are for their operators to keep.
+                **({"dropping old data": self._retention.enforce} if backend.is_alone else {}),
             }
         )
 
@@ -195,17 +196,32 @@ class Store:
 
 
 def open_store(
-    url: str, *, limits: Limits | None = None, keep: Keep | None = None, now: Callable[[], float] = time.time
+    url: str,
+    *,
+    directory: str | None = None,
+    limits: Limits | None = None,
+    keep: Keep | None = None,
+    now: Callable[[], float] = time.time,
 ) -> Store:
     """Opens a store, and makes it if it is not there.
 
-    url: a directory for the embedded engine. now: seconds since the epoch; decides which minutes have ended.
-    Raises InputError for a store of a newer wiremeter, Unavailable when it is in use or does not start.
+    url: a directory for the embedded engine, or clickhouse://… as `native.parse_url` reads it. directory: of a store at
+    a URL, where the server keeps what is on its way there. now: seconds since the epoch; decides which minutes ended.
+    Raises InputError for a wrong URL and for a store of a newer wiremeter, Unavailable when it is in use, does not
+    start or does not answer.
     """
-    directory = Path(url)
-    backend = Embedded(directory, on_lost=_log.error, memory_bytes=ENGINE_MEMORY_BYTES)
+    backend: Backend
+    if "://" in url:
+        from wiremeter.server.store.native import Native
+
+        if directory is None:
+            raise InputError("a store on a ClickHouse server needs a directory here, for what is on its way there")
+        backend = Native(url)
+    else:
+        directory = directory or url
+        backend = Embedded(Path(url), on_lost=_log.error, memory_bytes=ENGINE_MEMORY_BYTES)
     try:
-        return Store(backend, directory, limits=limits or Limits(), keep=keep or Keep(), now=now)
+        return Store(backend, Path(directory), limits=limits or Limits(), keep=keep or Keep(), now=now)
     except BaseException:
         backend.close()
         raise

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from unit.server.store.batches import EPOCH_NS, bytes_in, make_batch
 from unit.server.store.sender import send
+from unit.server.store.waiting import until
 from wiremeter.server.store import DATABASE, Limits, Store, Unavailable, engine, open_store, upkeep
 from wiremeter.server.store.schema import HOUR, MINUTE, ROLLUP_DIMENSIONS, rollup_name
 
@@ -143,16 +143,3 @@ def test_the_engine_ends_with_its_server(tmp_path: Path) -> None:
         pid = int(process.stdout.readline())
         process.kill()
     until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
-
-
-def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
-    """Waits until it is so; Unavailable meanwhile is no more than not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if is_so():
-                return
-        except Unavailable:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
