@@ -164,14 +164,14 @@ class DnsColumns(Sequence[DnsTransaction]):
 
         Names are there as text already, and each address is made text once; other data are made text one by one.
         """
-        answers, text = self.answers(), bytearray(self._text)
+        answers, made = self.answers(), bytearray()
         at, sizes = answers["data_at"].astype(np.int64), answers["data_bytes"].astype(np.int64)
         source = np.frombuffer(self._text, np.uint8)
 
         def put(row: int, message_at: int = 0) -> tuple[int, int]:
             said = self._data(answers[row].item(), message_at).encode()
-            text.extend(said)
-            return len(text) - len(said), len(said)
+            made.extend(said)
+            return len(self._text) + len(made) - len(said), len(said)
 
         for form, size in ((lib.WM_DNS_IPV4, 4), (lib.WM_DNS_IPV6, 16)):
             (rows,) = np.nonzero(answers["form"] == form)
@@ -183,7 +183,7 @@ class DnsColumns(Sequence[DnsTransaction]):
         message_at = np.repeat(self._rows["message_at"], self._rows["answers"])
         for row in np.flatnonzero(answers["form"] == lib.WM_DNS_WIRE).tolist():
             at[row], sizes[row] = put(row, int(message_at[row]))
-        return bytes(text), at, sizes
+        return self._text + made, at, sizes
 
     def _lists(self, *names: str) -> Iterator[list[Any]]:
         return (self._rows[name].tolist() for name in names)

@@ -7,9 +7,11 @@ import logging
 import os
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from wiremeter.reports.findings import findings
 from wiremeter.settings import Listen, Settings
 
 from ..fabricated import ETH0_RX, ETH0_TX, fabricate_audit, fabricate_batch
+from ..receiver import Receiver
 
 SILENT = Settings(listen=None)
 
@@ -265,3 +268,40 @@ def test_every_finding_with_advice_is_logged_in_the_words_of_the_views() -> None
     assert not any("truncated_ip" in message for message in messages), "every network has some"
     assert [notice.message for notice in watch.look(fabricate_batch(attachments=()))] == []
     assert "over: no device is metered" in [notice.message for notice in watch.look(fabricate_batch())]
+
+
+async def test_batches_go_to_the_server_and_metrics_tell_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Receiver() as receiver:
+        settings = Settings(
+            listen=Listen("127.0.0.1", 0), server=receiver.url, state_dir=str(tmp_path), agent_id="web-1"
+        )
+        meter = FakeMeter(fabricate_batch(second=1), fabricate_batch(second=2))
+        told: list[str] = []
+
+        def look() -> None:
+            url = logged(caplog, "serving")[0].metrics
+            end = time.monotonic() + 10
+            while 'wiremeter_ship_batches_total{result="stored"} 2.0' not in "".join(told[-1:]):
+                assert time.monotonic() < end
+                told.append(urllib.request.urlopen(url, timeout=5).read().decode())
+            terminate()
+
+        await run_until_drained(meter, settings, look)
+    assert [identity.sequence for identity in receiver.order] == [0, 1]
+    assert receiver.heartbeats[0]["agent"] == "web-1"
+    assert 'wiremeter_ship_waiting_batches{place="disk"}' in told[-1]
+
+
+async def test_a_server_that_cannot_be_used_ends_the_agent_before_anything_is_attached() -> None:
+    opened = []
+
+    def open_meter(settings: Settings) -> FakeMeter:
+        opened.append(settings)
+        return FakeMeter()
+
+    settings = Settings(listen=None, server="http://meter.example", token_file="/nowhere/token", agent_id="web-1")
+    with pytest.raises(InputError, match="token"):
+        await loop.run(settings, open_meter)
+    assert not opened

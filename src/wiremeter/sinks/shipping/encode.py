@@ -152,7 +152,8 @@ def _reason_rows(audits: Sequence[Audit]) -> Iterator[tuple[Any, ...]]:
         for reason, tally in audit.unattributed.items():
             yield (*where, "unattributed", reason, *tally)
         for cause, packets in audit.remainders.items():
-            yield (*where, "remainder", cause, packets, None, None)
+            if packets:
+                yield (*where, "remainder", cause, packets, None, None)
         for drop in audit.drops:
             if drop.packets:
                 kind = "drop" if drop.is_loss else "discard"

@@ -135,7 +135,7 @@ def test_counters_and_audit_are_all_there() -> None:
         non_ip=Tally(1, 60, 1),
         unattributed={"table_full": Tally(5, 500, 5)},
         kernel=KernelCounters(9, 860, 1, "skb"),
-        remainders={"bypassed_stack": -2},
+        remainders={"bypassed_stack": -2, "unexplained": 0},
         drops=(Drop("qdisc", "tbf", 4), Drop("device", "missed", 0)),
     )
     batch = fabricate_batch([(0, 4, 6, 3, 300, 2), (0, 0, 0, 1, 60, 1)], [(0, 0x806, 1, 60, 1)], audit=(audit,))
