@@ -202,5 +202,4 @@ def _until(events: Iterator[Any], end: type[Any]) -> Iterator[Any]:
 
 def _advice(name: str, known: list[str]) -> str:
     near = nearest(name, known)
-    everything = ", ".join(known)
-    return f"did you mean {near}? (all of them: {everything})" if near else f"those are {everything}"
+    return f"did you mean {near}?" if near else "docs/configuration.md lists all there are"
