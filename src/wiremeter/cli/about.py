@@ -120,6 +120,31 @@ Exit status 1 if any check fails.""",
         """Links for XDP and tcx end with the process that made them. Only clsact filters, used on kernels
 before 6.6, can outlive it; this removes those that no running process holds. Needs root.""",
     ),
+    "server": About(
+        "collect what agents send, store it, answer questions",
+        """Collect the batches of agents (`wiremeter agent --server URL`), store each once, and answer questions
+about them: HTTP with an OpenAPI description at /openapi.json, /metrics of the fleet for Prometheus.""",
+        """\
+By default only this host can connect. To let others in, the server wants TLS and tokens:
+
+  wiremeter token create web-1 --for-agent web-1 > web-1.token
+  wiremeter server --listen :10465 --tls-cert server.pem --tls-key server.key
+
+It needs more packages than an agent: pip install 'wiremeter[server]'.
+""",
+    ),
+    "token": About(
+        "make, list and revoke the tokens of a server",
+        """Make, list and revoke the tokens that agents and clients show to a server. A token is shown once, as it
+is made; the server keeps a hash of it.""",
+        """\
+examples:
+  wiremeter token create web-1 --for-agent web-1      # an agent's, which can write for no other
+  wiremeter token create alice --rights read
+  wiremeter token list
+  wiremeter token revoke 1f2e3d4c                     # counts no more within a second
+""",
+    ),
 }
 
 EXAMPLES = """\

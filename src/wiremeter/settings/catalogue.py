@@ -14,6 +14,7 @@ from wiremeter.settings.setting import option, setting
 from wiremeter.settings.values import Listen
 from wiremeter.settings.words import (
     ASSUMED_MSS,
+    AUTHENTICATIONS,
     DEFAULT_NAME_KINDS,
     ENGINES,
     FLOW_TABLE_LINES_MAX,
@@ -30,7 +31,9 @@ from wiremeter.settings.words import (
     SIMULATED_MTUS,
     SIMULATED_PROTOCOLS,
     SORT_KEYS,
+    TOKEN_RIGHTS,
     VIEWS,
+    Authentication,
     EngineName,
     LogLevel,
     NameKind,
@@ -39,15 +42,21 @@ from wiremeter.settings.words import (
     RequestedMode,
     SimulatedProtocol,
     SortKey,
+    TokenRight,
     View,
 )
 
-DEFAULT_LISTEN = Listen("127.0.0.1", 10464)
+DEFAULT_LISTEN, DEFAULT_SERVER_LISTEN = Listen("127.0.0.1", 10464), Listen("127.0.0.1", 10465)
 #: Flows that are shown: in the interactive view, to be scrolled through, and elsewhere.
 INTERACTIVE_TOP = 200
 PLAIN_TOP = 10
 
 _SHOWN = "what is shown"
+_SERVER_DIR = "the server's own directory: the store, tokens, and what was refused"
+_SERVER_DIR_VALUES = values.path("a directory, or default", default="default", completes="directory")
+_SERVER_DIR_DEFAULT = (
+    "what systemd gives (STATE_DIRECTORY), else /var/lib/wiremeter-server or, if not root, ~/.local/share/wiremeter"
+)
 _INTERFACES = "device, glob such as 'veth*', or auto: what carries the default routes. Repeatable"
 _FLOW_TABLE = "lines in each CPU's flow table, a power of two; an IPv4 flow takes one, an IPv6 flow two"
 _BLOCKS = "a block or a document for each such time, such as 1s"
@@ -550,6 +559,117 @@ class Detach(Printed, Command):
 
 
 #: Every command that takes settings.
+@dataclass(frozen=True, kw_only=True)
+class Server(Command, Logs):
+    """Settings of `wiremeter server`."""
+
+    GROUP: ClassVar[str] = "the server"
+
+    server_listen: Listen = setting(
+        values.listen(),
+        DEFAULT_SERVER_LISTEN,
+        "where agents and clients connect: host:port, [::]:port or :port",
+        flag="--listen",
+        placeholder="HOST:PORT",
+    )
+    data_dir: str | None = setting(
+        _SERVER_DIR_VALUES,
+        None,
+        _SERVER_DIR,
+        placeholder="DIR",
+        shown_default=_SERVER_DIR_DEFAULT,
+    )
+    store: str | None = setting(
+        values.path("a directory, clickhouse://…, or default", default="default", completes="directory"),
+        None,
+        "where flows are stored: a directory, or clickhouse://user@host/database",
+        placeholder="WHERE",
+        shown_default="store in the data directory",
+    )
+    keep_days: int | None = setting(
+        values.whole(1, 3650),
+        None,
+        "days that flows are kept; rollups stay longer",
+        placeholder="N",
+        shown_default="30",
+    )
+    store_size: int | None = setting(
+        values.size_in_bytes(64 << 20),
+        None,
+        "most bytes of the store on disk; the oldest are dropped, and counted",
+        placeholder="SIZE",
+        shown_default="what the disk has, less 2 GiB",
+    )
+    tls_cert: str | None = setting(
+        values.path("the path of a PEM file, or none", default="none"),
+        None,
+        "the server's certificate, with those between it and its CA; read again when it changes",
+        placeholder="FILE",
+    )
+    tls_key: str | None = setting(
+        values.path("the path of a PEM file, or none", default="none"), None, "its key", placeholder="FILE"
+    )
+    tls_client_ca: str | None = setting(
+        values.path("the path of a PEM file, or none", default="none"),
+        None,
+        "whose certificates agents may show instead of a token",
+        placeholder="FILE",
+    )
+    authentication: Authentication = setting(
+        values.choice(*AUTHENTICATIONS),
+        "auto",
+        "whether a token or certificate is needed; auto: unless only this host can connect and no token was made",
+        placeholder="WHEN",
+    )
+    plaintext: bool = setting(
+        values.switch(), False, "listen without TLS where other hosts can connect: tokens and flows can be read then"
+    )
+    agent_rate: int = setting(
+        values.size_in_bytes(1 << 10),
+        32 << 20,
+        "most bytes a second from one agent; above, it is told to wait",
+        placeholder="SIZE",
+        shown_default="32 MiB",
+    )
+    quarantine_size: int = setting(
+        values.size_in_bytes(0),
+        256 << 20,
+        "most bytes of refused batches that are kept for a look at them",
+        placeholder="SIZE",
+        shown_default="256 MiB",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token(Command):
+    """Settings of `wiremeter token`."""
+
+    GROUP: ClassVar[str] = "the token"
+
+    do: tuple[str, ...] = option(
+        values.paths(), ("list",), "create NAME, list, or revoke ID", placeholder="WHAT", takes_words=True
+    )
+    data_dir: str | None = setting(
+        _SERVER_DIR_VALUES,
+        None,
+        _SERVER_DIR,
+        placeholder="DIR",
+        shown_default=_SERVER_DIR_DEFAULT,
+    )
+    rights: tuple[TokenRight, ...] = option(
+        values.some_of(*TOKEN_RIGHTS),
+        ("write",),
+        "what it permits: write batches, read, or admin",
+        placeholder="RIGHTS",
+    )
+    for_agent: str | None = option(
+        values.agent_id(), None, "the only agent that it may write for", placeholder="AGENT", shown_default="any"
+    )
+    format: OutputFormat = option(
+        values.choice(*OUTPUT_FORMATS), "text", "text, or JSON for programs", placeholder="FORMAT"
+    )
+
+
 COMMANDS: dict[str, type[Command]] = {
     "live": Live,
     "agent": Settings,
@@ -558,4 +678,6 @@ COMMANDS: dict[str, type[Command]] = {
     "doctor": Doctor,
     "verify": Verify,
     "detach": Detach,
+    "server": Server,
+    "token": Token,
 }

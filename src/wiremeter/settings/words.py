@@ -58,3 +58,11 @@ FLOW_TABLE_LINES_MAX = 1 << 22
 #: ClientHello or a head is there whole, and of a super-packet its beginning.
 PAYLOAD_BYTES_MAX = 4096
 PAYLOAD_BYTES_DEFAULT = 2048
+
+#: When a server wants to know who asks.
+Authentication = Literal["auto", "on", "off"]
+AUTHENTICATIONS: tuple[Authentication, ...] = get_args(Authentication)
+
+#: What a token permits. write: send batches and heartbeats. read: ask. admin: see what was refused, and all of read.
+TokenRight = Literal["write", "read", "admin"]
+TOKEN_RIGHTS: tuple[TokenRight, ...] = get_args(TokenRight)

@@ -16,7 +16,8 @@ from wiremeter.cli import main
 from wiremeter.cli.parser import build_parser, commands_of, parse, settings_given
 from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError
 from wiremeter.settings import Listen, Settings
-from wiremeter.settings.sources import configurable
+from wiremeter.settings.catalogue import COMMANDS
+from wiremeter.settings.setting import settings_of
 
 #: What a subcommand does.
 Run = Callable[[Any], int]
@@ -158,8 +159,10 @@ def agents(line: str) -> Settings:
 
 
 def test_every_setting_has_a_flag_with_help() -> None:
-    documented = {action.dest for action in commands_of(build_parser())["agent"]._actions if action.help}
-    assert set(configurable()) <= documented
+    parsers = commands_of(build_parser())
+    for name, kind in COMMANDS.items():
+        documented = {action.dest for action in parsers[name]._actions if action.help}
+        assert {each.name for each in settings_of(kind).values() if each.is_configurable} <= documented, name
 
 
 def test_flags_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
