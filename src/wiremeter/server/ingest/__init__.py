@@ -1,0 +1,1 @@
+"""From a request's body to a batch that can be stored, or to the reason why not."""
