@@ -1,0 +1,1 @@
+"""The server's HTTP: who may connect, and what is asked and sent where."""

@@ -1,0 +1,308 @@
+"""The server's HTTP interface, as a Litestar application: what agents send, and how the fleet is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import Parameter
+from litestar.types import ControllerRouterHandler
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from wiremeter import __version__
+from wiremeter.errors import InputError, WiremeterError
+from wiremeter.server.access.gate import Gate, NotKnown
+from wiremeter.server.access.principal import Principal
+from wiremeter.server.access.rates import Rates
+from wiremeter.server.fleet.registry import Agent, Registry
+from wiremeter.server.ingest.body import Room, read_body
+from wiremeter.server.ingest.intake import Intake
+from wiremeter.server.ingest.quarantine import Quarantine, Refused
+from wiremeter.server.ingest.refusal import Refusal
+from wiremeter.server.store import Refused as StoreRefused
+from wiremeter.server.store import SqlRefused, Store, TooMuch, Unavailable
+from wiremeter.settings.words import TokenRight
+from wiremeter.shipment.heartbeat import BYTES_MAX as HEARTBEAT_BYTES_MAX
+from wiremeter.shipment.heartbeat import Heartbeat
+from wiremeter.shipment.schema import MEDIA_TYPE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What requests are answered from. rates: bytes a second, of each who sends."""
+
+    store: Store
+    gate: Gate
+    registry: Registry
+    intake: Intake
+    quarantine: Quarantine
+    metrics: CollectorRegistry
+    rates: Rates
+    room: Room
+
+
+class StoredAnswer(msgspec.Struct):
+    """stored: true if it is new, false if it was stored before."""
+
+    stored: bool
+
+
+class Problem(msgspec.Struct):
+    """What went wrong, for people; and a word for programs."""
+
+    error: str
+    kind: str
+
+
+class AgentState(msgspec.Struct, kw_only=True):
+    """One agent. Times are Unix time in nanoseconds, by the server's clock; null where nothing is known."""
+
+    agent: str
+    state: str
+    heard_ns: int
+    stored_until_ns: int | None
+    version: str
+    clock_skew_seconds: float | None
+    missing_batches: int
+    duplicates: int
+    dropped: dict[str, int]
+    heartbeat: Heartbeat | None
+
+
+def build_app(parts: Parts, more: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """The application. more: route handlers besides those for agents."""
+    return Litestar(
+        route_handlers=[
+            take_batch,
+            take_heartbeat,
+            agents,
+            agent,
+            refused,
+            refused_body,
+            healthz,
+            readyz,
+            metrics,
+            *more,
+        ],
+        state=State({"parts": parts}),
+        dependencies={"principal": Provide(principal_of), "parts": Provide(parts_of, sync_to_thread=False)},
+        exception_handlers={WiremeterError: _problem, HTTPException: _http_problem, Exception: _fault},
+        openapi_config=OpenAPIConfig(
+            title="wiremeter",
+            version=__version__,
+            description="Batches of agents in, answers about their traffic out.",
+            path="/",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],  # pages would load their scripts from elsewhere
+            components=Components(
+                security_schemes={
+                    "token": SecurityScheme(type="http", scheme="bearer", description="wiremeter token create")
+                }
+            ),
+            security=[{"token": []}],
+        ),
+        request_max_body_size=1 << 20,
+        logging_config=None,
+        debug=False,
+    )
+
+
+def parts_of(state: State) -> Parts:
+    """For handlers."""
+    found: Parts = state["parts"]
+    return found
+
+
+async def principal_of(request: Request[Any, Any, State], state: State) -> Principal:
+    """Who asks. Raises NotKnown."""
+    extensions: dict[str, Any] = request.scope.get("extensions") or {}
+    uris = extensions.get("wiremeter.certificate", {}).get("uris", ())
+    gate = parts_of(state).gate
+    return await asyncio.to_thread(gate.principal, request.headers.get("authorization"), uris)
+
+
+def need(principal: Principal, right: TokenRight) -> None:
+    """Raises Refusal for one who lacks a right."""
+    if not principal.may(right):
+        raise Refusal(403, "right", f"{principal.name} has not the right to {right}", is_final=False)
+
+
+@post(
+    "/v1/batches",
+    status_code=200,
+    summary="Store a batch",
+    description=f"The body is {MEDIA_TYPE}, perhaps with Content-Encoding: zstd. Sending it again does no harm.",
+)
+async def take_batch(request: Request[Any, Any, State], parts: Parts, principal: Principal) -> StoredAnswer:
+    """Stores a batch."""
+    need(principal, "write")
+    content, sha256 = await _body(request, parts, principal)
+    is_new = await parts.intake.batch(principal, _peer(request), content, sha256)
+    return StoredAnswer(is_new)
+
+
+@post("/v1/heartbeats", status_code=200, summary="Say how the agent is")
+async def take_heartbeat(request: Request[Any, Any, State], parts: Parts, principal: Principal) -> StoredAnswer:
+    """Takes a heartbeat."""
+    need(principal, "write")
+    content, _ = await _body(request, parts, principal, most=HEARTBEAT_BYTES_MAX)
+    await parts.intake.heartbeat(principal, content)
+    return StoredAnswer(True)
+
+
+@get("/v1/agents", summary="All agents and their state")
+async def agents(parts: Parts, principal: Principal) -> list[AgentState]:
+    """By name."""
+    need(principal, "read")
+    now_ns = parts.intake.now_ns()
+    return [_state(agent, now_ns) for agent in parts.registry.all()]
+
+
+@get("/v1/agents/{name:str}", summary="One agent and its state")
+async def agent(name: str, parts: Parts, principal: Principal) -> AgentState:
+    """One."""
+    need(principal, "read")
+    found = parts.registry.get(name)
+    if found is None:
+        raise Refusal(404, "agent", "no agent of that name was heard of")
+    return _state(found, parts.intake.now_ns())
+
+
+@get("/v1/refused", summary="What was refused for good, the newest first")
+async def refused(
+    parts: Parts, principal: Principal, limit: Annotated[int, Parameter(ge=1, le=10_000)] = 100
+) -> list[Refused]:
+    """Without the bytes."""
+    need(principal, "admin")
+    found = await asyncio.to_thread(parts.quarantine.all)
+    return found[:limit]
+
+
+@get("/v1/refused/{content:str}", summary="The bytes of one that was refused", media_type="application/octet-stream")
+async def refused_body(content: str, parts: Parts, principal: Principal) -> Response[bytes]:
+    """By its SHA-256."""
+    need(principal, "admin")
+    found = await asyncio.to_thread(parts.quarantine.content, content)
+    if found is None:
+        raise Refusal(404, "content", "nothing of that SHA-256 is kept")
+    return Response(found, media_type="application/octet-stream", headers={"Content-Disposition": "attachment"})
+
+
+@get("/healthz", media_type=MediaType.TEXT, include_in_schema=False)
+async def healthz() -> str:
+    """Whether requests are answered at all."""
+    return "ok\n"
+
+
+@get("/readyz", media_type=MediaType.TEXT, include_in_schema=False)
+async def readyz(parts: Parts) -> Response[str]:
+    """Whether the store answers."""
+    try:
+        await asyncio.to_thread(lambda: parts.store.query("SELECT 1").table())
+    except WiremeterError as error:
+        return Response(f"{error}\n", status_code=503, media_type=MediaType.TEXT)
+    return Response("ok\n", media_type=MediaType.TEXT)
+
+
+@get("/metrics", include_in_schema=False)
+async def metrics(request: Request[Any, Any, State], parts: Parts, principal: Principal) -> Response[bytes]:
+    """For Prometheus."""
+    need(principal, "read")
+    encode, kind = choose_encoder(request.headers.get("accept", ""))
+    body = await asyncio.to_thread(encode, parts.metrics)
+    return Response(body, headers={"Content-Type": kind}, media_type=kind)
+
+
+async def _body(
+    request: Request[Any, Any, State], parts: Parts, principal: Principal, **more: int
+) -> tuple[bytes, bytes]:
+    """The body, and its SHA-256; within what may be sent."""
+    length = _length(request.headers.get("content-length"))
+    wait = parts.rates.take(principal.name, max(length or 0, 1))
+    if wait:
+        raise Refusal(429, "rate", "too much at once; send it again later", is_final=False, retry_after=wait)
+    return await read_body(
+        request.stream(),
+        length=length,
+        encoding=request.headers.get("content-encoding", "").strip().lower(),
+        digest=request.headers.get("content-digest"),
+        room=parts.room,
+        **more,
+    )
+
+
+def _length(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isascii() and header.isdigit() and len(header) < 16 else None
+
+
+def _peer(request: Request[Any, Any, State]) -> str:
+    return f"{request.client.host}:{request.client.port}" if request.client else "unknown"
+
+
+def _state(agent: Agent, now_ns: int) -> AgentState:
+    return AgentState(
+        agent=agent.agent,
+        state=agent.state(now_ns),
+        heard_ns=agent.heard_ns,
+        stored_until_ns=agent.batch_end_ns or None,
+        version=agent.version,
+        clock_skew_seconds=None if agent.skew_ns is None else agent.skew_ns / 1e9,
+        missing_batches=agent.missing,
+        duplicates=agent.duplicates,
+        dropped=dict(agent.dropped),
+        heartbeat=agent.heartbeat,
+    )
+
+
+def _problem(_: Request[Any, Any, State], error: WiremeterError) -> Response[Problem]:
+    """By whose move it is."""
+    headers = {}
+    retry_after: float | None = None
+    match error:
+        case Refusal():
+            status, kind, retry_after = error.status, error.reason, error.retry_after
+        case NotKnown():
+            status, kind = 401, "unknown"
+            headers["WWW-Authenticate"] = "Bearer"
+        case Unavailable():
+            status, kind, retry_after = 503, "unavailable", error.retry_after
+        case TooMuch():
+            status, kind = 422, "too_much"
+        case SqlRefused() | StoreRefused():
+            status, kind = 422, "sql"
+        case InputError():
+            status, kind = 400, "input"
+        case _:
+            return _fault(_, error)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return Response(Problem(str(error), kind), status_code=status, headers=headers, media_type=MediaType.JSON)
+
+
+def _http_problem(_: Request[Any, Any, State], error: HTTPException) -> Response[Problem]:
+    """What Litestar finds: no such path, a parameter that cannot be read."""
+    details = [f"{one.get('key', '')}: {one.get('message', '')}" for one in error.extra or () if isinstance(one, dict)]
+    text = "; ".join([error.detail, *details])
+    return Response(
+        Problem(text, "http"), status_code=error.status_code, headers=error.headers, media_type=MediaType.JSON
+    )
+
+
+def _fault(request: Request[Any, Any, State], error: Exception) -> Response[Problem]:
+    log.error("a request failed", exc_info=error, extra={"path": request.url.path})
+    text = "a fault of the server's; its log says which"
+    return Response(Problem(text, "fault"), status_code=500, media_type=MediaType.JSON)

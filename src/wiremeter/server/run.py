@@ -1,0 +1,132 @@
+"""The server: its parts opened in order, and its life until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from wiremeter import __version__
+from wiremeter.errors import InputError
+from wiremeter.linux.listening import bind
+from wiremeter.server.access.gate import Gate
+from wiremeter.server.access.rates import Rates
+from wiremeter.server.access.tokens import TokenFile
+from wiremeter.server.directory import TOKENS_FILE, data_directory
+from wiremeter.server.fleet.metrics import FleetMetrics
+from wiremeter.server.fleet.registry import Registry
+from wiremeter.server.http.app import Parts, build_app
+from wiremeter.server.http.serving import Serving
+from wiremeter.server.http.tls import TlsFiles
+from wiremeter.server.ingest.body import Room
+from wiremeter.server.ingest.intake import Intake
+from wiremeter.server.ingest.quarantine import Quarantine
+from wiremeter.server.store import Keep, open_store
+from wiremeter.settings.catalogue import Server
+from wiremeter.settings.values import Listen
+
+log = logging.getLogger(__name__)
+
+#: Seconds' worth of `--agent-rate` that may come at once: a backlog's batches, and the largest one.
+_BURST_SECONDS = 4
+
+
+def is_loopback(listen: Listen) -> bool:
+    """Whether only this host can connect there.
+
+    >>> is_loopback(Listen("127.0.0.1", 1)), is_loopback(Listen("::1", 1)), is_loopback(Listen("", 1))
+    (True, True, False)
+    """
+    if listen.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(listen.host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: Server, *, has_tokens: bool) -> bool:
+    """Whether who shows nothing may do everything.
+
+    Raises InputError where other hosts could connect and nobody said in words that they may do so unprotected.
+    """
+    listen = settings.server_listen
+    has_proofs = has_tokens or bool(settings.tls_client_ca)
+    if not is_loopback(listen):
+        if not (settings.tls_cert or settings.plaintext):
+            raise InputError(
+                f"{listen} can be reached by other hosts, and without TLS they could read tokens and flows: give "
+                "--tls-cert and --tls-key, or say --plaintext"
+            )
+        if settings.authentication != "off" and not has_proofs:
+            raise InputError(
+                f"{listen} can be reached by other hosts, and there is no token yet: make one with "
+                "`wiremeter token create NAME`, or give --tls-client-ca, or say --authentication off"
+            )
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise InputError("--tls-client-ca needs --tls-cert and --tls-key: certificates come with TLS")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise InputError("--tls-cert and --tls-key go together")
+    if settings.authentication == "auto":
+        return is_loopback(listen) and not has_proofs
+    return settings.authentication == "off"
+
+
+async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serves until SIGINT or SIGTERM. on_ready: called with the server's URL once it can be asked.
+
+    Raises InputError, PermissionNeeded or StoreError if it cannot start.
+    """
+    directory = data_directory(settings.data_dir)
+    tokens = TokenFile(directory / TOKENS_FILE)
+    is_open = check_exposure(settings, has_tokens=any(token.revoked is None for token in tokens.all()))
+    tls = None
+    if settings.tls_cert and settings.tls_key:
+        client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+        tls = TlsFiles(Path(settings.tls_cert), Path(settings.tls_key), client_ca)
+    _make(directory)
+    where = settings.store or str(directory / "store")
+    keep = Keep(days=settings.keep_days, size_bytes=settings.store_size)
+    with contextlib.ExitStack() as resources:
+        listening = resources.enter_context(bind(settings.server_listen))
+        store = resources.enter_context(await asyncio.to_thread(open_store, where, keep=keep))
+        registry = await asyncio.to_thread(Registry, store)
+        fleet = FleetMetrics(__version__, registry, lambda: store.state)
+        quarantine = Quarantine(directory / "quarantine", settings.quarantine_size)
+        metrics = CollectorRegistry(auto_describe=False)
+        metrics.register(fleet)
+        parts = Parts(
+            store=store,
+            gate=Gate(tokens, is_open=is_open),
+            registry=registry,
+            intake=Intake(store, quarantine, registry, fleet),
+            quarantine=quarantine,
+            metrics=metrics,
+            rates=Rates(settings.agent_rate, _BURST_SECONDS * settings.agent_rate),
+            room=Room(),
+        )
+        serving = Serving(build_app(parts), tls)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, serving.stop)
+        if tls:
+            loop.add_signal_handler(signal.SIGHUP, tls.look)
+        url = f"{'https' if tls else 'http'}://{Listen(*listening.getsockname()[:2])}"
+        log.info("the server is ready", extra={"url": url, "store": where})
+        if is_open:
+            log.warning("whoever can connect may read and write: there is no authentication", extra={"url": url})
+        on_ready(url)
+        await serving.serve_on(listening)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(f"{directory}: the server's directory cannot be made: {error.strerror}; --data-dir") from error
