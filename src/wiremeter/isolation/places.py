@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from wiremeter.names.payloads import PayloadBlock
 
-#: Blocks that may be on their way to a reader.
-PLACES = 4
+#: Blocks that may be on their way to a reader. On a busy machine both sides wait for a CPU, and who has it must find
+#: enough to do. Memory is taken as places are used.
+PLACES = 16
 #: Bytes of records, and records, of one block at most.
 DATA_BYTES = 1 << 18
 RECORDS_MAX = 4096

@@ -81,7 +81,7 @@ class ReaderProcess:
         """Starts it; it is `ready` some 0.2 s later. Raises OSError if it cannot be started at all."""
         self._socket, theirs = socket.socketpair()
         self._received = bytearray()
-        self._free = deque(range(PLACES))
+        self._free = list(range(PLACES))  # the last is taken first, so that few are ever touched where few will do
         self._taken: deque[int] = deque()
         self._awaits_done = False
         self.ready = False
@@ -132,7 +132,7 @@ class ReaderProcess:
         known = None if devices is None else dict(devices)
         for data, offsets in parts(block):
             self._wait(self.has_room, audience)
-            place = self._free.popleft()
+            place = self._free.pop()
             self._taken.append(place)
             self._places.write(place, data, offsets)
             self._send(Feed(place, len(data), len(offsets), block.origin_ns, known), audience)
