@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.cpus import measured_cpu
-from benchmarks.memory import resident_mb
+from benchmarks.memory import cpu_seconds, family, resident_mb, share_mb
 from benchmarks.namespaces import RECEIVER, Namespace, end_with_parent, veth_pair
 from benchmarks.report import Figure, Progress, figure_of
 from benchmarks.sender import Sender
@@ -28,13 +28,13 @@ INTERVALS = 5
 MEMORY_SAMPLE_SECONDS = 0.25
 CPU_TARGET, MEMORY_TARGET = 2.0, 60.0
 _AGENT = Path(__file__).parents[1] / ".venv" / "bin" / "wiremeter"
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def measure(say: Progress) -> Iterator[Figure]:
     """CPU of one core over INTERVALS intervals, and resident memory without and with the tables."""
     cpu: list[float] = []
     own: list[float] = []
+    readers: list[float] = []
     with veth_pair() as (sending, receiving), _agent(receiving) as process, Sender(sending, measured_cpu()) as sender:
         say("agent: starting")
         _wait_until_attached(process)
@@ -42,16 +42,18 @@ def measure(say: Progress) -> Iterator[Figure]:
         time.sleep(INTERVAL)
         for number in range(INTERVALS):
             say(f"agent: interval {number + 1} of {INTERVALS}")
-            started, before = time.monotonic(), _cpu_seconds(process.pid)
+            started, before = time.monotonic(), sum(map(cpu_seconds, family(process.pid)))
             sender.sweep(FLOWS, pause_ns=100_000)
             while (left := started + INTERVAL - time.monotonic()) > 0:
                 time.sleep(min(left, MEMORY_SAMPLE_SECONDS))
                 own.append(resident_mb(process.pid)[0])
-            cpu.append((_cpu_seconds(process.pid) - before) / (time.monotonic() - started) * 100)
+                readers.append(sum(map(share_mb, family(process.pid)[1:])))
+            cpu.append((sum(map(cpu_seconds, family(process.pid))) - before) / (time.monotonic() - started) * 100)
         tables = resident_mb(process.pid)[1]
     yield figure_of(GROUP, "CPU of one core", "%", cpu, CPU_TARGET)
     yield figure_of(GROUP, "resident memory without the tables", "MB", own, MEMORY_TARGET)
     yield figure_of(GROUP, "the same at its most", "MB", [max(own)])
+    yield figure_of(GROUP, "memory of the process that reads payloads (PSS)", "MB", readers)
     yield figure_of(GROUP, "resident memory of the tables, as far as touched", "MB", [tables])
 
 
@@ -92,9 +94,3 @@ def _is_attached(pid: int) -> bool:
         )
     except OSError:
         return False
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS

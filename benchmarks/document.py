@@ -59,7 +59,7 @@ COSTS = (
     ),
     Cost(
         "DNS transactions a second without loss: number / CPU of one core",
-        [(names.WITHOUT_LOSS, "transactions/s"), (names.WITHOUT_LOSS, "CPU of the meter's process")],
+        [(names.WITHOUT_LOSS, "transactions/s"), (names.WITHOUT_LOSS, "CPU of the meter's processes")],
     ),
 )
 

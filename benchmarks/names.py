@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import handshakes, packets
 from benchmarks.cpus import measured_cpu, pinned
+from benchmarks.memory import cpu_seconds, family
 from benchmarks.namespaces import RECEIVER, SENDER, Namespace, device_counter, veth_pair
 from benchmarks.programs import OBJECT, fill, loaded, require_object
 from benchmarks.report import Figure, Progress, figure_of, figure_of_difference
@@ -22,6 +23,7 @@ from benchmarks.sender import build_program
 from benchmarks.testrun import lines_for
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
+from wiremeter.datapath.naming import NameOptions
 from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.errors import KernelError
 from wiremeter.flows.columns import FLOW
@@ -46,6 +48,8 @@ REPEAT_SENT = 10_000
 #: Transactions a second that are asked for.
 RATE = 50_000
 SECONDS = 10.0
+#: As agents do.
+_NAMES = NameOptions(isolated=True)
 #: Of each step in the search for the highest rate without loss.
 STEP_SECONDS = 4.0
 RATES = (2_500, 5_000, 7_500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 75_000, 100_000)
@@ -254,7 +258,7 @@ def _measure_load(say: Progress) -> Iterator[Figure]:
                 ("payloads lost, and counted", "", outcome.lost),
                 ("packets that nothing counted", "", outcome.offered - outcome.sent - outcome.lost),
                 ("transactions told", "", outcome.transactions),
-                ("CPU of the meter's process", "% of one", 100 * outcome.cpu_seconds / outcome.seconds),
+                ("CPU of the meter's processes", "% of one", 100 * outcome.cpu_seconds / outcome.seconds),
             ):
                 yield figure_of(f"{LOAD}: {RATE:,} transactions/s offered", what, unit, [value])
             carried: tuple[int, Outcome] | None = None
@@ -271,7 +275,7 @@ def _measure_load(say: Progress) -> Iterator[Figure]:
                 yield figure_of(WITHOUT_LOSS, "transactions told of those offered", "%", [_share(outcome)])
                 yield figure_of(
                     WITHOUT_LOSS,
-                    "CPU of the meter's process",
+                    "CPU of the meter's processes",
                     "% of one",
                     [100 * outcome.cpu_seconds / outcome.seconds],
                 )
@@ -298,8 +302,9 @@ def _run(sending: Namespace, receiving: Namespace, frames: Path, rate: int, seco
     program = build_program("replayer")
     arrived = device_counter(receiving, RECEIVER, "rx_packets")
     before = min(os.sched_getaffinity(0))
-    with receiving.entered(), pinned(before), Monitor(RECEIVER, interval=1.0, attach="tcx") as monitor:
-        cpu_seconds = time.process_time()
+    with receiving.entered(), pinned(before), Monitor(RECEIVER, interval=1.0, attach="tcx", names=_NAMES) as monitor:
+        processes = family(os.getpid())
+        before_seconds = sum(map(cpu_seconds, processes))
         with sending.entered(), pinned(measured_cpu()):
             sender = subprocess.Popen(
                 (program, SENDER, frames, str(2 * rate), str(seconds)), stdout=subprocess.PIPE, text=True
@@ -312,10 +317,10 @@ def _run(sending: Namespace, receiving: Namespace, frames: Path, rate: int, seco
             quiet += sender.poll() is not None
             if quiet == 2:
                 monitor.close()
-        cpu_seconds = time.process_time() - cpu_seconds
+        took_seconds = sum(map(cpu_seconds, processes)) - before_seconds
     output, _ = sender.communicate()
     if sender.returncode:
         raise KernelError(f"the replayer ended with {sender.returncode}", call="sendmmsg")
     offered, took = output.split()
     arrived = device_counter(receiving, RECEIVER, "rx_packets") - arrived
-    return Outcome(int(offered), float(took), arrived, sent, lost, transactions, cpu_seconds)
+    return Outcome(int(offered), float(took), arrived, sent, lost, transactions, took_seconds)
