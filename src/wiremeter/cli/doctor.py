@@ -7,7 +7,7 @@ import resource
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wiremeter.agent.meter import name_options
 from wiremeter.datapath.hooks import AttachedProgram, ProgramQuery, program_query
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, DEFAULT_ATTACHMENTS, TablePlan, names_bytes, plan_tables
+from wiremeter.datapath.naming import try_reader
 from wiremeter.datapath.trial import Trial, try_programs
 from wiremeter.errors import MORE_FILES, InputError
 from wiremeter.flows.columns import AttachMode, Direction
@@ -86,6 +87,7 @@ class Diagnosis:
     instead: what would work where this does not, and what it costs; "" where there is no such thing.
     trial: what came of loading the programs; None where that is not how they meter.
     open_files: how many this process may have, and how many metering takes.
+    reading: what is in the way of a process without privileges that reads payloads, "" if nothing is; None: none does.
     """
 
     host: HostFacts
@@ -97,6 +99,7 @@ class Diagnosis:
     instead: str = ""
     trial: Trial | None = None
     open_files: tuple[int, int] | None = None
+    reading: str | None = None
 
     @property
     def without_room(self) -> int:
@@ -113,7 +116,7 @@ class Diagnosis:
 
 def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
     """Prints the diagnosis; returns 0 if metering will work, else 1."""
-    names = name_options(settings)
+    names = name_options(settings, isolated=settings.isolate)
     program = Path(settings.program) if settings.program else None
     diagnosis = diagnose(
         read_host(),
@@ -128,6 +131,7 @@ def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
         programs=programs or program_query(),
         try_loading=partial(try_programs, program, names=names),
         open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        try_reading=partial(try_reader, names) if settings.reads_payloads and settings.isolate else None,
     )
     if settings.format == "json":
         json.dump(as_json(diagnosis), sys.stdout, indent=2)
@@ -151,11 +155,13 @@ def diagnose(
     programs: ProgramQuery | None = None,
     try_loading: TryLoading | None = None,
     open_files_limit: int | None = None,
+    try_reading: Callable[[], str] | None = None,
 ) -> Diagnosis:
     """What the facts mean for metering the devices that `patterns` mean, attached as `requested`.
 
     reads_payloads: names are on, which takes memory. request: what is wrong with what was asked for, "" if nothing.
-    try_loading: such as `try_programs`, called only where programs would be loaded.
+    try_loading: such as `try_programs`, called only where programs would be loaded. try_reading: such as `try_reader`;
+    None: no process of its own reads payloads.
     """
     capturing = requested == "capture"
     problems = list(capture_problems(host) if capturing else host_problems(host))
@@ -191,8 +197,10 @@ def diagnose(
         found.append(
             DeviceDiagnosis(device, plan, None if attached is None else tuple(attached), device.ifindex in required)
         )
+    reading = try_reading() if try_reading else None
+    problems += [reading] if reading else []
     if capturing:
-        return Diagnosis(host, tables, tuple(found), tuple(problems), requested, reads_payloads)
+        return Diagnosis(host, tables, tuple(found), tuple(problems), requested, reads_payloads, reading=reading)
     is_barred = bool(host_problems(host))
     trial = None
     if try_loading:
@@ -211,7 +219,9 @@ def diagnose(
                 f"this process may open {open_files[0]} files, and metering takes about {open_files[1]}: {MORE_FILES}"
             )
     instead = capture_instead(host) if is_barred else ""
-    return Diagnosis(host, tables, tuple(found), tuple(problems), requested, reads_payloads, instead, trial, open_files)
+    return Diagnosis(
+        host, tables, tuple(found), tuple(problems), requested, reads_payloads, instead, trial, open_files, reading
+    )
 
 
 def as_text(diagnosis: Diagnosis, width: int = 100) -> str:
@@ -232,6 +242,11 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "instead": diagnosis.instead,
         "host": _host_json(diagnosis.host, diagnosis.requested),
         "trial": _trial_json(diagnosis.trial) if diagnosis.trial else None,
+        "payloads": {
+            "read": diagnosis.reads_payloads,
+            "isolated": diagnosis.reads_payloads and diagnosis.reading is not None,
+            "problem": diagnosis.reading or "",
+        },
         "open_files": dict(zip(("allowed", "needed"), diagnosis.open_files, strict=True))
         if diagnosis.open_files
         else None,
@@ -277,6 +292,11 @@ def _trial_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
             yield "programs", "there; not loaded to try them, because of the problems below"
         else:
             yield "programs", f"this kernel takes them: loaded in {trial.seconds:.1f} s to try, and freed"
+    if diagnosis.reading is not None:
+        sealed = "in a process without privileges: one was started and sealed to try"
+        yield "payloads", "cannot be read; the end of this says why" if diagnosis.reading else f"read {sealed}"
+    elif diagnosis.reads_payloads:
+        yield "payloads", "read in the process that meters, with all it may do"
     if diagnosis.open_files:
         limit, needed = diagnosis.open_files
         yield "open files", f"{limit:,} allowed, about {needed} needed"

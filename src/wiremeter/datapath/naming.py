@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -120,6 +121,19 @@ class Names(Protocol):
 def open_names(options: NameOptions) -> Names:
     """What reads the names that `options` allow. Raises InputError where that cannot be isolated as they want it."""
     return Naming(options) if options.limit else NoNaming()
+
+
+def try_reader(options: NameOptions) -> str:
+    """What is in the way of reading payloads in a process without privileges, as by `options`; "" if nothing is."""
+    from wiremeter.isolation.process import ReaderEnded, ReaderOptions, ReaderProcess
+    from wiremeter.isolation.reader import WITHOUT_READER
+
+    try:
+        with contextlib.closing(ReaderProcess(ReaderOptions(options.kinds))) as reader:
+            reader.wait_until_ready()
+    except (OSError, ReaderEnded) as error:
+        return f"payloads cannot be read in a process without privileges: {error}. {WITHOUT_READER}"
+    return ""
 
 
 class NoNaming:

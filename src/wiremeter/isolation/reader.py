@@ -26,6 +26,10 @@ STEADY_SECONDS = 60.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 #: A reader that is not ready after so long never will be.
 START_SECONDS = 10.0
+#: What to do where no reader can be had.
+WITHOUT_READER = (
+    "Allow that, or read no names (--names none), or have this process read them, with all it may do (--no-isolate)"
+)
 _SOURCES, _ATTACHMENTS = 256, 1 << 16
 
 
@@ -58,10 +62,7 @@ class IsolatedReader:
             self.fault = str(ended)
         if not self._process:
             self.close()
-            raise InputError(
-                f"payloads cannot be read in a process without privileges: {self.fault}. Allow that, or read no names "
-                "(--names none), or have this process read them, with all it may do (--no-isolate)"
-            )
+            raise InputError(f"payloads cannot be read in a process without privileges: {self.fault}. {WITHOUT_READER}")
 
     @property
     def pid(self) -> int | None:

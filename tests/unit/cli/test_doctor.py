@@ -325,3 +325,22 @@ def test_a_namespace_without_a_network_has_nothing_to_meter(capsys: pytest.Captu
     with netns.hosts("solo") as (solo,), solo.entered():
         assert doctor.run(arguments()) == 1
     assert "there is no default route" in " ".join(capsys.readouterr().out.split())
+
+
+def test_who_reads_payloads_is_tried_and_said() -> None:
+    sealed = look(try_reading=lambda: "")
+    assert "payloads read in a process without privileges: one was started and sealed to try" in text_of(sealed)
+    assert as_json(sealed)["payloads"] == {"read": True, "isolated": True, "problem": ""}
+    here = look()
+    assert "payloads read in the process that meters, with all it may do" in text_of(here)
+    assert as_json(here)["payloads"] == {"read": True, "isolated": False, "problem": ""}
+    assert "payloads" not in text_of(look(reads_payloads=False)).replace("payloads on their way", "")
+
+
+@pytest.mark.parametrize("requested", ["auto", "capture"])
+def test_a_host_that_allows_no_reader_does_not_work(requested: str) -> None:
+    host = replace(HOST, capabilities=HOST.capabilities | {"CAP_NET_RAW"})
+    diagnosis = look(host=host, requested=requested, try_reading=lambda: "payloads cannot be read: no seccomp")
+    assert not diagnosis.works
+    assert "payloads cannot be read; the end of this says why" in text_of(diagnosis)
+    assert "payloads cannot be read: no seccomp" in text_of(diagnosis)

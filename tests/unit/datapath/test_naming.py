@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,21 @@ def test_sources_follow_from_the_kinds() -> None:
     assert NameOptions(kinds=["dns"]).sources == {"dns"}
     assert NameOptions(kinds=("tls", "ptr")).sources == {"tls", "first"}
     assert NO_NAMES.limit == NameOptions(payload_bytes=0).limit == NameOptions(kinds=["ptr"]).limit == 0
+
+
+def test_a_reader_can_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert naming.try_reader(NameOptions(isolated=True)) == ""
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    refused = naming.try_reader(NameOptions(isolated=True))
+    assert "/nowhere" in refused
+    assert "--no-isolate" in refused
+
+
+def test_names_end_their_reader() -> None:
+    names = Naming(NameOptions(isolated=True))
+    (reader,) = names.channels
+    of_process = Path(f"/proc/{reader.pid}")
+    assert of_process.exists()
+    names.close()
+    names.close()
+    assert not of_process.exists()
