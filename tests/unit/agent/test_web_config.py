@@ -253,6 +253,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             "",
         ),
     ],
+    ids=["loopback", "bare", "passwords", "certificate", "certificates on both sides"],  # the hash is salted
 )
 def test_an_open_port_is_warned_of(
     host: str, config: str, warns: str, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
