@@ -118,12 +118,21 @@ static __always_inline struct wm_recent *recent_flows(void)
 	return wm_payload_limit ? bpf_map_lookup_elem(&wm_recent, &zero) : NULL;
 }
 
-/* A function of its own, as are others below: the verifier checks each once. */
-__noinline int wm_inspect(struct inspected_packet *packet, __u64 now)
+/* A function of its own, as are others below: the verifier checks each once. Numbers in and out: what is passed in
+ * memory would take from the caller's stack. */
+__noinline int wm_inspect(__u64 start, __u64 rest, __u64 now)
 {
 	struct wm_recent *recent = recent_flows();
+	struct inspected found = {WM_SOURCES, {}};
+	__u64 words[2] = {start, rest};
+	struct inspected_packet packet;
+	int word;
 
-	return recent && packet ? inspect(recent, packet, now) : WM_SOURCES;
+	__builtin_memcpy(&packet, words, sizeof(packet));
+	if (recent)
+		found = inspect(recent, packet, now);
+	__builtin_memcpy(&word, &found, sizeof(word));
+	return word;
 }
 
 __noinline int wm_fragment(__u32 hash, int first)
@@ -138,49 +147,79 @@ static __always_inline int engine_fragment(__u32 hash, int first)
 	return wm_fragment(hash, first);
 }
 
-static __always_inline __u32 engine_inspect(struct inspected_packet *packet, __u64 now)
+static __always_inline struct inspected engine_inspect(struct inspected_packet packet, __u64 now)
 {
-	return wm_inspect(packet, now);
+	struct inspected found;
+	__u64 words[2];
+	int word;
+
+	__builtin_memcpy(words, &packet, sizeof(words));
+	word = wm_inspect(words[0], words[1], now);
+	__builtin_memcpy(&found, &word, sizeof(found));
+	return found;
 }
 
-/* Returns what to send the packet's payload as: enum wm_source, WM_SOURCES for not at all. `packet` as payload_pick()
- * takes it. */
-static __always_inline __u32 count(const struct wm_entry *entry, __u32 cpu, const struct packet *packet,
-				   const struct headers *h, const struct wm_tally *size, __u64 now)
+/* The region of a CPU that was written in `epoch`. NULL: it has none. */
+static __always_inline struct wm_region_header *region_of(__u32 cpu, __u32 epoch)
+{
+	__u32 at = epoch * wm_regions + cpu;
+
+	return wm_likely(cpu < wm_regions) ? bpf_map_lookup_elem(&wm_tables, &at) : NULL;
+}
+
+/* Counts a packet. Returns the region that its flow is in, and where; NULL: it is in no flow. */
+static __always_inline struct wm_region_header *count(__u32 identity, __u32 cpu, __u32 epoch, const struct headers *h,
+						      const struct wm_tally *size, __u64 now, struct flow_found *found)
 {
 	const volatile struct wm_table_shape *shape = &wm_shape;
-	__u32 attachment = entry->identity.attachment;
-	struct wm_region_header *region;
-	struct wm_flow_cold *flow = NULL;
-	__u32 epoch = wm_epoch & 1;
-	__u32 at;
+	struct wm_region_header *region = region_of(cpu, epoch);
+	__u32 attachment = identity_of(identity).attachment;
 
+	wm_forget(attachment); /* one register, checked and used: up to Linux 6.1 the verifier goes by that */
 	if (attachment >= wm_attachments)
-		return WM_SOURCES; /* cannot be */
-	if (wm_unlikely(cpu >= wm_regions)) {
-		at = epoch;
-		region = bpf_map_lookup_elem(&wm_overflow, &at);
+		return NULL; /* cannot be */
+	if (wm_unlikely(!region)) {
+		region = bpf_map_lookup_elem(&wm_overflow, &epoch);
 		if (region)
-			meter_count(region, shape, h, attachment, size, now, 1, &flow);
-		return WM_SOURCES;
+			meter_count(region, shape, h, attachment, size, now, 1, found);
+		return NULL;
 	}
-	at = epoch * wm_regions + cpu;
-	region = bpf_map_lookup_elem(&wm_tables, &at);
-	if (!region)
-		return WM_SOURCES; /* cannot be: `at` is below max_entries */
-	switch (meter_count(region, shape, h, attachment, size, now, 0, &flow)) {
+	switch (meter_count(region, shape, h, attachment, size, now, 0, found)) {
 	case FLOW_NO_ROOM:
-		return WM_SOURCES;
+		return NULL;
 	case FLOW_NEW:
 		if (flip_due(region))
 			ask_for_flip(region, cpu, epoch);
-		break;
+		return region;
 	case FLOW_KNOWN:
-		break;
+		return region;
 	}
-	if (!wm_payload_limit || !flow)
+	return NULL; /* cannot be */
+}
+
+/* count() for the general ways; returns the flow's line, or -1. Functions that the verifier checks once, not once for
+ * each path through a parser, and whose stacks are not added up: the 512 bytes are for all calls together, each rounded
+ * up, to 32 before Linux 6.8. So counting and picking are two. */
+__noinline int wm_count(const struct headers *h, const struct wm_tally *size, __u64 when, __u32 identity, __u32 epoch)
+{
+	struct flow_found found = {};
+
+	if (!h || !size)
+		return -1;
+	return count(identity, bpf_get_smp_processor_id(), epoch & 1, h, size, when, &found) ? (int)found.line : -1;
+}
+
+/* What to send a packet's payload as, whose flow is at `line`. */
+static __always_inline int pick(const struct packet *packet, const struct headers *h, __u32 line, __u32 epoch,
+				__u64 when)
+{
+	struct wm_region_header *region = region_of(bpf_get_smp_processor_id(), epoch & 1);
+	struct wm_flow_cold *flow;
+
+	if (!region)
 		return WM_SOURCES;
-	return payload_pick(packet, h, wm_payload_sources, region, flow, now);
+	flow = flow_cold(region, &wm_shape, line, h->family == 6 ? WM_KEY6_WORDS : WM_KEY4_WORDS);
+	return payload_pick(packet, h, wm_payload_sources, region, flow, when);
 }
 
 __noinline int wm_walk_skb(struct __sk_buff *skb, struct ipv6_chain *chain)
@@ -224,14 +263,16 @@ static __always_inline __u64 now(void)
 }
 
 /* The common packet: Ethernet, IPv4 or IPv6 without extension headers, its headers linear, no super-packet. Returns
- * what to send its payload as, as count() does; NOT_COMMON leaves all of it to the general way. */
+ * what to send its payload as, enum wm_source, and WM_SOURCES for not at all; NOT_COMMON leaves all of it to the
+ * general way. */
 #define NOT_COMMON (-1)
-static __always_inline int meter_common(const struct wm_entry *entry, __u32 cpu, const struct packet *packet,
-					__u32 vlan, __u64 when)
+static __always_inline int meter_common(__u32 identity, __u32 cpu, const struct packet *packet, __u32 vlan, __u64 when)
 {
 	struct headers h = {.reason = WM_REASONS, .vlan = vlan};
 	const struct wm_eth *eth = packet->data;
+	struct wm_region_header *region;
 	struct packet linear = *packet;
+	struct flow_found found = {};
 	struct wm_tally size;
 
 	linear.kind = PACKET_LINEAR;
@@ -246,63 +287,26 @@ static __always_inline int meter_common(const struct wm_entry *entry, __u32 cpu,
 	if (h.reason != WM_REASONS)
 		return NOT_COMMON;
 	size = one_packet(packet->len + (vlan ? sizeof(struct wm_vlan) : 0));
-	return count(entry, cpu, packet, &h, &size, when);
-}
-
-/* count() for the general ways: a function that the verifier checks once, not once for each path through a parser. */
-__noinline int wm_count(const struct headers *h, const struct wm_tally *size, __u64 when)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct wm_entry *entry = entry_of(cpu);
-
-	if (!h || !size || !entry)
+	region = count(identity, cpu, wm_epoch & 1, &h, &size, when, &found);
+	if (!wm_payload_limit || !region)
 		return WM_SOURCES;
-	return count(entry, cpu, NULL, h, size, when);
+	return payload_pick(packet, &h, wm_payload_sources, region, found.cold, when);
 }
 
-/* The region of this CPU, for what is counted about payloads; the same that counted the packet unless the epoch turned
- * in between, which moves the count to the next interval. */
-static __always_inline struct wm_region_header *region_now(__u32 cpu)
+static __always_inline void send_payload(__u32 identity, const struct packet *packet, const struct headers *h,
+					 __u32 source, __u32 gso_size)
 {
-	__u32 at = (wm_epoch & 1) * wm_regions + cpu;
-
-	return cpu < wm_regions ? bpf_map_lookup_elem(&wm_tables, &at) : NULL;
-}
-
-static __always_inline void send_payload(const struct packet *packet, const struct headers *h, __u32 source,
-					 __u32 gso_size)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct wm_region_header *region = region_now(cpu);
-	struct wm_entry *entry = entry_of(cpu);
+	/* The region that counted the packet, unless the epoch turned in between: then this comes in the next interval.
+	 */
+	struct wm_region_header *region = region_of(bpf_get_smp_processor_id(), wm_epoch & 1);
 	struct scratch *memory = scratch();
 
-	if (!region || !entry || !memory)
+	if (!region || !memory)
 		return;
 	record_head(&memory->record.head, packet, h, source);
-	memory->record.head.attachment = entry->identity.attachment;
+	memory->record.head.attachment = identity_of(identity).attachment;
 	memory->record.head.time_ns = wm_test_runs ? wm_test_packet.time_ns : bpf_ktime_get_ns();
 	record_send_all(&memory->record, packet, h, region, source, gso_size);
-}
-
-__noinline int wm_send_skb(struct __sk_buff *skb, const struct headers *h, __u32 source)
-{
-	struct packet packet = {.kind = PACKET_SKB, .ctx = skb};
-
-	if (!h)
-		return -1;
-	send_payload(&packet, h, source, h->protocol == WM_UDP ? skb->gso_size : 0);
-	return 0;
-}
-
-__noinline int wm_send_xdp(struct xdp_md *xdp, const struct headers *h, __u32 source)
-{
-	struct packet packet = {.kind = PACKET_XDP, .ctx = xdp};
-
-	if (!h)
-		return -1;
-	send_payload(&packet, h, source, 0);
-	return 0;
 }
 
 static __always_inline struct packet packet_of_skb(struct __sk_buff *skb)
@@ -321,7 +325,7 @@ static __always_inline __u32 vlan_of_skb(struct __sk_buff *skb)
 	return skb->vlan_present ? WM_VLAN_TAGGED | (skb->vlan_tci & WM_VLAN_ID_MASK) : 0;
 }
 
-/* The headers of any skb at all. A function of its own, as are the next two: the verifier checks each once, and not
+/* The headers of any skb at all. A function of its own, as are the next three: the verifier checks each once, and not
  * every way through one for every way through another. */
 __noinline int wm_parse_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 skipped, struct headers *h)
 {
@@ -337,13 +341,9 @@ __noinline int wm_parse_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 ski
 		if (!has_ethernet && h->ethertype == WM_ETHERTYPE_LLC)
 			h->ethertype = WM_ETHERTYPE_NONE;
 	}
-	if (wm_payload_limit)
-		h->start_is_there = payload_begin(&packet, h, &h->start, 1);
 	return 0;
 }
 
-/* A function of its own, so that its stack is not added to wm_count()'s: the 512 bytes are for all calls together, each
- * rounded up, to 32 before Linux 6.8. */
 __noinline int wm_size_skb(struct __sk_buff *skb, const struct headers *h, __u32 skipped, struct wm_tally *size)
 {
 	if (!h || !size)
@@ -352,31 +352,55 @@ __noinline int wm_size_skb(struct __sk_buff *skb, const struct headers *h, __u32
 	return 0;
 }
 
+__noinline int wm_pick_skb(struct __sk_buff *skb, const struct headers *h, __u32 line, __u32 epoch, __u64 when)
+{
+	struct packet packet = packet_of_skb(skb);
+
+	return h ? pick(&packet, h, line, epoch, when) : WM_SOURCES;
+}
+
+__noinline int wm_send_skb(struct __sk_buff *skb, const struct headers *h, __u32 source, __u32 identity)
+{
+	struct packet packet = {.kind = PACKET_SKB, .ctx = skb};
+
+	if (!h)
+		return -1;
+	send_payload(identity, &packet, h, source, h->protocol == WM_UDP ? skb->gso_size : 0);
+	return 0;
+}
+
 /* Any skb at all: the general way, for what meter_common() leaves. */
-__noinline int wm_count_skb(struct __sk_buff *skb, __u32 has_ethernet, __u32 skipped)
+__noinline int wm_any_skb(struct __sk_buff *skb, __u32 skipped, __u32 identity)
 {
 	struct scratch *memory = scratch();
+	__u32 epoch, source;
 	struct headers *h;
-	__u32 source;
+	__u64 when;
+	int line;
 
 	if (!memory)
 		return -1; /* cannot be */
 	h = &memory->headers;
-	wm_parse_skb(skb, has_ethernet, skipped, h);
+	wm_parse_skb(skb, identity_of(identity).has_ethernet, skipped, h);
 	wm_size_skb(skb, h, skipped, &memory->size);
-	source = wm_count(h, &memory->size, now());
-	return wm_payload_limit && source < WM_SOURCES ? wm_send_skb(skb, h, source) : 0;
+	epoch = wm_epoch;
+	when = now();
+	line = wm_count(h, &memory->size, when, identity, epoch);
+	if (!wm_payload_limit || line < 0)
+		return 0;
+	source = wm_pick_skb(skb, h, line, epoch, when);
+	return source < WM_SOURCES ? wm_send_skb(skb, h, source, identity) : 0;
 }
 
 /* For the common packet, whose headers are nowhere in memory: few payloads are sent, so they are parsed again. */
-__noinline int wm_resend_skb(struct __sk_buff *skb, __u32 source)
+__noinline int wm_resend_skb(struct __sk_buff *skb, __u32 source, __u32 identity)
 {
 	struct scratch *memory = scratch();
 
 	if (!memory)
 		return -1;
 	wm_parse_skb(skb, 1, 0, &memory->headers);
-	return wm_send_skb(skb, &memory->headers, source);
+	return wm_send_skb(skb, &memory->headers, source, identity);
 }
 
 /* TCX_NEXT and, under clsact, TC_ACT_UNSPEC: whoever comes next decides. */
@@ -388,24 +412,25 @@ int wm_meter_tc(struct __sk_buff *skb)
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct wm_entry *entry = entry_of(cpu);
 	struct packet packet = packet_of_skb(skb);
-	__u32 has_ethernet, skipped = 0;
 	int source = NOT_COMMON;
+	__u32 identity;
+	__u32 skipped = 0;
 
 	if (!entry)
 		return PASS_ON;
-	has_ethernet = entry->identity.has_ethernet;
-	if (wm_likely(has_ethernet)) {
-		if (entry->identity.is_ingress)
+	identity = *(volatile __u32 *)&entry->identity;
+	if (wm_likely(identity_of(identity).has_ethernet)) {
+		if (identity_of(identity).is_ingress)
 			skipped = l2_bytes_skipped(skb);
 		if (wm_likely(!skipped && !skb->gso_size))
-			source = meter_common(entry, cpu, &packet, vlan_of_skb(skb), now());
+			source = meter_common(identity, cpu, &packet, vlan_of_skb(skb), now());
 	}
 	if (wm_likely(source == WM_SOURCES))
 		return PASS_ON;
 	if (source == NOT_COMMON)
-		wm_count_skb(skb, has_ethernet, skipped);
+		wm_any_skb(skb, skipped, identity);
 	else if (wm_payload_limit)
-		wm_resend_skb(skb, source);
+		wm_resend_skb(skb, source, identity);
 	return PASS_ON;
 }
 
@@ -459,60 +484,81 @@ __noinline int wm_parse_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, struct he
 		return -1;
 	*h = (struct headers){.reason = WM_REASONS, .vlan = vlan & (WM_VLAN_TAGGED | WM_VLAN_ID_MASK)};
 	parse_l2(&packet, h);
-	if (wm_payload_limit)
-		h->start_is_there = payload_begin(&packet, h, &h->start, 1);
+	return 0;
+}
+
+__noinline int wm_pick_xdp(struct xdp_md *xdp, const struct headers *h, __u32 line, __u32 epoch, __u64 when)
+{
+	struct packet packet = packet_of_xdp(xdp, 0);
+
+	return h ? pick(&packet, h, line, epoch, when) : WM_SOURCES;
+}
+
+__noinline int wm_send_xdp(struct xdp_md *xdp, const struct headers *h, __u32 source, __u32 identity)
+{
+	struct packet packet = {.kind = PACKET_XDP, .ctx = xdp};
+
+	if (!h)
+		return -1;
+	send_payload(identity, &packet, h, source, 0);
 	return 0;
 }
 
 /* Any XDP buffer at all. */
-__noinline int wm_count_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan)
+__noinline int wm_any_xdp(struct xdp_md *xdp, __u32 len, __u32 vlan, __u32 identity)
 {
-	struct wm_tally size = one_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
 	struct scratch *memory = scratch();
+	__u32 epoch, source;
 	struct headers *h;
-	__u32 source;
+	__u64 when;
+	int line;
 
 	if (!memory)
 		return -1; /* cannot be */
 	h = &memory->headers;
+	memory->size = one_packet(len + (vlan ? sizeof(struct wm_vlan) : 0));
 	wm_parse_xdp(xdp, len, vlan, h);
-	source = wm_count(h, &size, now());
-	return wm_payload_limit && source < WM_SOURCES ? wm_send_xdp(xdp, h, source) : 0;
+	epoch = wm_epoch;
+	when = now();
+	line = wm_count(h, &memory->size, when, identity, epoch);
+	if (!wm_payload_limit || line < 0)
+		return 0;
+	source = wm_pick_xdp(xdp, h, line, epoch, when);
+	return source < WM_SOURCES ? wm_send_xdp(xdp, h, source, identity) : 0;
 }
 
-__noinline int wm_resend_xdp(struct xdp_md *xdp, __u32 len, __u32 source)
+__noinline int wm_resend_xdp(struct xdp_md *xdp, __u32 len, __u32 source, __u32 identity)
 {
 	struct scratch *memory = scratch();
 
 	if (!memory)
 		return -1;
 	wm_parse_xdp(xdp, len, 0, &memory->headers);
-	return wm_send_xdp(xdp, &memory->headers, source);
+	return wm_send_xdp(xdp, &memory->headers, source, identity);
 }
 
-static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 vlan)
+static __always_inline void meter_xdp(struct xdp_md *xdp, __u32 cpu, __u32 identity, __u32 vlan)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct wm_entry *entry = entry_of(cpu);
 	__u32 len = xdp_length(xdp);
 	struct packet packet = packet_of_xdp(xdp, len);
-	int source;
+	int source = meter_common(identity, cpu, &packet, vlan, now());
 
-	if (!entry)
-		return;
-	source = meter_common(entry, cpu, &packet, vlan, now());
 	if (wm_likely(source == WM_SOURCES))
 		return;
 	if (source == NOT_COMMON)
-		wm_count_xdp(xdp, len, vlan);
+		wm_any_xdp(xdp, len, vlan, identity);
 	else if (wm_payload_limit)
-		wm_resend_xdp(xdp, len, source);
+		wm_resend_xdp(xdp, len, source, identity);
 }
 
 SEC("xdp")
 int wm_meter_xdp(struct xdp_md *xdp)
 {
-	meter_xdp(xdp, 0);
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct wm_entry *entry = entry_of(cpu);
+
+	if (entry)
+		meter_xdp(xdp, cpu, *(volatile __u32 *)&entry->identity, 0);
 	return XDP_PASS;
 }
 
@@ -536,7 +582,6 @@ int wm_xdp_vlan(struct xdp_md *xdp)
 
 	if (!bpf_xdp_metadata_rx_vlan_tag(xdp, &tpid_be, &tci))
 		vlan = WM_VLAN_TAGGED | (tci & WM_VLAN_ID_MASK);
-	entry_note(identity_of_whole());
-	meter_xdp(xdp, vlan);
+	meter_xdp(xdp, bpf_get_smp_processor_id(), *(const volatile __u32 *)&wm_whole, vlan);
 	return XDP_PASS;
 }

@@ -15,7 +15,7 @@ static inline int engine_times_in_any_order(void)
 /* Memory of flows for the call that is under way: a thread counts into one table at a time. */
 static _Thread_local struct wm_recent *recent_flows;
 
-static inline __u32 engine_inspect(struct inspected_packet *packet, __u64 now)
+static inline struct inspected engine_inspect(struct inspected_packet packet, __u64 now)
 {
 	return inspect(recent_flows, packet, now);
 }
@@ -50,8 +50,7 @@ static inline void tally_take(struct wm_tally *tally, const struct wm_tally *siz
 /* Counts one frame, unless its flow finds no room: then the frame is as if it had not come, and 0 is returned. The
  * kernel cannot wait for a flip, so there such a frame counts as WM_TABLE_FULL; here the caller can. */
 static inline int frame_count(struct wm_region_header *region, const struct wm_table_shape *shape, __u32 attachment,
-			      const struct headers *h, const struct wm_tally *size, __u64 now,
-			      struct wm_flow_cold **flow)
+			      const struct headers *h, const struct wm_tally *size, __u64 now, struct flow_found *flow)
 {
 	struct wm_counters *counters = region_counters(region, attachment);
 	struct wm_tally *full = &counters->rows[WM_ROW_UNATTRIBUTED + WM_TABLE_FULL];
@@ -134,7 +133,7 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 		uint32_t captured = frames->captured[i];
 		const struct wm_host_offload *offload = frames->offloads ? &frames->offloads[i] : &none;
 		struct headers h = {.reason = WM_REASONS, .vlan = offload->vlan};
-		struct wm_flow_cold *flow = NULL;
+		struct flow_found flow = {0};
 		struct wm_tally size;
 		struct packet packet;
 		__u32 source;
@@ -153,10 +152,10 @@ size_t wm_host_count(void *memory, const struct wm_table_shape *shape, uint32_t 
 			return i;
 		if (!frame_count(region, shape, attachment, &h, &size, frames->times_ns[i], &flow))
 			return i;
-		if (!payloads || !flow)
+		if (!payloads || !flow.cold)
 			continue;
-		h.start_is_there = payload_begin(&packet, &h, &h.start, 1);
-		source = payload_pick(NULL, &h, payloads->sources, region, flow, frames->times_ns[i]);
+		packet.end = (const uint8_t *)packet.data + captured; /* payloads are copied by bytes */
+		source = payload_pick(&packet, &h, payloads->sources, region, flow.cold, frames->times_ns[i]);
 		if (source == WM_SOURCES)
 			continue;
 		region->payloads[source]++;

@@ -44,6 +44,24 @@ static __always_inline struct wm_entry *entry_of(__u32 cpu)
 	return bpf_map_lookup_elem(&wm_entries, &cpu);
 }
 
+/* An identity as a number, which it has to be in a call between functions that are verified each by itself. */
+static __always_inline struct wm_identity identity_of(__u32 word)
+{
+	struct wm_identity identity;
+
+	_Static_assert(sizeof(identity) == sizeof(word), "one word");
+	__builtin_memcpy(&identity, &word, sizeof(identity));
+	return identity;
+}
+
+static __always_inline __u32 identity_word(struct wm_identity identity)
+{
+	__u32 word;
+
+	__builtin_memcpy(&word, &identity, sizeof(word));
+	return word;
+}
+
 static __always_inline void entry_note(struct wm_identity identity)
 {
 	struct wm_entry *entry = entry_of(bpf_get_smp_processor_id());
@@ -56,23 +74,16 @@ static __always_inline void entry_note(struct wm_identity identity)
 #define WM_IDENTITY_MARK 0x574d4944
 static __always_inline struct wm_identity identity_of_copy(void)
 {
-	struct wm_identity identity;
 	__u32 word;
 
 	asm volatile("%0 = %1" : "=r"(word) : "i"(WM_IDENTITY_MARK));
-	__builtin_memcpy(&identity, &word, sizeof(identity));
-	return identity;
+	return identity_of(word);
 }
 
 /* As a number through a volatile pointer: of a struct that is passed on, clang takes the zeros of the object file. */
 static __always_inline struct wm_identity identity_of_whole(void)
 {
-	__u32 word = *(const volatile __u32 *)&wm_whole;
-	struct wm_identity identity;
-
-	_Static_assert(sizeof(identity) == sizeof(word), "one word");
-	__builtin_memcpy(&identity, &word, sizeof(identity));
-	return identity;
+	return identity_of(*(const volatile __u32 *)&wm_whole);
 }
 
 #endif

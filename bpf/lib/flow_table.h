@@ -152,12 +152,30 @@ static __always_inline void flow_claim(struct wm_region_header *region, const vo
 	};
 }
 
-/* Adds a packet to the flow of `key`, which becomes one if it is none yet. `found`: what few packets of the flow
- * change; untouched where there is no room. */
+/* Where a flow is in its region, and what few of its packets change. */
+struct flow_found {
+	__u32 line;
+	struct wm_flow_cold *cold;
+};
+
+/* The same of a line that flow_add() found. */
+static __always_inline struct wm_flow_cold *
+flow_cold(struct wm_region_header *region, const volatile struct wm_table_shape *shape, __u32 line, int words)
+{
+	__u32 mask = shape->lines_mask & ~(words == WM_KEY4_WORDS ? 0U : 1U);
+	struct flow_place place = {
+		.key = (void *)((char *)region + shape->lines_offset + (__u64)(line & mask) * WM_LINE_BYTES),
+	};
+
+	return place_cold(&place, words);
+}
+
+/* Adds a packet to the flow of `key`, which becomes one if it is none yet. `found`: untouched where there is no room.
+ */
 static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 						const volatile struct wm_table_shape *shape, const __u64 *key,
 						int words, const struct wm_tally *size, __u16 tcp_flags, __u64 now,
-						struct wm_flow_cold **found)
+						struct flow_found *found)
 {
 	__u32 hash = key_hash(shape, key, words);
 	struct flow_place place = flow_find(region, shape, key, words, hash);
@@ -168,7 +186,7 @@ static __always_inline enum flow_added flow_add(struct wm_region_header *region,
 		flow_count(&place, words, size, tcp_flags, now);
 	else
 		flow_claim(region, shape, &place, key, words, hash, size, tcp_flags, now);
-	*found = place_cold(&place, words);
+	*found = (struct flow_found){place.line, place_cold(&place, words)};
 	return place.is;
 }
 

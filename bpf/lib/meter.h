@@ -26,9 +26,10 @@ static __always_inline struct wm_counters *region_counters(struct wm_region_head
 }
 
 /* The flow, or for non-IP frames the ethertype, that the headers name. */
-static __always_inline enum flow_added
-flow_of_headers(struct wm_region_header *region, const volatile struct wm_table_shape *shape, const struct headers *h,
-		__u32 attachment, const struct wm_tally *size, __u64 now, struct wm_flow_cold **found)
+static __always_inline enum flow_added flow_of_headers(struct wm_region_header *region,
+						       const volatile struct wm_table_shape *shape,
+						       const struct headers *h, __u32 attachment,
+						       const struct wm_tally *size, __u64 now, struct flow_found *found)
 {
 	__u32 context = (attachment + 1) << WM_CONTEXT_ATTACHMENT_SHIFT;
 	struct wm_flow_head head = {.src_port_be = h->ports.src_be, .dst_port_be = h->ports.dst_be};
@@ -54,12 +55,12 @@ flow_of_headers(struct wm_region_header *region, const volatile struct wm_table_
 }
 
 /* Counts one buffer; returns what its flow's line was, and FLOW_NO_ROOM for what is in no flow. `shared` says that
- * `region` is the one, of counters only, for all CPUs without a region. `found`: what few packets of the flow change;
- * untouched for what is in no flow. */
+ * `region` is the one, of counters only, for all CPUs without a region. `found`: untouched for what is in no flow.
+ */
 static __always_inline enum flow_added meter_count(struct wm_region_header *region,
 						   const volatile struct wm_table_shape *shape, const struct headers *h,
 						   __u32 attachment, const struct wm_tally *size, __u64 now, int shared,
-						   struct wm_flow_cold **found)
+						   struct flow_found *found)
 {
 	struct wm_counters *counters = region_counters(region, attachment);
 	__u32 row = h->row, reason = h->reason;

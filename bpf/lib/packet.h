@@ -62,8 +62,6 @@ struct headers {
 	__u32 ethertype;
 	__u32 payload_bytes;
 	__u32 fragment_id;
-	__u32 start_is_there; /* of `start`: the payload's first bytes, where the engine reads them beforehand */
-	struct payload_start start;
 	struct wm_ports ports;
 	union {
 		__u64 words[4]; /* IPv6: source, destination */

@@ -41,11 +41,19 @@ struct inspected_packet {
 	__u32 hash; /* the flow's */
 	__u8 start_is_there;
 	__u8 is_udp;
-	struct wm_inspection inspection; /* the flow's; inspect() changes it */
+	struct wm_inspection inspection; /* the flow's */
 };
+_Static_assert(sizeof(struct inspected_packet) == 2 * sizeof(__u64), "two arguments of a call");
+
+/* What comes of it. */
+struct inspected {
+	__u16 source;			 /* what to send the packet as; WM_SOURCES: not at all */
+	struct wm_inspection inspection; /* the flow's, from now on */
+};
+_Static_assert(sizeof(struct inspected) == sizeof(__u32), "what a call returns");
 
 /* What an engine has for this: inspect() and fragment_known() on its memory of flows, and its clock's parts. */
-static __always_inline __u32 engine_inspect(struct inspected_packet *packet, __u64 now);
+static __always_inline struct inspected engine_inspect(struct inspected_packet packet, __u64 now);
 static __always_inline int engine_fragment(__u32 hash, int first);
 static __always_inline __u64 engine_tick(__u64 now);
 static __always_inline __u16 engine_age(__u64 now);
@@ -218,20 +226,20 @@ static __always_inline __u32 inspection_spend(struct wm_inspection *inspection, 
 	return source < WM_SOURCES ? source : WM_SOURCE_FIRST;
 }
 
-/* What to send a packet as, or WM_SOURCES. Its flow is remembered for the next epoch. */
-static __always_inline __u32 inspect(struct wm_recent *recent, struct inspected_packet *packet, __u64 now)
+/* Decides on a packet. Its flow is remembered for the next epoch. */
+static __always_inline struct inspected inspect(struct wm_recent *recent, struct inspected_packet packet, __u64 now)
 {
-	struct wm_recent_flow *flow = &recent->flows[packet->hash % WM_RECENT_FLOWS];
-	struct wm_inspection inspection = packet->inspection;
+	struct wm_recent_flow *flow = &recent->flows[packet.hash % WM_RECENT_FLOWS];
+	struct wm_inspection inspection = packet.inspection;
+	struct payload_start start = packet.start;
 	__u32 source;
 
 	if (!is_started(inspection))
-		inspection = inspection_start(recent, packet->hash, packet->is_udp, inspection.state, now);
-	source = inspection_spend(&inspection, packet->is_udp, packet->start_is_there ? &packet->start : NULL);
-	if (flow->hash == packet->hash)
+		inspection = inspection_start(recent, packet.hash, packet.is_udp, inspection.state, now);
+	source = inspection_spend(&inspection, packet.is_udp, packet.start_is_there ? &start : NULL);
+	if (flow->hash == packet.hash)
 		flow->inspection = inspection;
-	packet->inspection = inspection;
-	return source;
+	return (struct inspected){source, inspection};
 }
 
 /* One number for the fragments of a packet. */
@@ -281,8 +289,7 @@ static __always_inline int payload_begin(const struct packet *packet, const stru
 	return anyhow && !packet_load(packet, h->payload_offset, start, sizeof(*start));
 }
 
-/* What to send the payload of a packet of `flow` as, of the sources whose bits are set; WM_SOURCES: not at all.
- * `packet` NULL: h->start is all there is to see of it. */
+/* What to send the payload of a packet of `flow` as, of the sources whose bits are set; WM_SOURCES: not at all. */
 static __always_inline __u32 payload_pick(const struct packet *packet, const struct headers *h, __u32 sources,
 					  struct wm_region_header *region, struct wm_flow_cold *flow, __u64 now)
 {
@@ -302,19 +309,15 @@ static __always_inline __u32 payload_pick(const struct packet *packet, const str
 		flow->inspection = inspection = (struct wm_inspection){0, 1 + WM_SOURCE_DNS};
 	if (wm_unlikely(inspection.state == 1 + WM_SOURCE_DNS))
 		return sources & 1 << WM_SOURCE_DNS ? WM_SOURCE_DNS : WM_SOURCES;
-	if (packet) {
-		there = payload_begin(packet, h, &start, !started || is_worth_a_copy(inspection));
-	} else {
-		start = h->start;
-		there = h->start_is_there;
-	}
+	there = payload_begin(packet, h, &start, !started || is_worth_a_copy(inspection));
 	if (wm_likely(started && !inspection.budget && !(there && may_begin(udp, start.bytes[0]))))
 		return WM_SOURCES;
 
-	struct inspected_packet inspected = {start, flow->hash, there, udp, inspection};
+	struct inspected found =
+		engine_inspect((struct inspected_packet){start, flow->hash, there, udp, inspection}, now);
 
-	source = engine_inspect(&inspected, now);
-	flow->inspection = inspected.inspection;
+	source = found.source;
+	flow->inspection = found.inspection;
 	if (!started && flow->inspection.state == WM_REFUSED)
 		region->lost_payloads[WM_SOURCE_FIRST]++;
 	return source < WM_SOURCES && sources >> source & 1 ? source : WM_SOURCES;

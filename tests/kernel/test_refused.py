@@ -342,7 +342,7 @@ def test_verifying_the_meter_stays_within_bounds() -> None:
     """Clang turned a comparison back into a branch a word: half as much again to verify, and to wait for at a start."""
     costs = {check.name: check.detail for check in verify_object(default_program(), load=True)}
     assert costs["load wm_meter_tc"].startswith("processed ")
-    assert int(costs["load wm_meter_tc"].split()[1]) < 120_000
+    assert int(costs["load wm_meter_tc"].split()[1]) < 130_000
 
 
 COPIED = """
