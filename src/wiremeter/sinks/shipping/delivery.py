@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, ProxyError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, ProtocolError, ProxyError, ReadTimeoutError
 from urllib3.util import Timeout
 
 from wiremeter import __version__
@@ -81,7 +81,9 @@ class Connection:
         """Closes what is open."""
         self._pool.clear()
 
-    def _post(self, path: str, content: bytes, kind: str, headers: dict[str, str]) -> Outcome:
+    def _post(
+        self, path: str, content: bytes, kind: str, headers: dict[str, str], *, is_second: bool = False
+    ) -> Outcome:
         try:
             if self._server.files() != self._loaded:
                 self.close()
@@ -102,6 +104,13 @@ class Connection:
                 response.release_conn()
         except InputError as error:
             return Outcome("unauthorized", "unauthorized", str(error))
+        except ProtocolError as error:
+            # A server may close a connection that nothing was asked on for a while, just as something is. Whether it
+            # took the batch nobody knows, but taking it twice changes nothing.
+            self._pool.clear()
+            if not is_second:
+                return self._post(path, content, kind, headers, is_second=True)
+            return _failed(error)
         except (HTTPError, OSError, ValueError) as error:
             self._pool.clear()
             return _failed(error)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,9 +180,16 @@ class Shipper:
     def state(self) -> State:
         """How it goes. From any thread."""
         waiting = {"memory": self._memory.waiting} | ({"disk": self._spool.waiting} if self._spool else {})
+        now = self._progress
+        progress = replace(
+            now,  # other threads count on meanwhile: a dict is copied at once, a Counter is not
+            sent=Counter(dict(now.sent)),
+            failures=Counter(dict(now.failures)),
+            left_out=Counter(dict(now.left_out)),
+        )
         return State(
             self._backlogs[0].next_identity(),
-            self._progress,
+            progress,
             waiting,
             dict(self._dropped()),
             tuple(self._findings()),

@@ -53,7 +53,7 @@ class Spool:
         Raises InputError if it cannot be used.
         """
         self._directory, self._agent, self.max_bytes = directory, agent, max_bytes
-        self._lock = threading.Lock()
+        self._lock, self._state_lock = threading.Lock(), threading.Lock()
         self._files: dict[Entry, str] = {}  # digests, oldest first
         self._taken: Entry | None = None
         self._dropped: Counter[str] = Counter()
@@ -86,31 +86,26 @@ class Spool:
         return Identity(self._agent, self._boot, self._next - self._first)
 
     def put(self, content: bytes) -> None:
-        with self._lock:
-            if len(content) > self.max_bytes:
-                self._skip("spool_full")
+        if len(content) > self.max_bytes:
+            self.skip("spool_full")
+            return
+        while self._is_full_with(len(content)) and self._drop_oldest("spool_full"):
+            pass
+        freed = 0
+        while True:
+            try:
+                self._write(content)
                 return
-            while self._is_full_with(len(content)) and self._drop_oldest("spool_full"):
-                pass
-            freed = 0
-            while True:
-                try:
-                    self._write(content)
-                    return
-                except OSError as error:
-                    # Others may fill the disk as fast as room is made: then what waits is not all given up for it.
-                    if error.errno not in _NO_SPACE or freed > 2 * len(content):
-                        raise
-                    before = self._bytes
-                    if not self._drop_oldest("disk_full"):
-                        raise
-                    freed += before - self._bytes
+            except OSError as error:
+                # Others may fill the disk as fast as room is made: then what waits is not all given up for it.
+                if error.errno not in _NO_SPACE or freed > 2 * len(content):
+                    raise
+                before = self._bytes
+                if not self._drop_oldest("disk_full"):
+                    raise
+                freed += before - self._bytes
 
     def skip(self, reason: str) -> None:
-        with self._lock:
-            self._skip(reason)
-
-    def _skip(self, reason: str) -> None:
         self._next += 1
         self._count(reason)
 
@@ -130,9 +125,10 @@ class Spool:
                 with contextlib.suppress(OSError):
                     file.unlink()
             raise
-        self._files[Entry(self._next, time.time_ns(), len(content))] = digest
-        self._bytes += len(content)
-        self._next += 1
+        with self._lock:
+            self._files[Entry(self._next, time.time_ns(), len(content))] = digest
+            self._bytes += len(content)
+            self._next += 1
 
     # -- taking
 
@@ -142,23 +138,22 @@ class Spool:
             return self._taken
 
     def content(self, entry: Entry) -> bytes | None:
-        path = self._path(entry.number, self._files[entry])
+        digest = self._files[entry]
+        path = self._path(entry.number, digest)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             log.error("a batch is missing: somebody else removes files of the spool", extra={"path": str(path)})
-            with self._lock:
-                self._give_up(entry, "missing")
+            self._give_up(entry, "missing")
             return None
         except OSError as error:
             why = error.strerror
         else:
-            if hashlib.sha256(content).hexdigest() == self._files[entry]:
+            if hashlib.sha256(content).hexdigest() == digest:
                 return content
             why = "its checksum is another"
         log.error("a batch is damaged and set aside in damaged/", extra={"path": str(path), "why": why})
-        with self._lock:
-            self._give_up(entry, "damaged", aside="damaged")
+        self._give_up(entry, "damaged", aside="damaged")
         return None
 
     def keep(self, entry: Entry) -> None:
@@ -166,12 +161,10 @@ class Spool:
             self._taken = None
 
     def delivered(self, entry: Entry) -> None:
-        with self._lock:
-            self._remove(entry)
+        self._remove(entry)
 
     def refused(self, entry: Entry) -> None:
-        with self._lock:
-            self._give_up(entry, "refused", aside="refused")
+        self._give_up(entry, "refused", aside="refused")
 
     # -- telling
 
@@ -186,7 +179,7 @@ class Spool:
         with self._lock:
             return dict(self._dropped)
 
-    # -- files
+    # -- files; the lock is not held meanwhile, so that a disk that hangs keeps nobody from being told
 
     def _is_full_with(self, size: int) -> bool:
         return self._bytes + size > self.max_bytes or len(self._files) >= MAX_BATCHES
@@ -196,10 +189,13 @@ class Spool:
 
     def _drop_oldest(self, reason: str) -> bool:
         """Of those that are not on their way."""
-        oldest = next((entry for entry in self._files if entry != self._taken), None)
-        if oldest is None:
-            return False
-        self._give_up(oldest, reason)
+        with self._lock:
+            oldest = next((entry for entry in self._files if entry != self._taken), None)
+            if oldest is None:
+                return False
+            path, is_last = self._forget(oldest)
+        self._take_away(path, oldest.number, is_last=is_last)
+        self._count(reason)
         return True
 
     def _give_up(self, entry: Entry, reason: str, aside: str = "") -> None:
@@ -207,22 +203,33 @@ class Spool:
         self._count(reason)
 
     def _count(self, reason: str) -> None:
-        self._dropped[reason] += 1
-        with contextlib.suppress(OSError):  # no room: it is told to the server all the same, unless this process ends
+        with self._lock:
+            self._dropped[reason] += 1
+        # No room: it is told to the server all the same, unless this process ends.
+        with self._state_lock, contextlib.suppress(OSError):
             self._write_state()
 
     def _remove(self, entry: Entry, aside: str = "") -> None:
-        """Takes a file away. The last number that was given stays to be seen, or it would be given a second time."""
+        with self._lock:
+            path, is_last = self._forget(entry)
+        self._take_away(path, entry.number, is_last=is_last, aside=aside)
+
+    def _forget(self, entry: Entry) -> tuple[Path, bool]:
+        """Its file, and whether that has the last number that was given."""
         path = self._path(entry.number, self._files.pop(entry))
         self._bytes -= entry.size
         if entry == self._taken:
             self._taken = None
+        return path, entry.number == self._next - 1
+
+    def _take_away(self, path: Path, number: int, *, is_last: bool, aside: str = "") -> None:
+        """The last number that was given stays to be seen, or it would be given a second time."""
         try:
             if aside:
                 self._set_aside(path, self._directory / aside)
-            if entry.number == self._next - 1:
-                path.rename(self._directory / f"{entry.number:012d}.sent")
-                self._remove_marks(entry.number)
+            if is_last:
+                path.rename(self._directory / f"{number:012d}.sent")
+                self._remove_marks(number)
             else:
                 path.unlink()
         except FileNotFoundError:
@@ -290,7 +297,7 @@ class Spool:
         return None
 
     def _write_state(self, *, is_new: bool = False) -> None:
-        state = {"agent": self._agent, "boot": self._boot, "first": self._first, "dropped": self._dropped}
+        state = {"agent": self._agent, "boot": self._boot, "first": self._first, "dropped": self.dropped}
         part = self._directory / "state.tmp"
         with part.open("w") as file:
             json.dump(state, file)

@@ -22,7 +22,7 @@ from wiremeter.sinks.shipping.encode import encode
 
 from ...certificates import Authority
 from ...live_batches import make_batch
-from ...receiver import Receiver
+from ...receiver import Answer, Receiver
 
 SECRET = "s3cret-token-of-web-1"
 _ABOUT = About(identity=Identity("web-1", new_boot(), 0), mode="live", start_ns=0, end_ns=1, version="1")
@@ -192,6 +192,16 @@ def test_what_hangs_up_or_is_no_http_is_a_failure() -> None:
             assert outcome.verdict == "later", Rude.said
             assert outcome.why
         server.shutdown()
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_no_failure() -> None:
+    with Receiver() as receiver:
+        connection = Connection(Server(receiver.url))
+        assert connection.batch(CONTENT).verdict == "stored"
+        answers: list[Answer | None] = [(0, {}, b"")]
+        receiver.before = lambda path, headers: answers.pop() if answers else None
+        assert connection.batch(CONTENT).verdict == "known"
+        assert not answers
 
 
 def test_a_host_without_a_name_is_a_failure_with_its_reason() -> None:

@@ -10,8 +10,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -249,6 +251,31 @@ def test_the_number_of_files_is_bounded(opened: Opener, monkeypatch: pytest.Monk
     for number in range(5):
         spool.put(b"%d" % number)
     assert drain(spool) == [b"2", b"3", b"4"]
+
+
+def test_putting_and_taking_at_the_same_time_loses_no_count(backlog: Backlog) -> None:
+    rounds, arrived = 400, []
+    ended = threading.Event()
+
+    def take() -> None:
+        dice = random.Random(3)
+        while not (ended.is_set() and backlog.waiting.batches == 0):
+            if entry := backlog.take():
+                content = backlog.content(entry)
+                assert content is not None
+                what = dice.choice([backlog.delivered, backlog.delivered, backlog.keep])
+                if what == backlog.delivered:
+                    arrived.append(int(content.split()[0]))
+                what(entry)
+
+    with ThreadPoolExecutor() as pool:
+        taking = pool.submit(take)
+        for number in range(rounds):
+            backlog.put(b"%d " % number + bytes(300))
+        ended.set()
+        taking.result()
+    assert arrived == sorted(set(arrived))
+    assert len(arrived) + sum(backlog.dropped.values()) == rounds
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
