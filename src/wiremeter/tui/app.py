@@ -23,7 +23,8 @@ from wiremeter.errors import WiremeterError
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import TOTAL_SORTS, sums_by_name
 from wiremeter.flows.dns import DNS_SORTS, RecentDns, dns_totals
-from wiremeter.flows.filter import FilterError, compile_filter
+from wiremeter.flows.expression import FilterError
+from wiremeter.flows.filter import compile_filter
 from wiremeter.flows.recent import DeviceSums, FlowSums, NameSums
 from wiremeter.flows.top import DeviceRate, History, device_rates
 from wiremeter.reports.cells import OTHERS

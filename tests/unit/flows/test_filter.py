@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.flows.filter import FilterError, compile_filter
+from wiremeter.flows.expression import FilterError
+from wiremeter.flows.filter import compile_filter
 from wiremeter.names.records import FlowName
 
 from ..live_batches import flow, make_batch
@@ -165,6 +166,7 @@ def test_expression_takes_the_flows_it_names(expression: str, expected: str, bat
         ("domain and tcp", "and", "expected a domain"),
         ("app or tls", "or", "expected an application"),
         ("domain example.com or prot", "prot", "unknown word"),
+        ("tcp and agent web-1", "agent", "at a server"),
     ],
 )
 def test_mistake_is_pointed_at(expression: str, word: str, reason: str) -> None:
@@ -226,7 +228,7 @@ WORDS = st.sampled_from(
     (
         *("host", "net", "port", "portrange", "proto", "src", "dst", "and", "or", "not", "(", ")", "mask", "'", "!"),
         *("tcp", "udp", "ip", "ip6", "vlan", "dev", "rx", "tx", "&&", "||", "\\tcp", "https", "nonsense", "eth0"),
-        *("domain", "app", "application", "example.com", "*", "tls"),
+        *("domain", "app", "agent", "application", "example.com", "*", "tls"),
         *("80", "77", "10.0.0.1", "10.0.0.0/8", "2001:db8::1", "8000-8099", "255.0.0.0"),
     )
 )
