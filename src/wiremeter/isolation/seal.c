@@ -18,6 +18,7 @@
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
 #endif
 
+#ifdef ARCHITECTURE
 /* To compute, to take and give messages on descriptors that are there, and to end. No path is opened, no socket made,
  * no process or thread started, looked at or signalled. */
 static const unsigned int ALLOWED[] = {
@@ -27,6 +28,7 @@ static const unsigned int ALLOWED[] = {
 };
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
+#endif
 
 /* No program that is executed can gain a capability. It wants CAP_SETPCAP; who lacks that has no_new_privs. */
 void wm_empty_bounding_set(void)
