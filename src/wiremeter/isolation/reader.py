@@ -166,8 +166,7 @@ class IsolatedReader:
 
     def _let_go(self) -> None:
         if self._process:
-            self._waiting.unregister(self._process)
-            self._process.close()
+            self._process.close()  # which takes it out of `_waiting`
             self._process = None
 
 

@@ -214,6 +214,21 @@ def test_one_that_hangs_is_ended(isolated: IsolatedReader, monkeypatch: pytest.M
     assert (isolated.endings, isolated.fault) == (1, "it did not answer for 0.2 s")
 
 
+def test_one_that_may_not_be_killed_is_left_to_end(isolated: IsolatedReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: subprocess.Popen[bytes]) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(process, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", refuse)
+    pid = pid_of(isolated)
+    os.kill(pid, signal.SIGSTOP)
+    isolated.advance(START_NS)
+    assert isolated.endings == 1
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+
+
 def test_it_ends_with_the_meter() -> None:
     script = (
         "import os, sys, time\n"
