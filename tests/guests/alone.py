@@ -24,8 +24,8 @@ def memory() -> str:
             (60, "dns", 2),
             (79, "none", 2),
             (80, "none", 0),
-            (95, "dns", 2),
-            (96, "dns", 0),
+            (111, "dns", 2),
+            (112, "dns", 0),
         ):
             (cgroup / "memory.max").write_text(str(mebibytes * MIB))
             entering = f'echo $$ > "{cgroup}/cgroup.procs"; exec "$@"'
@@ -34,7 +34,7 @@ def memory() -> str:
             done = subprocess.run(argv, env=ours, capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == status, f"{mebibytes} MiB, {names}: {done.returncode}, {done.stderr}"
             assert not status or f"may use {mebibytes} MiB" in done.stderr, done.stderr
-    return "cgroup 2: 80 MiB, and 96 with names, are enough; less is refused with a word"
+    return "cgroup 2: 80 MiB, and 112 with names, are enough; less is refused with a word"
 
 
 @contextmanager
