@@ -7,7 +7,7 @@ PROGRAMS   := src/wiremeter/programs
 BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h bpf/kernel/*.h)
 HOST_SOURCES := src/wiremeter/datapath/host_build.py src/wiremeter/names/library_build.py $(wildcard bpf/host/* bpf/names/* bpf/lib/*.h) bpf/records.h
 PYTHON_SOURCES := src tests benchmarks scripts setup.py
-C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] bpf/names/*.[ch] benchmarks/*.c tests/fuzz/*.[ch]) src/wiremeter/libbpf/shim.c src/wiremeter/isolation/seal.c
+C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] bpf/names/*.[ch] benchmarks/*.c tests/fuzz/*.[ch] tests/unit/names/*.c) src/wiremeter/libbpf/shim.c src/wiremeter/isolation/seal.c
 # CLANG=... chooses the compiler; the newest there is unless given, and 14 suffices.
 COMPILE_BPF := scripts/compile-bpf
 
