@@ -412,13 +412,12 @@ int wm_meter_tc(struct __sk_buff *skb)
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct wm_entry *entry = entry_of(cpu);
 	struct packet packet = packet_of_skb(skb);
+	__u32 identity, skipped = 0;
 	int source = NOT_COMMON;
-	__u32 identity;
-	__u32 skipped = 0;
 
 	if (!entry)
 		return PASS_ON;
-	identity = *(volatile __u32 *)&entry->identity;
+	identity = identity_noted(entry);
 	if (wm_likely(identity_of(identity).has_ethernet)) {
 		if (identity_of(identity).is_ingress)
 			skipped = l2_bytes_skipped(skb);
@@ -558,7 +557,7 @@ int wm_meter_xdp(struct xdp_md *xdp)
 	struct wm_entry *entry = entry_of(cpu);
 
 	if (entry)
-		meter_xdp(xdp, cpu, *(volatile __u32 *)&entry->identity, 0);
+		meter_xdp(xdp, cpu, identity_noted(entry), 0);
 	return XDP_PASS;
 }
 
@@ -582,6 +581,6 @@ int wm_xdp_vlan(struct xdp_md *xdp)
 
 	if (!bpf_xdp_metadata_rx_vlan_tag(xdp, &tpid_be, &tci))
 		vlan = WM_VLAN_TAGGED | (tci & WM_VLAN_ID_MASK);
-	meter_xdp(xdp, bpf_get_smp_processor_id(), *(const volatile __u32 *)&wm_whole, vlan);
+	meter_xdp(xdp, bpf_get_smp_processor_id(), identity_of_whole(), vlan);
 	return XDP_PASS;
 }

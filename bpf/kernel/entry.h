@@ -44,7 +44,8 @@ static __always_inline struct wm_entry *entry_of(__u32 cpu)
 	return bpf_map_lookup_elem(&wm_entries, &cpu);
 }
 
-/* An identity as a number, which it has to be in a call between functions that are verified each by itself. */
+/* The meter passes an identity on as a number: it is one read, and one argument of a function that is verified by
+ * itself. */
 static __always_inline struct wm_identity identity_of(__u32 word)
 {
 	struct wm_identity identity;
@@ -52,14 +53,6 @@ static __always_inline struct wm_identity identity_of(__u32 word)
 	_Static_assert(sizeof(identity) == sizeof(word), "one word");
 	__builtin_memcpy(&identity, &word, sizeof(identity));
 	return identity;
-}
-
-static __always_inline __u32 identity_word(struct wm_identity identity)
-{
-	__u32 word;
-
-	__builtin_memcpy(&word, &identity, sizeof(word));
-	return word;
 }
 
 static __always_inline void entry_note(struct wm_identity identity)
@@ -80,10 +73,14 @@ static __always_inline struct wm_identity identity_of_copy(void)
 	return identity_of(word);
 }
 
-/* As a number through a volatile pointer: of a struct that is passed on, clang takes the zeros of the object file. */
-static __always_inline struct wm_identity identity_of_whole(void)
+static __always_inline __u32 identity_noted(const struct wm_entry *entry)
 {
-	return identity_of(*(const volatile __u32 *)&wm_whole);
+	return *(const volatile __u32 *)&entry->identity;
+}
+
+static __always_inline __u32 identity_of_whole(void)
+{
+	return *(const volatile __u32 *)&wm_whole;
 }
 
 #endif
