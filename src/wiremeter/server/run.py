@@ -27,7 +27,7 @@ from wiremeter.server.http.tls import TlsFiles
 from wiremeter.server.ingest.body import Room
 from wiremeter.server.ingest.intake import Intake
 from wiremeter.server.ingest.quarantine import Quarantine
-from wiremeter.server.store import Keep, open_store
+from wiremeter.server.store import Keep, Store, open_store
 from wiremeter.settings.catalogue import Server
 from wiremeter.settings.values import Listen
 
@@ -78,6 +78,11 @@ def check_exposure(settings: Server, *, has_tokens: bool) -> bool:
     return settings.authentication == "off"
 
 
+def _open_store(where: str, directory: Path, keep: Keep) -> Store:
+    """A store elsewhere keeps here what is on its way to it."""
+    return open_store(where, directory=str(directory / "store") if "://" in where else None, keep=keep)
+
+
 async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: None) -> None:
     """Serves until SIGINT or SIGTERM. on_ready: called with the server's URL once it can be asked.
 
@@ -95,7 +100,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
     keep = Keep(days=settings.keep_days, size_bytes=settings.store_size)
     with contextlib.ExitStack() as resources:
         listening = resources.enter_context(bind(settings.server_listen))
-        store = resources.enter_context(await asyncio.to_thread(open_store, where, keep=keep))
+        store = resources.enter_context(await asyncio.to_thread(_open_store, where, directory, keep))
         registry = await asyncio.to_thread(Registry, store)
         fleet = FleetMetrics(__version__, registry, lambda: store.state)
         quarantine = Quarantine(directory / "quarantine", settings.quarantine_size)

@@ -125,6 +125,9 @@ class Backend(Protocol):
     def define(self, table: Table) -> None:
         """Makes a table, and the database, if they are not there."""
 
+    def keep(self, table: Table, days: int) -> None:
+        """Has rows that are older dropped."""
+
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         """Runs a statement that has no rows to answer."""
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from wiremeter.server.store.backend import OnProgress, QueryLimits, Rows, once
-from wiremeter.server.store.ddl import create
+from wiremeter.server.store.ddl import create, ttl
 from wiremeter.server.store.engine import Connection, Engine
 from wiremeter.server.store.schema import DATABASE, Table
 from wiremeter.server.store.sql import assignments, bound, quoted, settings_clause
@@ -40,6 +40,9 @@ class Embedded:
     def define(self, table: Table) -> None:
         self.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
         self.execute(create(table))
+
+    def keep(self, table: Table, days: int) -> None:
+        self.execute(f"ALTER TABLE {DATABASE}.{table.name} MODIFY TTL {ttl(table, days)}")
 
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         connection = self._take()

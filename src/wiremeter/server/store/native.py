@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from wiremeter.errors import InputError
 from wiremeter.server.store.backend import OnProgress, QueryLimits, Rows, once
-from wiremeter.server.store.ddl import Cluster, create, create_in_cluster
+from wiremeter.server.store.ddl import Cluster, create, create_in_cluster, ttl
 from wiremeter.server.store.engine import refusal
 from wiremeter.server.store.errors import StoreError, Unavailable
 from wiremeter.server.store.schema import DATABASE, Table
@@ -107,10 +107,24 @@ class Native:
     def define(self, table: Table) -> None:
         cluster = self._address.cluster
         statements = create_in_cluster(table, cluster) if cluster else (create(table),)
-        each_host = cluster is not None and not cluster.is_replicated
-        for statement in (f"CREATE DATABASE IF NOT EXISTS {DATABASE}", *statements):
-            for host in self._address.hosts if each_host else self._address.hosts[:1]:
-                self._at(host, methodcaller("command", statement))
+        on = f" ON CLUSTER '{cluster.name}'" if cluster and cluster.is_replicated else ""
+        for statement in (f"CREATE DATABASE IF NOT EXISTS {DATABASE}{on}", *statements):
+            self._everywhere(statement)
+
+    def keep(self, table: Table, days: int) -> None:
+        cluster = self._address.cluster
+        name = f"{table.name}_local" if cluster else table.name
+        on = f" ON CLUSTER '{cluster.name}'" if cluster and cluster.is_replicated else ""
+        self._everywhere(f"ALTER TABLE {DATABASE}.{name}{on} MODIFY TTL {ttl(table, days)}")
+
+    def _everywhere(self, statement: str) -> None:
+        """Runs a statement that makes or changes tables: at each host of a cluster without Keeper, else at one."""
+        cluster = self._address.cluster
+        if cluster is None or cluster.is_replicated:
+            self._try(methodcaller("command", statement))
+            return
+        for host in self._address.hosts:
+            self._at(host, methodcaller("command", statement))
 
     def execute(self, sql: str, *, settings: Mapping[str, str | int] | None = None) -> None:
         self._try(lambda client: client.command(sql, settings={**_SETTINGS, **(settings or {})}))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.server.store.backend import Backend
-from wiremeter.server.store.schema import DATABASE, ROLLUP_DIMENSIONS, rollup_name
+from wiremeter.server.store.schema import DATABASE, ROLLUP_DIMENSIONS, STORE, rollup_name
 from wiremeter.shipment.schema import TABLES
 
 _log = logging.getLogger(__name__)
@@ -46,6 +46,15 @@ class Dropped:
     partitions: int = 0
     rows: int = 0
     bytes: int = 0
+
+
+def keep_days(backend: Backend, keep: Keep) -> None:
+    """Has the engine drop what is older than `keep` says; rollups are not touched. Raises as Backend.execute."""
+    for name in TABLES:
+        table = STORE[name]
+        days = keep.days if keep.days is not None else table.keep_days
+        if days is not None:
+            backend.keep(table, days)
 
 
 class Retention:

@@ -22,7 +22,7 @@ from wiremeter.server.store.journal import Journal
 from wiremeter.server.store.ledger import Heard, Ledger, Refusal
 from wiremeter.server.store.loader import Limits, Loader
 from wiremeter.server.store.migrations import migrate
-from wiremeter.server.store.retention import Keep, Retention
+from wiremeter.server.store.retention import Keep, Retention, keep_days
 from wiremeter.server.store.rows import check
 from wiremeter.server.store.sandbox import allowed_text
 from wiremeter.server.store.source import Source, choose
@@ -67,6 +67,7 @@ class Store:
     ) -> None:
         self.backend = backend
         migrate(backend)
+        keep_days(backend, keep)
         self._untrusted = threading.Semaphore(UNTRUSTED_MAX)
         self._closing = Closing(backend, now=now)
         self._retention = Retention(backend, directory, keep)

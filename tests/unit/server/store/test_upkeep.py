@@ -96,3 +96,14 @@ def test_room_is_made_when_the_disk_fills(tmp_path: Path) -> None:
         retention = Retention(store.backend, tmp_path, Keep(free_bytes=1 << 30), disk=lambda path: (2 << 30, 1 << 29))
         retention.enforce()
         assert hours(store) == [0]
+
+
+def test_days_are_the_engines_and_can_be_changed(tmp_path: Path) -> None:
+    old = EPOCH_NS - 3 * 24 * HOUR_NS
+    with open_store(str(tmp_path), limits=Limits(group_seconds=0), keep=Keep(days=10)) as store:
+        store.insert(make_batch(rows=100, start_ns=old))
+        assert hours(store) == [-72]
+    with open_store(str(tmp_path), limits=Limits(group_seconds=0), keep=Keep(days=2)) as store:
+        store.insert(make_batch(sequence=1, rows=100))
+        store.backend.execute(f"OPTIMIZE TABLE {DATABASE}.flows FINAL")
+        assert hours(store) == [0]
