@@ -145,6 +145,22 @@ examples:
   wiremeter token revoke 1f2e3d4c                     # counts no more within a second
 """,
     ),
+    "store": About(
+        "look at a server's store, compact it, export it, back it up",
+        """Look at a server's store, compact it, export it as Parquet files, back it up and restore it. The server
+must not run meanwhile: one process has a store open at a time.""",
+        """\
+info: tables with their rows and size, and how far rollups are. compact: merge what the engine would merge in time.
+export DIRECTORY: each table as a Parquet file. backup FILE: all of it as one tar. restore FILE: a backup, into a
+store that does not exist yet. Stores on ClickHouse servers are compacted and backed up with ClickHouse's own tools.
+
+examples:
+  wiremeter store info
+  wiremeter store export /tmp/flows --store /srv/wiremeter/store
+  wiremeter store backup /backup/wiremeter.tar
+  wiremeter store restore /backup/wiremeter.tar --store /srv/wiremeter/restored
+""",
+    ),
 }
 
 EXAMPLES = """\

@@ -57,6 +57,8 @@ _SERVER_DIR_VALUES = values.path("a directory, or default", default="default", c
 _SERVER_DIR_DEFAULT = (
     "what systemd gives (STATE_DIRECTORY), else /var/lib/wiremeter-server or, if not root, ~/.local/share/wiremeter"
 )
+_STORE = "where flows are stored: a directory, or clickhouse://USER:PASSWORD@HOST (docs/store.md)"
+_STORE_VALUES = values.path("a directory, clickhouse://…, or default", default="default", completes="directory")
 _INTERFACES = "device, glob such as 'veth*', or auto: what carries the default routes. Repeatable"
 _FLOW_TABLE = "lines in each CPU's flow table, a power of two; an IPv4 flow takes one, an IPv6 flow two"
 _BLOCKS = "a block or a document for each such time, such as 1s"
@@ -580,11 +582,7 @@ class Server(Command, Logs):
         shown_default=_SERVER_DIR_DEFAULT,
     )
     store: str | None = setting(
-        values.path("a directory, clickhouse://…, or default", default="default", completes="directory"),
-        None,
-        "where flows are stored: a directory, or clickhouse://user@host/database",
-        placeholder="WHERE",
-        shown_default="store in the data directory",
+        _STORE_VALUES, None, _STORE, placeholder="WHERE", shown_default="store in the data directory"
     )
     keep_days: int | None = setting(
         values.whole(1, 3650),
@@ -670,6 +668,31 @@ class Token(Command):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoreCommand(Printed, Command):
+    """Settings of `wiremeter store`."""
+
+    GROUP: ClassVar[str] = "the store"
+
+    do: tuple[str, ...] = option(
+        values.paths(),
+        ("info",),
+        "info, compact, export DIRECTORY, backup FILE, or restore FILE",
+        placeholder="WHAT",
+        takes_words=True,
+    )
+    data_dir: str | None = setting(
+        _SERVER_DIR_VALUES,
+        None,
+        _SERVER_DIR,
+        placeholder="DIR",
+        shown_default=_SERVER_DIR_DEFAULT,
+    )
+    store: str | None = setting(
+        _STORE_VALUES, None, _STORE, placeholder="WHERE", shown_default="store in the data directory"
+    )
+
+
 COMMANDS: dict[str, type[Command]] = {
     "live": Live,
     "agent": Settings,
@@ -680,4 +703,5 @@ COMMANDS: dict[str, type[Command]] = {
     "detach": Detach,
     "server": Server,
     "token": Token,
+    "store": StoreCommand,
 }
