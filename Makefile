@@ -13,12 +13,13 @@ COMPILE_BPF := scripts/compile-bpf
 
 FUZZ_SECONDS ?= 600
 RUNS ?= 5000
+SOAK_SECONDS ?= 1800
 
 # Tests that share nothing run in so many processes; one more than CPUs, since some of them wait.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist worksteal
 
-.PHONY: help run root test check build lint format bench compare accuracy kernels fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
+.PHONY: help run root test check build lint format bench compare accuracy kernels soak fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,7 +32,7 @@ root:
 
 test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, captures, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz
+	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz tests/soak
 	$(BIN)/pytest -q tests/kernel tests/hosts tests/cases
 
 check: build $(VENV)/.dev  ## the unit tests and doctests, but for the slowest; without root
@@ -53,6 +54,9 @@ kernels: setup-kernels build $(VENV)/.dev  ## other kernels, booted in software,
 
 fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host library, for FUZZ_SECONDS; corpus in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+soak: build $(VENV)/.dev  ## agents and a server under faults for SOAK_SECONDS (1800); all must be stored once, or counted
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SOAK_SECONDS)
 
 fuzz-cli: build $(VENV)/.dev  ## RUNS (5000) random command lines, streams, locales and signals; none may leave a traceback
 	PYTHONPATH=tests $(BIN)/python -m fuzz.command_line --runs $(RUNS)
