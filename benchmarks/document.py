@@ -40,8 +40,13 @@ COSTS = (
         [(drain.GROUP, f"{flows:,} flows, over") for flows in (1_000, 100_000, 1_000_000)],
     ),
     Cost(
-        "the agent with 100,000 live flows every 5 s, names on: CPU of one core / memory without the tables",
-        [(agent.GROUP, "CPU of one core"), (agent.GROUP, "resident memory without the tables")],
+        "the agent with 100,000 live flows every 5 s, names on: CPU of one core / memory without the tables / of the "
+        "process that reads payloads",
+        [
+            (agent.GROUP, "CPU of one core"),
+            (agent.GROUP, "resident memory without the tables"),
+            (agent.GROUP, "memory of the process that reads payloads"),
+        ],
     ),
     Cost(
         "what names add to a packet of no interest: of an opaque flow / an ACK / UDP",
