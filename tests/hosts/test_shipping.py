@@ -19,12 +19,15 @@ import pytest
 
 from unit.certificates import Authority
 from unit.receiver import Receiver
+from unit.server.running import RunningServer
 from unit.shipped import tables_of
+from wiremeter.server.store import open_store
 from wiremeter.shipment.identity import About
 
 from . import netns
 
 pytestmark = pytest.mark.kernel
+pytest.importorskip("chdb", reason="wiremeter server needs its packages")
 
 WIREMETER = str(Path(sys.executable).with_name("wiremeter"))
 OURS, SERVER = "10.9.0.1", "10.9.0.2"
@@ -292,3 +295,46 @@ def test_flipped_bits_in_the_spool_are_found_and_counted(hosts: tuple[netns.Host
     assert seen == sorted(set(range(seen[-1] + 1)) - {2, 3, 4})
     assert told_dropped(receiver) == {"damaged": 3}
     assert sorted(os.listdir(spool / "damaged")) == sorted(path.name for path in damaged)
+
+
+@pytest.mark.parametrize("killed", ["server", "server and agent"])
+def test_the_server_has_every_packet_once_whoever_is_killed(
+    killed: str, hosts: tuple[netns.Host, netns.Host], tmp_path: Path
+) -> None:
+    """The real server, with TLS and a token. An agent that is killed takes what it had not written down with it."""
+    ours, theirs = hosts
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server", address=SERVER)
+    token = tmp_path / "token"
+    argv = [WIREMETER, "token", "create", "web-1", "--for-agent", "web-1", "--data-dir", str(tmp_path / "server")]
+    token.write_text(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    options = ["--listen", f"{SERVER}:10465", "--tls-cert", str(certificate), "--tls-key", str(key)]
+    # The server answers when a batch is in its store, which may take longer than the interval of the other tests.
+    more = ["--server-ca", str(authority.path), "--token-file", str(token), "--interval", "1s"]
+    dice = random.Random(killed)
+    with theirs.entered(), RunningServer(tmp_path / "server", *options) as server:
+        with running(ours, f"https://{SERVER}:10465", tmp_path, *more) as agent:
+            with Traffic(ours) as traffic:
+                for _ in range(3):
+                    time.sleep(1 + dice.random())
+                    server.kill()
+                    if "agent" in killed:
+                        agent.kill()
+                        agent.start()
+                    time.sleep(dice.random())
+                    server.start()
+                time.sleep(1)
+            spool = tmp_path / "spool"
+            netns.wait_until(lambda: not list(spool.glob("*.arrows")), "the backlog has arrived", 60)
+            time.sleep(0.5)
+            agent.stop()
+        assert "do not arrive" in agent.said
+        assert token.read_text().strip() not in agent.said
+        assert "refuses" not in agent.said
+    with open_store(str(tmp_path / "server" / "store")) as store:
+        rows = store.query("SELECT sum(packets) AS packets FROM wiremeter.flows WHERE dst_port = 7000").table()
+    (stored,) = rows.column("packets").to_pylist()
+    if "agent" in killed:
+        assert 0 < stored <= traffic.sent
+    else:
+        assert stored == traffic.sent
