@@ -47,6 +47,7 @@ enum wm_application {
 	WM_APP_SNMP,
 	WM_APP_SSDP,
 	WM_APP_WIREGUARD,
+	WM_APP_GRPC, /* within HTTP/2 */
 	WM_APPLICATIONS,
 };
 
@@ -71,6 +72,9 @@ size_t wm_prelude_bytes(struct wm_said said);
 /* Whether a segment may be the beginning, or a part of it, of what one side says in any of them, whatever the other
  * side says. What may not is opaque. */
 int wm_tcp_may_begin(struct wm_said said, uint16_t src_port, uint16_t dst_port);
+
+/* Whether a segment looks like the beginning of what one side says. */
+int wm_tcp_begins(struct wm_said said, uint16_t src_port, uint16_t dst_port);
 
 /* Whether the first bytes of a stream are those of a hello (RFC 8446, section 5.1). Fewer than six are too few to tell.
  */

@@ -523,7 +523,7 @@ static const struct {
 } of_tcp[] = {
 	/* In this order: the first that fits is it. */
 	{WM_APP_TLS, {0x80, 0xff, "\x16"}, is_tls},
-	{WM_APP_HTTP, {'^', 'z', "!#$%&'*+-.|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, is_http},
+	{WM_APP_HTTP, {'^', 'z', "\r\n!#$%&'*+-.|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, is_http},
 	{WM_APP_DNS, {0, 0xff, NULL}, is_dns_over_tcp},
 	{WM_APP_SSH, {'S', 'S', NULL}, is_ssh},
 	{WM_APP_POSTGRESQL, {0, 0, NULL}, is_postgresql},
@@ -582,6 +582,15 @@ int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t cl
 	return found ? found : tcp_application(&tcp, server);
 }
 
+int wm_tcp_begins(struct wm_said said, uint16_t src_port, uint16_t dst_port)
+{
+	struct wm_said nothing = {said.data, 0};
+
+	return src_port == 53 || dst_port == 53 || wm_prelude_bytes(said) ||
+	       wm_tcp_application(said, nothing, src_port, dst_port) ||
+	       wm_tcp_application(nothing, said, dst_port, src_port);
+}
+
 /* A segment of fewer bytes may be the beginning of anything: a message's length is sometimes sent by itself. */
 #define TOO_SHORT 16
 
@@ -592,15 +601,13 @@ static int is_text(uint8_t byte)
 
 int wm_tcp_may_begin(struct wm_said said, uint16_t src_port, uint16_t dst_port)
 {
-	struct wm_said beginning = up_to(said, TOO_SHORT), option = said, nothing = {said.data, 0};
+	struct wm_said beginning = up_to(said, TOO_SHORT), option = said;
 
-	if (said.bytes < TOO_SHORT || src_port == 53 || dst_port == 53 || wm_prelude_bytes(said) ||
-	    take_all(&beginning, is_text, TOO_SHORT, TOO_SHORT))
+	if (said.bytes < TOO_SHORT || take_all(&beginning, is_text, TOO_SHORT, TOO_SHORT))
 		return 1;
 	/* What the other side must confirm, or one more segment. */
 	if (is_kafka_request(said) || is_mongodb_header(said) || take_telnet_option(&option) ||
 	    is_memcached_binary(said, 0x80) || is_memcached_binary(said, 0x81))
 		return 1;
-	return wm_tcp_application(said, nothing, src_port, dst_port) ||
-	       wm_tcp_application(nothing, said, dst_port, src_port);
+	return wm_tcp_begins(said, src_port, dst_port);
 }

@@ -443,19 +443,10 @@ int wm_dns_take(struct wm_dns *dns, uint32_t device, uint64_t time_ns, const str
 	return 0;
 }
 
-int wm_told_has_room(const struct wm_told *told)
-{
-	return told->transactions_room - told->transactions_count >= WM_TOLD_TRANSACTIONS &&
-	       told->answers_room - told->answers_count >= WM_TOLD_ANSWERS &&
-	       told->heard_room - told->heard_count >= WM_TOLD_HEARD &&
-	       told->addresses_room - told->addresses_count >= WM_TOLD_ADDRESSES &&
-	       told->text_room - told->text_bytes >= WM_TOLD_TEXT;
-}
-
 int wm_dns_expire(struct wm_dns *dns, uint64_t until_ns, struct wm_told *told)
 {
 	while (dns->oldest && slot_at(dns, dns->oldest)->time_ns <= until_ns) {
-		if (!wm_told_has_room(told))
+		if (!wm_told_has_room(told, 1))
 			return 0;
 		tell_unanswered(told, waiting_remove(dns, link_to(dns, dns->oldest)));
 	}

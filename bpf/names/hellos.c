@@ -33,11 +33,22 @@ int wm_looks_like_tls(struct wm_said said)
 /* Methods of more characters than any registered one has are not believed. */
 #define METHOD_MAX 32
 
+/* What robust recipients take for a space (RFC 9112, section 3); a return that does not end the line is one. */
+static int is_separator(uint8_t byte)
+{
+	return is_blank(byte) || byte == '\v' || byte == '\f' || byte == '\r';
+}
+
+static int is_of_line_end(uint8_t byte)
+{
+	return byte == '\r' || byte == '\n';
+}
+
 static int is_request_line(struct wm_said text)
 {
-	return take_all(&text, is_token, 1, METHOD_MAX) && take_all(&text, is_a_space, 1, ANY) &&
-	       take_all(&text, is_target, 1, ANY) && take_all(&text, is_a_space, 1, ANY) && take(&text, "HTTP/1.") &&
-	       take_all(&text, is_digit, 1, 1) && take_all(&text, is_blank, 0, ANY) && take_line_end(&text);
+	return take_all(&text, is_token, 1, METHOD_MAX) && take_all(&text, is_separator, 1, ANY) &&
+	       take_all(&text, is_target, 1, ANY) && take_all(&text, is_separator, 1, ANY) && take(&text, "HTTP/1.") &&
+	       take_all(&text, is_digit, 1, 1) && take_all(&text, is_separator, 0, ANY) && take(&text, "\n");
 }
 
 /* The beginning of a request line without its end, with a method of RFC 9110, WebDAV (RFC 4918) or UPnP. */
@@ -69,6 +80,7 @@ static int is_request_beginning(struct wm_said text)
 
 int wm_looks_like_request(struct wm_said said)
 {
+	(void)take_all(&said, is_of_line_end, 0, ANY); /* section 2.2 */
 	return is_request_line(said) || is_request_beginning(said);
 }
 

@@ -1,12 +1,7 @@
-/* Which conversations are being read, and what is known at once to be nothing that can be read.
- *
- * A packet of a conversation that nobody reads is opaque unless it may begin something. Opaque packets cost nothing
- * more; the last few are kept for a moment, because the first part of a hello may come after the second.
+/* Which conversations are being read: a set of hashes, so that a packet of one costs a look, and an opaque one no more.
  */
 #include "listening.h"
-
-/* A beginning that comes after what belongs behind it is that late at most. */
-#define LATE_NS 100000000
+#include "known.h"
 
 static uint32_t slots_for(uint32_t capacity)
 {
@@ -28,8 +23,6 @@ void wm_listening_begin(struct wm_listening *listening, uint32_t capacity, uint6
 	listening->capacity = capacity;
 	listening->mask = slots_for(capacity) - 1;
 }
-
-/* --- the set */
 
 /* Where a conversation is, or the free place where it would be: linear probing, and half of the places are free. */
 static uint32_t place_of(const struct wm_listening *listening, uint64_t hash)
@@ -82,37 +75,14 @@ void wm_listening_forget(struct wm_listening *listening, uint32_t device, const 
 	}
 }
 
-/* --- opaque packets */
-
-size_t wm_late_offset(uint32_t number)
+void wm_udp_learn(const struct wm_listening *listening, uint32_t device, const struct wm_ends *flow, uint64_t time_ns,
+		  const struct wm_known_said *said, struct wm_told *told)
 {
-	return offsetof(struct wm_listening, late) + number * sizeof(struct wm_late) + offsetof(struct wm_late, head);
-}
+	struct wm_cell cell;
+	struct wm_cells cells = {.cells = &cell, .capacity = 1};
+	struct wm_known known;
 
-void wm_late_keep(struct wm_listening *listening, uint64_t hash, const struct wm_payload *head, const uint8_t *data)
-{
-	struct wm_late *late = &listening->late[listening->late_next++ % WM_LATE_PACKETS];
-
-	if (head->captured > sizeof(late->data))
-		return;
-	late->hash = hash;
-	late->head = *head;
-	memcpy(late->data, data, head->captured);
-}
-
-uint32_t wm_late_take(struct wm_listening *listening, uint64_t hash, uint64_t time_ns, uint32_t *numbers)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < WM_LATE_PACKETS; i++) {
-		uint32_t number = (listening->late_next + i) % WM_LATE_PACKETS; /* oldest first */
-		struct wm_late *late = &listening->late[number];
-
-		if (late->hash != hash)
-			continue;
-		late->hash = 0;
-		if (time_ns - late->head.time_ns <= LATE_NS)
-			numbers[count++] = number;
-	}
-	return count;
+	wm_known_begin(&known);
+	wm_known_learn(&known, &cells, said, time_ns);
+	wm_known_tell(&known, &cells, flow, wm_conversation_hash(listening->seed, device, flow), told);
 }

@@ -100,17 +100,135 @@ struct wm_dns_address {
 };
 _Static_assert(sizeof(struct wm_dns_address) == 56, "no padding but what is named");
 
+/* One request, with the status of its final response if that was seen. A text of no bytes: there is none. */
+struct wm_http_transaction {
+	uint64_t time_ns;   /* of the request's first byte, or of the response's where no request was seen */
+	int64_t latency_ns; /* from the request's last byte that was seen to the response's first; WM_NONE */
+	struct wm_ends flow;
+	uint32_t method_at; /* no bytes: no request was seen */
+	uint32_t host_at;   /* lower case */
+	uint32_t path_at;   /* with its query, as sent; no bytes where redacted */
+	uint32_t device;
+	uint16_t method_bytes;
+	uint16_t host_bytes;
+	uint16_t path_bytes;
+	int16_t status;	 /* WM_NONE: no final response */
+	uint8_t version; /* 10, 11 or 20 */
+	uint8_t pad[7];
+};
+_Static_assert(sizeof(struct wm_http_transaction) == 88, "no padding but what is named");
+
+/* A ClientHello, with what the ServerHello chose if that was seen. A text of no bytes: there is none. */
+struct wm_hello {
+	uint64_t time_ns;
+	struct wm_ends flow; /* from client to server */
+	uint32_t sni_at;     /* lower case, without a last dot */
+	uint32_t alpn_at;    /* as offered: each name behind its length, a byte */
+	uint32_t ja4_at;
+	uint32_t ja4s_at;
+	uint32_t chosen_at; /* the server's choice of ALPN */
+	uint32_t device;
+	int32_t tls_version; /* the server's choice, or the highest that was offered; WM_NONE */
+	int32_t cipher;	     /* the server's choice; WM_NONE */
+	uint16_t sni_bytes;
+	uint16_t alpn_bytes;
+	uint16_t ja4_bytes;
+	uint16_t ja4s_bytes;
+	uint16_t chosen_bytes;
+	uint8_t ech;  /* it has an encrypted_client_hello extension */
+	uint8_t quic; /* the version of QUIC; 0: TLS over TCP */
+	uint8_t pad[4];
+};
+_Static_assert(sizeof(struct wm_hello) == 96, "no padding but what is named");
+
+/* Where a domain is from. */
+enum wm_name_source {
+	WM_NAME_NO_DOMAIN,
+	WM_NAME_SNI,
+	WM_NAME_HTTP_HOST,
+	WM_NAME_QUIC_SNI,
+};
+
+/* What is known of a conversation by what it says itself. A text of no bytes, a number of WM_NONE: not known. */
+struct wm_name {
+	uint64_t time_ns;    /* since when the last of it is known */
+	uint64_t hash;	     /* of the conversation and its device */
+	struct wm_ends flow; /* of either direction */
+	uint32_t domain_at;
+	uint32_t method_at; /* of the latest request */
+	uint32_t alpn_at;
+	uint32_t ja4_at;
+	uint32_t ja4s_at;
+	uint32_t query_at; /* of the last DNS message */
+	int32_t cipher;
+	int32_t tls_version;
+	uint16_t domain_bytes;
+	uint16_t method_bytes;
+	uint16_t alpn_bytes;
+	uint16_t ja4_bytes;
+	uint16_t ja4s_bytes;
+	uint16_t query_bytes;
+	int16_t status; /* of the latest response */
+	int16_t rcode;
+	uint8_t application; /* enum wm_application */
+	uint8_t source;	     /* enum wm_name_source */
+	uint8_t pad[6];
+};
+_Static_assert(sizeof(struct wm_name) == 112, "no padding but what is named");
+
+/* Who reads the streams of a connection that this library only puts in order. */
+enum wm_reader {
+	WM_READER_TLS = 1,
+	WM_READER_HTTP2,
+};
+
+enum wm_piece_kind {
+	WM_PIECE_DATA,	  /* bytes of one packet */
+	WM_PIECE_GAP,	  /* `missing` bytes that were not seen; WM_NONE: nobody can tell how many */
+	WM_PIECE_REQUEST, /* of HTTP/1 that became stream 1 of HTTP/2 (RFC 7540, section 3.2) */
+	WM_PIECE_END,	  /* nothing more will come */
+};
+
+/* What comes next in a direction of such a connection. */
+struct wm_piece {
+	uint64_t time_ns; /* of the packet; of a request's first byte */
+	uint64_t serial;  /* of the connection */
+	int64_t missing;
+	uint64_t last_ns;    /* of a request's last byte */
+	struct wm_ends flow; /* from client to server */
+	uint32_t connection;
+	uint32_t device;
+	uint32_t data_at; /* of a request: method, host and path, one behind the other */
+	uint32_t data_bytes;
+	uint16_t method_bytes;
+	uint16_t host_bytes;
+	uint8_t from_client;
+	uint8_t kind;	/* enum wm_piece_kind */
+	uint8_t reader; /* enum wm_reader */
+	uint8_t pad;
+};
+_Static_assert(sizeof(struct wm_piece) == 96, "no padding but what is named");
+
 /* Room for what is told, and how much of it is taken. */
 struct wm_told {
 	struct wm_dns_transaction *transactions;
 	struct wm_dns_answer *answers;
 	struct wm_dns_heard *heard;
 	struct wm_dns_address *addresses;
+	struct wm_http_transaction *http;
+	struct wm_hello *hellos;
+	struct wm_name *names;
+	struct wm_piece *pieces;
 	uint8_t *text;
+	uint64_t lost; /* what found no room here, or no cell to wait in */
 	uint32_t transactions_room, transactions_count;
 	uint32_t answers_room, answers_count;
 	uint32_t heard_room, heard_count;
 	uint32_t addresses_room, addresses_count;
+	uint32_t http_room, http_count;
+	uint32_t hellos_room, hellos_count;
+	uint32_t names_room, names_count;
+	uint32_t pieces_room, pieces_count;
 	uint32_t text_room, text_bytes;
 };
 
@@ -119,10 +237,32 @@ struct wm_told {
 #define WM_TOLD_ANSWERS	     512
 #define WM_TOLD_HEARD	     1
 #define WM_TOLD_ADDRESSES    2048
+#define WM_TOLD_HTTP	     1024
+#define WM_TOLD_HELLOS	     64
+#define WM_TOLD_NAMES	     64
+#define WM_TOLD_PIECES	     256
 #define WM_TOLD_TEXT	     (1U << 20)
 
-/* Whether every column has that much left. */
-int wm_told_has_room(const struct wm_told *told);
+/* Whether every column has so many times that much left. */
+int wm_told_has_room(const struct wm_told *told, uint32_t times);
+
+/* Appends a text, for which there is room; returns where it lies. */
+uint32_t wm_told_text(struct wm_told *told, const uint8_t *text, uint32_t bytes);
+
+/* Tells one request, whose texts are so long as `of` says; without room it is counted as lost. */
+void wm_http_tell(struct wm_told *told, const struct wm_http_transaction *of, const uint8_t *method,
+		  const uint8_t *host, const uint8_t *path);
+
+/* The same of a pair of hellos. */
+void wm_hello_tell(struct wm_told *told, const struct wm_hello *of, const uint8_t *sni, const uint8_t *alpn,
+		   const uint8_t *ja4, const uint8_t *ja4s, const uint8_t *chosen);
+
+/* The longest domain name has 253 characters (RFC 1035, section 2.3.4). */
+#define WM_HTTP_HOST_BYTES 255
+
+/* The host of an authority in lower case, without user, port and last dot, into `host`; returns its bytes, 0 if there
+ * is none. */
+uint32_t wm_http_host(const uint8_t *authority, size_t bytes, uint8_t host[WM_HTTP_HOST_BYTES]);
 
 /* Questions that wait for their responses; behind this head lie its buckets and slots. */
 /* Messages that are remembered, by hash, to know their copies. */
@@ -174,8 +314,50 @@ int wm_dns_may_begin(const uint8_t *data, size_t bytes);
  * Random bytes pass less than once in 10^9. cut: its end is missing, and its records are not looked at. */
 int wm_dns_looks_like(const uint8_t *data, size_t bytes, int cut);
 
-/* Conversations that others than this library read, as they have it from wm_names_read(); and the last packets of none.
- */
+/* Connections over TCP that are being read: streams in order, HTTP/1, DNS, and the application of first bytes. */
+struct wm_tcp;
+
+/* The memory that so many connections take, and so many cells of 512 bytes for what waits in them; touched as it is
+ * used. */
+size_t wm_tcp_bytes(uint32_t capacity, uint32_t cells);
+
+/* Makes an empty table of memory that is all zeros. redact: paths of requests are never kept. */
+void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_t seed, int redact);
+
+/* How many are being read. */
+uint32_t wm_tcp_count(const struct wm_tcp *tcp);
+
+/* Stops waiting for segments that should have come by `now_ns`, lets go connections that nothing was heard of since
+ * `silent_ns`, and tells what has become known of all. Returns whether that was all; else `told` has no room left, or
+ * others should read first what is left to them. */
+int wm_tcp_advance(struct wm_tcp *tcp, struct wm_dns *dns, uint64_t now_ns, uint64_t silent_ns, struct wm_told *told);
+
+/* What readers of streams say of a connection, by what its pieces say of it; nothing happens if it is no more.
+ *
+ * Of the next `count` bytes of a direction none is needed: a hole that ends among them isn't waited for. */
+void wm_tcp_allow_missing(struct wm_tcp *tcp, struct wm_dns *dns, uint32_t connection, uint64_t serial, int from_client,
+			  uint64_t count, uint64_t now_ns, struct wm_told *told);
+
+/* Nothing more is to be read, unless something else begins. */
+void wm_tcp_close(struct wm_tcp *tcp, struct wm_dns *dns, uint32_t connection, uint64_t serial, uint64_t now_ns,
+		  struct wm_told *told);
+
+/* What it says of itself: texts of no bytes, numbers of WM_NONE and WM_APP_UNKNOWN stay as they were. */
+struct wm_known_said {
+	const uint8_t *domain, *method, *alpn, *ja4, *ja4s;
+	uint16_t domain_bytes, method_bytes, alpn_bytes, ja4_bytes, ja4s_bytes;
+	int32_t cipher, tls_version;
+	int16_t status;
+	uint8_t application;
+	uint8_t source; /* of the domain; of a host that is an address there is none */
+};
+void wm_tcp_learn(struct wm_tcp *tcp, uint32_t connection, uint64_t serial, uint64_t time_ns,
+		  const struct wm_known_said *said);
+
+/* Cells in use. */
+uint32_t wm_tcp_cells(const struct wm_tcp *tcp);
+
+/* Conversations over UDP that others than this library read, as they have it from wm_names_read(). */
 struct wm_listening;
 
 /* The memory that `capacity` conversations take. */
@@ -187,12 +369,9 @@ void wm_listening_begin(struct wm_listening *listening, uint32_t capacity, uint6
 /* A conversation is read no more; `flow` is of either direction. */
 void wm_listening_forget(struct wm_listening *listening, uint32_t device, const struct wm_ends *flow);
 
-/* Packets of conversations that nobody read, of which so many are kept: the first part of a hello may come after the
- * second. */
-#define WM_LATE_PACKETS 64
-
-/* Where in the memory of a set the record of a packet lies that was kept; its time is since the epoch. */
-size_t wm_late_offset(uint32_t number);
+/* Tells what others have read of a conversation over UDP. */
+void wm_udp_learn(const struct wm_listening *listening, uint32_t device, const struct wm_ends *flow, uint64_t time_ns,
+		  const struct wm_known_said *said, struct wm_told *told);
 
 /* Payload records as an engine left them (struct wm_payload). */
 struct wm_names_block {
@@ -205,16 +384,14 @@ struct wm_names_block {
 	size_t devices_count;
 	uint32_t *others; /* numbers of records that are left to others, room for all */
 	size_t others_count;
-	uint32_t late[WM_LATE_PACKETS]; /* numbers of kept packets that belong before the last of `others` */
-	size_t late_count;
 	size_t opaque_count; /* records of which nothing can be read */
 };
 
-/* Reads records from number `first` on: DNS is told, what others can read is left to them, the rest is opaque. Returns
- * the next to read: less than all of them where `told` has no room left, or others should read first what is left to
- * them. */
-size_t wm_names_read(struct wm_dns *dns, struct wm_listening *listening, struct wm_names_block *block, size_t first,
-		     struct wm_told *told);
+/* Reads records from number `first` on: what they say is told, what others can read is left to them, the rest is
+ * opaque. Returns the next to read: less than all of them where `told` has no room left, or others should read first
+ * what is left to them, here or in `told->pieces`. */
+size_t wm_names_read(struct wm_dns *dns, struct wm_tcp *tcp, struct wm_listening *listening,
+		     struct wm_names_block *block, size_t first, struct wm_told *told);
 
 /* When a flow was first seen, in sets of as many as lie in a cache line: of more than find room, those not seen for the
  * longest time are forgotten. */

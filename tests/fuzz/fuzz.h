@@ -1,25 +1,15 @@
-/* What both fuzzers share: the claim that ends a run when it does not hold, and a small engine whose sums are checked.
- */
+/* What the fuzzers of the engine share: a small one whose sums are checked. */
 #ifndef WM_FUZZ_H
 #define WM_FUZZ_H
 
 #include "host.h"
+#include "require.h"
 #include "rows.h"
 #include "../lib/headers.h"
 #include "../records.h"
 
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define REQUIRE(claim)                                                                      \
-	do {                                                                                \
-		if (!(claim)) {                                                             \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
-			abort();                                                            \
-		}                                                                           \
-	} while (0)
 
 #define ATTACHMENTS 2
 #define LINES	    256

@@ -7,18 +7,11 @@
 #include "applications.h"
 #include "dns.h"
 #include "listening.h"
+#include "require.h"
+#include "tcp.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define REQUIRE(claim)                                                                      \
-	do {                                                                                \
-		if (!(claim)) {                                                             \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
-			abort();                                                            \
-		}                                                                           \
-	} while (0)
 
 /* How a message came. */
 struct recipe {
@@ -39,11 +32,21 @@ _Static_assert(sizeof(struct recipe) == 4, "mirrored in fuzzing.py");
 #define IN_PART	 0x10
 #define FORGET	 0x20
 
-static struct wm_dns_transaction transactions[WM_TOLD_TRANSACTIONS];
-static struct wm_dns_answer answers[WM_TOLD_ANSWERS];
-static struct wm_dns_heard heard[WM_TOLD_HEARD];
-static struct wm_dns_address addresses[WM_TOLD_ADDRESSES];
-static uint8_t text[WM_TOLD_TEXT];
+/* Of TCP: one of two sequences, as the sides have them; and not where the last segment ended. */
+#define IS_BACK	     0x40
+#define OUT_OF_ORDER 0x80
+
+static uint32_t next_seq[2];
+
+static struct wm_dns_transaction transactions[2 * WM_TOLD_TRANSACTIONS];
+static struct wm_dns_answer answers[2 * WM_TOLD_ANSWERS];
+static struct wm_dns_heard heard[2 * WM_TOLD_HEARD];
+static struct wm_dns_address addresses[2 * WM_TOLD_ADDRESSES];
+static struct wm_http_transaction http[2 * WM_TOLD_HTTP];
+static struct wm_hello hellos[2 * WM_TOLD_HELLOS];
+static struct wm_name names[2 * WM_TOLD_NAMES];
+static struct wm_piece pieces[2 * WM_TOLD_PIECES];
+static uint8_t text[2 * WM_TOLD_TEXT];
 
 /* Each message's room is all there is: what goes beyond is found by the sanitizer. */
 static struct wm_told told_begin(void)
@@ -53,12 +56,20 @@ static struct wm_told told_begin(void)
 		.answers = answers,
 		.heard = heard,
 		.addresses = addresses,
+		.http = http,
+		.hellos = hellos,
+		.names = names,
+		.pieces = pieces,
 		.text = text,
-		.transactions_room = WM_TOLD_TRANSACTIONS,
-		.answers_room = WM_TOLD_ANSWERS,
-		.heard_room = WM_TOLD_HEARD,
-		.addresses_room = WM_TOLD_ADDRESSES,
-		.text_room = WM_TOLD_TEXT,
+		.transactions_room = 2 * WM_TOLD_TRANSACTIONS,
+		.answers_room = 2 * WM_TOLD_ANSWERS,
+		.heard_room = 2 * WM_TOLD_HEARD,
+		.addresses_room = 2 * WM_TOLD_ADDRESSES,
+		.http_room = 2 * WM_TOLD_HTTP,
+		.hellos_room = 2 * WM_TOLD_HELLOS,
+		.names_room = 2 * WM_TOLD_NAMES,
+		.pieces_room = 2 * WM_TOLD_PIECES,
+		.text_room = 2 * WM_TOLD_TEXT,
 	};
 }
 
@@ -72,6 +83,43 @@ static void text_check(const struct wm_told *told, uint32_t at, uint32_t bytes, 
 	}
 }
 
+static void place_check(const struct wm_told *told, uint32_t at, uint32_t bytes, uint32_t most)
+{
+	REQUIRE(bytes <= most && at <= told->text_bytes && bytes <= told->text_bytes - at);
+}
+
+static void connections_check(const struct wm_told *told)
+{
+	REQUIRE(told->http_count <= told->http_room && told->names_count <= told->names_room);
+	REQUIRE(told->pieces_count <= told->pieces_room && !told->hellos_count);
+	for (uint32_t i = 0; i < told->http_count; i++) {
+		const struct wm_http_transaction *one = &http[i];
+
+		place_check(told, one->method_at, one->method_bytes, 32);
+		place_check(told, one->host_at, one->host_bytes, WM_HTTP_HOST_BYTES);
+		place_check(told, one->path_at, one->path_bytes, 8192);
+		REQUIRE(one->method_bytes || (!one->host_bytes && !one->path_bytes && one->status != WM_NONE));
+		REQUIRE(one->status == WM_NONE || (one->status >= 101 && one->status < 600));
+		REQUIRE(one->latency_ns == WM_NONE || (one->latency_ns >= 0 && one->status != WM_NONE));
+		REQUIRE(one->version >= 10 && one->version < 20);
+	}
+	for (uint32_t i = 0; i < told->names_count; i++) {
+		const struct wm_name *one = &names[i];
+
+		place_check(told, one->domain_at, one->domain_bytes, 255);
+		place_check(told, one->method_at, one->method_bytes, 32);
+		place_check(told, one->query_at, one->query_bytes, 504);
+		REQUIRE(one->application < WM_APPLICATIONS && !one->domain_bytes == !one->source);
+	}
+	for (uint32_t i = 0; i < told->pieces_count; i++) {
+		const struct wm_piece *one = &pieces[i];
+
+		place_check(told, one->data_at, one->data_bytes, WM_PAYLOAD_BYTES_MAX + 8192);
+		REQUIRE((one->kind == WM_PIECE_DATA) <= !!one->data_bytes && one->serial && one->connection);
+		REQUIRE(one->kind != WM_PIECE_GAP || one->missing > 0 || one->missing == WM_NONE);
+	}
+}
+
 /* Returns how many of the questions that were asked ended. */
 static uint32_t told_check(const struct wm_told *told)
 {
@@ -80,6 +128,7 @@ static uint32_t told_check(const struct wm_told *told)
 	REQUIRE(told->transactions_count <= told->transactions_room && told->answers_count <= told->answers_room);
 	REQUIRE(told->heard_count <= told->heard_room && told->addresses_count <= told->addresses_room);
 	REQUIRE(told->text_bytes <= told->text_room);
+	connections_check(told);
 	for (uint32_t i = 0; i < told->transactions_count; i++) {
 		const struct wm_dns_transaction *one = &transactions[i];
 
@@ -137,12 +186,14 @@ static struct wm_ends ends_of(uint8_t ends)
 	return flow;
 }
 
-/* So few that they often meet in one place. */
+/* So few that they often meet in one place, and that there is often no room. */
 #define CONVERSATIONS 16
+#define CELLS	      200
 
 static struct wm_listening *listening;
+static struct wm_tcp *tcp;
 
-/* What is in it, as it should be. */
+/* What is in the first, as it should be. */
 static uint64_t read_by_others[CONVERSATIONS];
 static uint32_t read_count;
 
@@ -168,29 +219,40 @@ static void read_forget(uint64_t hash)
 	}
 }
 
-/* What the packets of a conversation that is read must lead to. */
+/* Whether what one side says proves something, whatever the other says. */
+static int proves(const struct wm_ends *flow, struct wm_said said)
+{
+	struct wm_said nothing = {said.data, 0};
+
+	return wm_tcp_application(said, nothing, flow->src_port, flow->dst_port) ||
+	       wm_tcp_application(nothing, said, flow->dst_port, flow->src_port);
+}
+
+/* What a packet must lead to. */
 static void others_check(const struct wm_names_block *block, const struct wm_ends *flow, const uint8_t *record,
 			 size_t bytes, int was_read)
 {
-	uint64_t hash = wm_conversation_hash(listening->seed, 0, flow);
-	struct wm_said said = {record + sizeof(struct wm_payload), bytes}, nothing = {said.data, 0};
+	struct wm_said said = {record + sizeof(struct wm_payload), bytes};
 
 	REQUIRE(block->others_count + block->opaque_count <= 1);
-	REQUIRE(block->late_count <= WM_LATE_PACKETS && (!block->late_count || block->others_count));
 	REQUIRE(!block->opaque_count || !was_read);
-	for (size_t i = 0; i < block->late_count; i++) {
-		struct wm_payload late;
-
-		REQUIRE(block->late[i] < WM_LATE_PACKETS);
-		memcpy(&late, (uint8_t *)listening + wm_late_offset(block->late[i]), sizeof(late));
-		REQUIRE(late.protocol == WM_NAMES_TCP && late.captured <= sizeof(listening->late[0].data));
+	if (flow->protocol == WM_NAMES_TCP) {
+		REQUIRE(!block->others_count && wm_tcp_count(tcp) <= CONVERSATIONS);
+		REQUIRE(!block->opaque_count || !proves(flow, said));
+		REQUIRE(wm_tcp_cells(tcp) <= CELLS);
 	}
-	if (flow->protocol != WM_NAMES_TCP)
-		return;
-	REQUIRE(wm_listening_has(listening, hash) == (int)block->others_count);
-	if (wm_tcp_application(said, nothing, flow->src_port, flow->dst_port) ||
-	    wm_tcp_application(nothing, said, flow->dst_port, flow->src_port))
-		REQUIRE(block->others_count);
+}
+
+/* Where a segment lies: mostly behind the last of its side, else where its bytes say. */
+static uint32_t sequence_of(const uint8_t *data, size_t bytes, uint8_t how)
+{
+	uint32_t seq = next_seq[!!(how & IS_BACK)];
+
+	if (how & OUT_OF_ORDER && bytes > 2)
+		seq += data[bytes - 1] * 7 - 300;
+	else
+		next_seq[!!(how & IS_BACK)] += (uint32_t)bytes;
+	return seq;
 }
 
 /* The same as a record of a block, as an engine writes it: a head, then what was captured. */
@@ -204,7 +266,8 @@ static void block_take(struct wm_dns *dns, uint64_t time_ns, const struct wm_end
 		.dst_port = flow->dst_port,
 		.bytes = (uint32_t)bytes + !!(how & WM_DNS_IS_CUT),
 		.captured = (uint16_t)bytes,
-		.tcp_flags = how & IN_PART && flow->protocol != WM_NAMES_TCP ? 0x2000 : 0,
+		.tcp_flags = how & IN_PART ? flow->protocol == WM_NAMES_TCP ? 0x02 : 0x2000 : 0,
+		.seq = sequence_of(data, bytes, how),
 		.protocol = flow->protocol,
 		.family = flow->family,
 		.source = how & WM_DNS_LENIENT ? WM_SOURCE_DNS : WM_SOURCE_FIRST,
@@ -225,13 +288,13 @@ static void block_take(struct wm_dns *dns, uint64_t time_ns, const struct wm_end
 	memcpy(head.dst_addr, flow->dst_addr, 16);
 	memcpy(record, &head, sizeof(head));
 	memcpy(record + sizeof(head), data, bytes);
-	REQUIRE(wm_names_read(dns, listening, &block, 0, told) == 1);
+	REQUIRE(wm_names_read(dns, tcp, listening, &block, 0, told) == 1);
 	if (!was_read && block.others_count && !head.tcp_flags)
 		read_by_others[read_count++] = wm_conversation_hash(listening->seed, 0, flow);
 	listening_check();
 	others_check(&block, flow, record, bytes, was_read);
 	if (wm_listening_is_full(listening)) {
-		REQUIRE(!wm_names_read(dns, listening, &block, 0, told) && !block.others_count);
+		REQUIRE(!wm_names_read(dns, tcp, listening, &block, 0, told) && !block.others_count);
 		listening_begin();
 	}
 	free(record);
@@ -245,6 +308,7 @@ static uint32_t message_take(struct wm_dns *dns, uint64_t time_ns, struct recipe
 	struct wm_told unread = told_begin();
 	struct wm_ends flow = ends_of(recipe.ends);
 	uint8_t *exact = malloc(bytes ? bytes : 1);
+	uint64_t copies = dns->copies;
 	uint32_t asked = 0;
 	int how = recipe.how & (WM_DNS_IS_CUT | WM_DNS_LENIENT);
 
@@ -252,6 +316,11 @@ static uint32_t message_take(struct wm_dns *dns, uint64_t time_ns, struct recipe
 	memcpy(exact, data, bytes);
 	if (!wm_dns_read(&message, exact, bytes, how, &unread) && !message.is_response)
 		asked = message.questions_count;
+	if (recipe.how & AS_BLOCK && recipe.ends & IS_TCP) {
+		block_take(dns, time_ns, &flow, exact, bytes, recipe.how, told);
+		free(exact);
+		return 0;
+	}
 	if (recipe.how & AS_BLOCK) {
 		uint32_t before = dns->count;
 
@@ -269,22 +338,51 @@ static uint32_t message_take(struct wm_dns *dns, uint64_t time_ns, struct recipe
 		REQUIRE(!asked);
 	}
 	free(exact);
-	return asked;
+	return dns->copies == copies ? asked : 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
+/* Those who read streams say what they like of them. */
+static void pieces_take(struct wm_dns *dns, uint64_t time_ns, struct wm_told *told)
+{
+	static const uint8_t word[] = "word.example";
+	struct wm_known_said said = {.domain = word,
+				     .domain_bytes = sizeof(word) - 1,
+				     .source = WM_NAME_HTTP_HOST,
+				     .cipher = WM_NONE,
+				     .tls_version = WM_NONE,
+				     .status = WM_NONE};
+
+	while (told->pieces_count) {
+		struct wm_piece piece = pieces[--told->pieces_count];
+
+		wm_tcp_learn(tcp, piece.connection, piece.serial, time_ns, &said);
+		if (piece.data_bytes % 3)
+			wm_tcp_allow_missing(tcp, dns, piece.connection, piece.serial, piece.from_client,
+					     piece.data_bytes, time_ns, told);
+		else if (piece.data_bytes % 7 == 3)
+			wm_tcp_close(tcp, dns, piece.connection, piece.serial, time_ns, told);
+	}
+}
+
+/* Questions over TCP are asked by whatever streams make of their bytes; only what ended more than was asked for there
+ * could be told apart, so that sum is kept of the others alone. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	uint32_t capacity = bytes ? 1 + (data[0] & 63) : 1;
 	struct wm_dns *dns = calloc(1, wm_dns_bytes(capacity));
 	uint64_t asked = 0, ended = 0, time_ns = 1000;
+	int over_tcp = 0;
 	struct recipe recipe;
 
 	listening = malloc(wm_listening_bytes(CONVERSATIONS));
-	REQUIRE(dns && listening);
+	tcp = calloc(1, wm_tcp_bytes(CONVERSATIONS, CELLS));
+	REQUIRE(dns && listening && tcp);
 	wm_dns_begin(dns, capacity, 77);
+	wm_tcp_begin(tcp, CONVERSATIONS, CELLS, 77, bytes && data[0] & 0x40);
 	listening_begin();
+	next_seq[0] = next_seq[1] = 0xffffff00;
 	for (size_t at = 1; at + sizeof(recipe) <= bytes; time_ns += 10) {
 		struct wm_told told = told_begin();
 		size_t length;
@@ -293,15 +391,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		at += sizeof(recipe);
 		length = recipe.length_low | (size_t)recipe.length_high << 8;
 		length = length < bytes - at ? length : bytes - at;
-		if (recipe.how & EXPIRE)
+		over_tcp |= recipe.how & AS_BLOCK && recipe.ends & IS_TCP;
+		if (recipe.how & EXPIRE) {
+			time_ns += (uint64_t)recipe.ends << 24;
 			REQUIRE(wm_dns_expire(dns, time_ns - 50, &told) || told.transactions_count);
-		else
+			(void)wm_tcp_advance(tcp, dns, time_ns, recipe.how & FORGET ? time_ns : 0, &told);
+		} else {
 			asked += message_take(dns, time_ns, recipe, data + at, length, &told);
+		}
 		at += length;
 		ended += told_check(&told);
+		pieces_take(dns, time_ns, &told);
 		REQUIRE(dns->count <= capacity);
-		REQUIRE(asked == ended + dns->count);
+		REQUIRE(over_tcp || asked == ended + dns->count);
 	}
+	for (int is_over = 0; !is_over;) {
+		struct wm_told told = told_begin();
+
+		is_over = wm_tcp_advance(tcp, dns, time_ns, UINT64_MAX, &told);
+		ended += told_check(&told);
+		REQUIRE(is_over || told.pieces_count || told.names_count || told.http_count);
+	}
+	REQUIRE(!wm_tcp_count(tcp) && !wm_tcp_cells(tcp));
 	for (int is_over = 0; !is_over;) {
 		struct wm_told told = told_begin();
 
@@ -309,7 +420,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		ended += told_check(&told);
 		REQUIRE(is_over || told.transactions_count);
 	}
-	REQUIRE(!dns->count && !dns->oldest && !dns->newest && asked == ended);
+	REQUIRE(!dns->count && !dns->oldest && !dns->newest && (over_tcp || asked == ended));
+	free(tcp);
 	free(listening);
 	free(dns);
 	return 0;

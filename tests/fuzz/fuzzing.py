@@ -136,11 +136,20 @@ def names_seeds() -> Iterator[tuple[str, bytes]]:
             yield (
                 f"beginning-{number}-{ends}",
                 b"\x03"
-                + b"".join(MESSAGE.pack(len(data), side, how) + data for how in (4, 0x24) for data, side in both),
+                + b"".join(
+                    MESSAGE.pack(len(data), side, how | (0x40 if side & 4 else 0)) + data
+                    for how in (4, 0x24)
+                    for data, side in both
+                ),
             )
     hello = MADE_BEGINNINGS[0][0]
     many = [MESSAGE.pack(len(hello), ends, how) + hello for how in (4, 0x24, 4) for ends in range(0x10, 0x100, 0x13)]
     yield "many", b"\x03" + b"".join(many)
+    for name, data, over_tcp in (("tcp", MADE_BEGINNINGS[1][0], 0x10), ("udp", MADE_BEGINNINGS[-1][1], 0)):
+        each = [MESSAGE.pack(len(data), ends, 4) + data for ends in range(256) if ends & 0x10 == over_tcp]
+        gone = [MESSAGE.pack(len(data), ends, 0x24) + data for ends in range(0, 256, 5) if ends & 0x10 == over_tcp]
+        yield f"everyone-{name}", b"\x03" + b"".join(each[:60])
+        yield f"some-gone-{name}", b"\x03" + b"".join(each[:30:3] + gone + each[:30:3])
     for path in captures():
         seed = b"\x3f"
         for payload in first_payloads(path, 60, "dns", 17):
@@ -273,6 +282,28 @@ MADE_MESSAGES = _made_messages()
 MADE_BEGINNINGS = (
     (bytes.fromhex("16030100fc010000f80303") + bytes(40), bytes.fromhex("160303002a0200002603") + bytes(40)),
     (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
+    (
+        b"POST http://u@h.example:80/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n"
+        b"HEAD / HTTP/1.0\n\n",
+        b"HTTP/1.1 100 x\r\n\r\nHTTP/1.1 200\r\nContent-Length: 3, 3\r\n\r\nabcHTTP/1.1 204 x\r\n\r\n",
+    ),
+    (
+        b"G" * 36 + b" / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HTTP/1.1 200 x\r\n\r\n",
+    ),
+    (
+        b"GET / HTTP/1.1\r\nHost: " + b"a" * 300 + b"\r\n\r\n",
+        b"HTTP/1.1 200 x\r\n\r\n",
+    ),
+    (
+        b"GET /up HTTP/1.1\r\nHost:\r\n a.example\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n" + bytes(9),
+    ),
+    (
+        b"CONNECT a.example:443 HTTP/1.1\r\n\r\n" + bytes.fromhex("16030100fc010000f80303") + bytes(40),
+        b"HTTP/1.1 200 x\r\n\r\n" + bytes.fromhex("160303002a0200002603") + bytes(40),
+    ),
+    (b"\0\x1d\x12\x34\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1" * 2, b"\0\x1d\x12\x34\x81\x83\0\1\0\0"),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"SSH-2.0-x\r\n"),
     (b"PING\r\n", b"+PONG\r\n"),
     (b"PIN", b"220 FILEZ"),

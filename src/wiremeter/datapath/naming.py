@@ -129,7 +129,7 @@ def try_reader(options: NameOptions) -> str:
     from wiremeter.isolation.reader import WITHOUT_READER
 
     try:
-        with contextlib.closing(ReaderProcess(ReaderOptions(options.kinds))) as reader:
+        with contextlib.closing(ReaderProcess(ReaderOptions(options.redact_paths, options.ja4s))) as reader:
             reader.wait_until_ready()
     except (OSError, ReaderEnded) as error:
         return f"payloads cannot be read in a process without privileges: {error}. {WITHOUT_READER}"
@@ -197,9 +197,7 @@ class Naming:
         from wiremeter.isolation.reader import IsolatedReader
 
         options = self.options
-        self._isolated = IsolatedReader(
-            audience, ReaderOptions(options.kinds, redact=options.redact_paths, ja4s=options.ja4s)
-        )
+        self._isolated = IsolatedReader(audience, ReaderOptions(redact=options.redact_paths, ja4s=options.ja4s))
         return self._isolated
 
     @property

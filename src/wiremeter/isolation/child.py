@@ -11,10 +11,8 @@ import mmap
 import os
 import signal
 import traceback
-from typing import cast
 
 from wiremeter.isolation.messages import (
-    ENTRIES_MAX,
     LENGTH,
     Advance,
     Answer,
@@ -32,16 +30,7 @@ from wiremeter.isolation.places import Places
 from wiremeter.isolation.seal import seal
 from wiremeter.names.payloads import PayloadBlock
 from wiremeter.names.reader import Reader
-from wiremeter.names.records import (
-    FlowKey,
-    FlowName,
-    HttpTransaction,
-    QuicHandshake,
-    RawTold,
-    TlsHandshake,
-    Transaction,
-)
-from wiremeter.settings.words import NameKind
+from wiremeter.names.records import RawTold
 
 #: What decoders load at first use; behind the seal no file can be opened.
 _LOADED = (
@@ -60,39 +49,13 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Teller:
-    """Audience: sends on what is told, many at once."""
+    """Audience: sends on what is told."""
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
-        self._clear()
 
-    def _clear(self) -> None:
-        self._names: list[tuple[FlowKey, FlowName, int]] = []
-        self._ended: list[tuple[int, Transaction]] = []
-
-    def take_dns(self, raw: RawTold) -> None:
-        self._channel.send(Told(dict(raw), [], [], [], []))
-
-    def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
-        self._names.append((conversation, name, time_ns))
-        if len(self._names) == ENTRIES_MAX:
-            self.send()
-
-    def take_ended(self, device: int, transaction: Transaction) -> None:
-        self._ended.append((device, transaction))
-        if len(self._ended) == ENTRIES_MAX:
-            self.send()
-
-    def send(self) -> None:
-        """What was not sent yet."""
-        if not self._names and not self._ended:
-            return
-        of_kind = (
-            [(device, each) for device, each in self._ended if isinstance(each, kind)]
-            for kind in (TlsHandshake, QuicHandshake, HttpTransaction)
-        )
-        self._channel.send(Told({}, self._names, *of_kind))  # type: ignore[arg-type]
-        self._clear()
+    def take(self, raw: RawTold) -> None:
+        self._channel.send(Told(dict(raw)))
 
 
 class _Channel:
@@ -120,8 +83,8 @@ class _Channel:
         return bytes(data)
 
 
-def main(socket_fd: str, memory_fd: str, kinds: str, redact: str, ja4s: str) -> None:
-    """Runs until the meter closes its end. Words of a command line: numbers, a list with commas, "" for no."""
+def main(socket_fd: str, memory_fd: str, redact: str, ja4s: str) -> None:
+    """Runs until the meter closes its end. Words of a command line: numbers, and "" for no."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     channel = _Channel(int(socket_fd))
@@ -130,13 +93,12 @@ def main(socket_fd: str, memory_fd: str, kinds: str, redact: str, ja4s: str) -> 
             importlib.import_module(module)
         places = Places(int(memory_fd), mmap.PROT_READ)
         os.close(int(memory_fd))
-        teller = _Teller(channel)
-        reader = Reader(teller, cast("list[NameKind]", kinds.split(",")), redact=bool(redact), ja4s=bool(ja4s))
+        reader = Reader(_Teller(channel), redact=bool(redact), ja4s=bool(ja4s))
         gc.set_threshold(*_THRESHOLDS)
         seal()
         channel.send(Ready())
         while True:
-            _obey(channel.receive(), places, reader, teller, channel)
+            _obey(channel.receive(), places, reader, channel)
     except (EOFError, BrokenPipeError):
         os._exit(0)
     except BaseException as error:
@@ -144,7 +106,7 @@ def main(socket_fd: str, memory_fd: str, kinds: str, redact: str, ja4s: str) -> 
         os._exit(1)
 
 
-def _obey(command: Command, places: Places, reader: Reader, teller: _Teller, channel: _Channel) -> None:
+def _obey(command: Command, places: Places, reader: Reader, channel: _Channel) -> None:
     match command:
         case Feed(place, data_bytes, count, origin_ns, devices):
             data, offsets = places.read(place, data_bytes, count)
@@ -152,7 +114,6 @@ def _obey(command: Command, places: Places, reader: Reader, teller: _Teller, cha
             channel.send(Read())
         case Advance(end_ns, is_last):
             (reader.end if is_last else reader.advance)(end_ns)
-            teller.send()
             channel.send(Done())
 
 

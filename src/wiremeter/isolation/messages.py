@@ -11,34 +11,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder, Encoder
 
-from wiremeter.names.records import HttpTransaction, QuicHandshake, TlsHandshake
-
 #: Longer than any frame that a reader sends: what fills the columns of the decoders, 3 MB, and some more.
 FRAME_BYTES_MAX = 16 << 20
-#: A list in a frame has so many entries at most; a reader that has more sends several frames.
-ENTRIES_MAX = 4096
 LENGTH = struct.Struct("<I")
-
-_Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-_Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
-_Byte = Annotated[int, Meta(ge=0, lt=1 << 8)]
-_Address = Annotated[bytes, Meta(min_length=16, max_length=16)]
-_Text = Annotated[str, Meta(max_length=8192)]
-_Flow = tuple[_Address, _Port, _Address, _Port, _Byte, _Byte]
-_Name = tuple[
-    _Text,
-    _Text | None,
-    _Text | None,
-    _Text | None,
-    _Text | None,
-    _Text | None,
-    _Text | None,
-    _Text | None,
-    _Text | None,
-    Annotated[int, Meta(ge=0, lt=1 << 16)] | None,
-    _Text | None,
-    Annotated[int, Meta(ge=0, lt=1 << 16)] | None,
-]
 
 
 class Feed(Struct, tag="feed", array_like=True):
@@ -67,13 +42,9 @@ class Read(Struct, tag="read", array_like=True):
 
 
 class Told(Struct, tag="told", array_like=True):
-    """From the reader: what the Audience is told."""
+    """From the reader: what the Audience is told, in columns."""
 
-    dns: dict[Annotated[str, Meta(max_length=64)], bytes]
-    names: Annotated[list[tuple[_Flow, _Name, _Number]], Meta(max_length=ENTRIES_MAX)]
-    tls: Annotated[list[tuple[int, TlsHandshake]], Meta(max_length=ENTRIES_MAX)]
-    quic: Annotated[list[tuple[int, QuicHandshake]], Meta(max_length=ENTRIES_MAX)]
-    http: Annotated[list[tuple[int, HttpTransaction]], Meta(max_length=ENTRIES_MAX)]
+    columns: dict[Annotated[str, Meta(max_length=64)], bytes]
 
 
 class Done(Struct, tag="done", array_like=True):

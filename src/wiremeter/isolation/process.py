@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
@@ -36,7 +36,6 @@ from wiremeter.isolation.messages import (
 from wiremeter.isolation.places import MEMORY_BYTES, PLACES, Places, parts
 from wiremeter.isolation.told import NotCredibleError, pass_on
 from wiremeter.names.payloads import PayloadBlock
-from wiremeter.settings.words import NameKind
 
 if TYPE_CHECKING:
     from wiremeter.names.reader import Audience
@@ -60,13 +59,12 @@ _ENVIRONMENT = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")
 class ReaderOptions(NamedTuple):
     """As Reader's."""
 
-    kinds: Collection[NameKind]
     redact: bool = True
     ja4s: bool = False
 
-    def words(self) -> tuple[str, str, str]:
+    def words(self) -> tuple[str, str]:
         """As the reader's `main` takes them."""
-        return ",".join(self.kinds), "redact" * self.redact, "ja4s" * self.ja4s
+        return "redact" * self.redact, "ja4s" * self.ja4s
 
 
 class ReaderEnded(Exception):

@@ -1,11 +1,11 @@
-"""What a reader told, before anybody uses it: places outside their columns and flows that are none are refused.
+"""What a reader told, before anybody uses it: places outside their columns are refused.
 
 A reader that was taken over can still lie about names. It cannot make the meter read what is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from wiremeter.isolation.messages import Told
 from wiremeter.names.columns import DTYPES
-from wiremeter.names.records import FlowKey, FlowName, Transaction
 
 if TYPE_CHECKING:
     from wiremeter.names.reader import Audience
 
 _LAST_NS = (1 << 63) - 1
-_NUMBERS = {"src_port": 16, "dst_port": 16, "protocol": 8, "family": 8}  # bits
 
 
 class NotCredibleError(Exception):
@@ -28,25 +26,8 @@ class NotCredibleError(Exception):
 
 def pass_on(told: Told, audience: Audience) -> None:
     """Tells `audience`. Raises NotCredibleError before anything is told."""
-    if told.dns:
-        _check_columns(told.dns)
-    ended: list[tuple[int, Transaction]] = [*told.tls, *told.quic, *told.http]
-    _check_transactions(transaction for _, transaction in ended)
-    if told.dns:
-        audience.take_dns(told.dns)
-    for flow, name, time_ns in told.names:
-        audience.take_name(FlowKey(*flow), FlowName(*name), time_ns)
-    for device, transaction in ended:
-        audience.take_ended(device, transaction)
-
-
-def _check_transactions(transactions: Iterable[Transaction]) -> None:
-    for each in transactions:
-        flow = each.flow
-        if not 0 <= each.time_ns <= _LAST_NS or len(flow.src_addr) != 16 or len(flow.dst_addr) != 16:
-            raise NotCredibleError(f"{type(each).__name__} of no time or address")
-        if any(not 0 <= getattr(flow, number) < 1 << bits for number, bits in _NUMBERS.items()):
-            raise NotCredibleError(f"{type(each).__name__} of no port or protocol")
+    _check_columns(told.columns)
+    audience.take(told.columns)
 
 
 def _check_columns(raw: Mapping[str, bytes]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,71 +33,65 @@ def _dtype(struct: str) -> np.dtype[np.void]:
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": ffi.sizeof(kind)})
 
 
-#: struct wm_dns_transaction, wm_dns_answer, wm_dns_heard and wm_dns_address in bpf/names/names.h.
-TRANSACTION, ANSWER = _dtype("wm_dns_transaction"), _dtype("wm_dns_answer")
-HEARD, ADDRESS = _dtype("wm_dns_heard"), _dtype("wm_dns_address")
-#: By column of what a BlockReader hands on, but for its text.
-DTYPES = {"transactions": TRANSACTION, "answers": ANSWER, "heard": HEARD, "addresses": ADDRESS}
+#: By column of what a BlockReader hands on, but for its text: the structs of bpf/names/names.h.
+DTYPES = {
+    "transactions": _dtype("wm_dns_transaction"),
+    "answers": _dtype("wm_dns_answer"),
+    "heard": _dtype("wm_dns_heard"),
+    "addresses": _dtype("wm_dns_address"),
+    "http": _dtype("wm_http_transaction"),
+    "hellos": _dtype("wm_hello"),
+    "names": _dtype("wm_name"),
+}
+TRANSACTION, ANSWER, HEARD, ADDRESS, HTTP, HELLO, NAME = DTYPES.values()
+
+T = TypeVar("T")
 
 _SLICE = 4096  # rows that are made objects at a time
 _FLAGS = {"retry": lib.WM_DNS_RETRY, "has_query": lib.WM_DNS_HAS_QUERY, "cut": lib.WM_DNS_CUT}
 
 
 @dataclass(frozen=True, slots=True)
-class DnsTold:
-    """What was told at once: dtypes TRANSACTION, ANSWER, HEARD and ADDRESS; `_at` are places in `text`."""
+class Told:
+    """What was told at once, of dtypes DTYPES; `_at` are places in `text`."""
 
     transactions: NDArray[np.void]
     answers: NDArray[np.void]
     heard: NDArray[np.void]
     addresses: NDArray[np.void]
+    http: NDArray[np.void]
+    hellos: NDArray[np.void]
+    names: NDArray[np.void]
     text: bytes
 
     @classmethod
-    def of(cls, raw: RawTold) -> DnsTold:
+    def of(cls, raw: RawTold) -> Told:
         """As a BlockReader hands it on: views of its bytes."""
         return cls(**{name: np.frombuffer(raw[name], dtype) for name, dtype in DTYPES.items()}, text=raw["text"])
 
 
-class DnsColumns(Sequence[DnsTransaction]):
-    """DNS transactions in columns; each is made an object when it is asked for."""
+class TransactionColumns(Sequence[T]):
+    """Transactions in columns; each is made an object when it is asked for."""
 
-    __slots__ = ("_answers", "_devices", "_rows", "_text")
+    __slots__ = ("_devices", "_rows", "_text")
 
-    def __init__(
-        self, rows: NDArray[np.void], answers: NDArray[np.void], text: bytes, devices: Mapping[int, str]
-    ) -> None:
-        """rows: dtype TRANSACTION. answers: dtype ANSWER, which they point into. text: which both point into.
-        devices: their names by number; of those without one, ""."""
-        self._rows, self._answers, self._text, self._devices = rows, answers, text, devices
-
-    @classmethod
-    def joined(cls, told: Sequence[DnsTold], devices: Mapping[int, str]) -> DnsColumns:
-        """All that was told, in order of time."""
-        rows, answers, text, answers_before = [], [], bytearray(), 0
-        for part in told:
-            rows.append(_moved(part.transactions, len(text), "query_at", "message_at"))
-            rows[-1]["answers_at"] += np.uint32(answers_before)
-            answers.append(_moved(part.answers, len(text), "name_at", "data_at"))
-            answers_before += len(part.answers)
-            text += part.text
-        all_rows = np.concatenate(rows) if rows else np.zeros(0, TRANSACTION)
-        in_order = all_rows[np.argsort(all_rows["time_ns"], kind="stable")]
-        return cls(in_order, np.concatenate(answers) if answers else np.zeros(0, ANSWER), bytes(text), devices)
+    def __init__(self, rows: NDArray[np.void], text: bytes, devices: Mapping[int, str]) -> None:
+        """text: which rows point into. devices: their names by number; of those without one, ""."""
+        self._rows, self._text, self._devices = rows, text, devices
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @overload
-    def __getitem__(self, at: int) -> DnsTransaction: ...
+    def __getitem__(self, at: int) -> T: ...
     @overload
-    def __getitem__(self, at: slice) -> DnsColumns: ...
-    def __getitem__(self, at: int | slice) -> DnsTransaction | DnsColumns:
+    def __getitem__(self, at: slice) -> Self: ...
+    def __getitem__(self, at: int | slice) -> T | Self:
         if isinstance(at, slice):
-            return DnsColumns(self._rows[at], self._answers, self._text, self._devices)
+            return self._with(self._rows[at])
         return self._transaction(self._rows[at].item())
 
-    def __iter__(self) -> Iterator[DnsTransaction]:
+    def __iter__(self) -> Iterator[T]:
         for begin in range(0, len(self._rows), _SLICE):
             yield from map(self._transaction, self._rows[begin : begin + _SLICE].tolist())
 
@@ -107,34 +101,20 @@ class DnsColumns(Sequence[DnsTransaction]):
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} DNS transactions>"
+        return f"<{len(self)} of {type(self).__name__}>"
 
     def column(self, name: str) -> Sequence[Any]:
-        """One field of each, of DnsTransaction's or of its flow's."""
-        rows = self._rows
-        match name:
-            case "query":
-                return [self._said(*place) for place in zip(*self._lists("query_at", "query_bytes"), strict=True)]
-            case "qtype":
-                numbers, of_row = np.unique(rows["qtype"], return_inverse=True)
-                return np.array([*map(type_text, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
-            case "device":
-                numbers, of_row = np.unique(rows["device"], return_inverse=True)
-                return np.array([*map(self._device, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
-            case "rcode" | "latency_ns":
-                return [None if value < 0 else value for value in rows[name].tolist()]
-            case "retry" | "has_query" | "cut":
-                return (rows["flags"] & _FLAGS[name] != 0).tolist()  # type: ignore[no-any-return]
-            case "answers":
-                return [one.answers for one in self]
-            case _:
-                return rows[name].tolist()  # type: ignore[no-any-return]
-
-    # -- the columns themselves, for whoever writes columns
+        """One field of each, of its record's or of its flow's."""
+        if name == "device":
+            return self._of_numbers("device", self._device)
+        if f"{name}_at" in (self._rows.dtype.names or ()):
+            places = zip(self._rows[f"{name}_at"].tolist(), self._rows[f"{name}_bytes"].tolist(), strict=True)
+            return [self._said(*place) or None for place in places]
+        return self._rows[name].tolist()  # type: ignore[no-any-return]
 
     @property
     def rows(self) -> NDArray[np.void]:
-        """One row a transaction, dtype TRANSACTION; its `query_at` is a place in `text`."""
+        """The columns themselves, for whoever writes columns: one row a transaction; its `_at` are places in `text`."""
         return self._rows
 
     @property
@@ -142,9 +122,74 @@ class DnsColumns(Sequence[DnsTransaction]):
         """What columns whose names end in `_at` speak of."""
         return self._text
 
-    def chosen(self, mask: NDArray[np.bool_]) -> DnsColumns:
+    def chosen(self, mask: NDArray[np.bool_]) -> Self:
         """Those for which the mask is true."""
-        return DnsColumns(self._rows[mask], self._answers, self._text, self._devices)
+        return self._with(self._rows[mask])
+
+    def _with(self, rows: NDArray[np.void]) -> Self:
+        """Some of them."""
+        return type(self)(rows, self._text, self._devices)
+
+    def _transaction(self, row: tuple[Any, ...]) -> T:
+        raise NotImplementedError
+
+    def _of_numbers(self, column: str, text_of: Callable[[int], Any]) -> list[Any]:
+        """What each number of a column stands for, asked once for each."""
+        numbers, of_row = np.unique(self._rows[column], return_inverse=True)
+        return np.array([*map(text_of, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
+
+    def _said(self, at: int, size: int) -> str:
+        return self._text[at : at + size].decode("utf-8", "backslashreplace")
+
+    def _device(self, number: int) -> str:
+        return self._devices.get(number, "")
+
+
+class DnsColumns(TransactionColumns[DnsTransaction]):
+    """DNS transactions, dtype TRANSACTION."""
+
+    __slots__ = ("_answers",)
+
+    def __init__(
+        self, rows: NDArray[np.void], answers: NDArray[np.void], text: bytes, devices: Mapping[int, str]
+    ) -> None:
+        """answers: dtype ANSWER, which the rows point into. text: which both point into."""
+        super().__init__(rows, text, devices)
+        self._answers = answers
+
+    @classmethod
+    def joined(cls, told: Sequence[Told], devices: Mapping[int, str]) -> DnsColumns:
+        """All that was told, in order of time."""
+        rows, answers, text, answers_before = [], [], bytearray(), 0
+        for part in told:
+            rows.append(moved(part.transactions, len(text), "query_at", "message_at"))
+            rows[-1]["answers_at"] += np.uint32(answers_before)
+            answers.append(moved(part.answers, len(text), "name_at", "data_at"))
+            answers_before += len(part.answers)
+            text += part.text
+        all_rows = np.concatenate(rows) if rows else np.zeros(0, TRANSACTION)
+        in_order = all_rows[np.argsort(all_rows["time_ns"], kind="stable")]
+        return cls(in_order, np.concatenate(answers) if answers else np.zeros(0, ANSWER), bytes(text), devices)
+
+    def _with(self, rows: NDArray[np.void]) -> Self:
+        return type(self)(rows, self._answers, self._text, self._devices)
+
+    def column(self, name: str) -> Sequence[Any]:
+        rows = self._rows
+        match name:
+            case "query":
+                places = zip(rows["query_at"].tolist(), rows["query_bytes"].tolist(), strict=True)
+                return [self._said(*place) for place in places]
+            case "qtype":
+                return self._of_numbers("qtype", type_text)
+            case "rcode" | "latency_ns":
+                return [None if value < 0 else value for value in rows[name].tolist()]
+            case "retry" | "has_query" | "cut":
+                return self.flag(name).tolist()  # type: ignore[no-any-return]
+            case "answers":
+                return [one.answers for one in self]
+            case _:
+                return super().column(name)
 
     def flag(self, name: str) -> NDArray[np.bool_]:
         """One of retry, has_query and cut, of each transaction."""
@@ -185,12 +230,6 @@ class DnsColumns(Sequence[DnsTransaction]):
             at[row], sizes[row] = put(row, int(message_at[row]))
         return self._text + made, at, sizes
 
-    def _lists(self, *names: str) -> Iterator[list[Any]]:
-        return (self._rows[name].tolist() for name in names)
-
-    def _said(self, at: int, size: int) -> str:
-        return self._text[at : at + size].decode("ascii", "replace")
-
     def _transaction(self, row: tuple[Any, ...]) -> DnsTransaction:
         (time_ns, latency_ns, src, dst, sport, dport, protocol, family, rcode, qtype) = row[:10]
         (query_at, answers_at, message_at, query_bytes, answers, _, flags, device) = row[10:]
@@ -209,9 +248,6 @@ class DnsColumns(Sequence[DnsTransaction]):
             device=self._device(device),
         )
 
-    def _device(self, number: int) -> str:
-        return self._devices.get(number, "")
-
     def _answer(self, row: tuple[Any, ...], message_at: int) -> DnsAnswer:
         name_at, _, ttl, name_bytes, _, rdtype, _, _ = row
         return DnsAnswer(self._said(name_at, name_bytes), type_text(rdtype), ttl, self._data(row, message_at))
@@ -225,9 +261,9 @@ class DnsColumns(Sequence[DnsTransaction]):
         return data_text(self._text[begin : data_at + size], data_at - begin, size, rdtype, rdclass)
 
 
-def _moved(rows: NDArray[np.void], by: int, *places: str) -> NDArray[np.void]:
+def moved(rows: NDArray[np.void], by: int, *places: str) -> NDArray[np.void]:
     """Rows whose text lies so much further on."""
-    moved = rows.copy()
+    further = rows.copy()
     for place in places:
-        moved[place] += np.uint32(by)
-    return moved
+        further[place] += np.uint32(by)
+    return further

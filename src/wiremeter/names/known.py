@@ -2,78 +2,128 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.names.columns import HEARD
-from wiremeter.names.matching import ConversationHashes, HashIndex, rows_of_keys
+from wiremeter.names.columns import HEARD, NAME
+from wiremeter.names.decoders.applications import APPLICATIONS
+from wiremeter.names.decoders.tls import protocol_text
+from wiremeter.names.decoders.tls_registry import cipher_name, version_name
+from wiremeter.names.library import lib
+from wiremeter.names.matching import ConversationHashes, HashIndex
 from wiremeter.names.records import FlowKey, FlowName
 
 _Places = NDArray[np.int64]
+_APPLICATIONS = {number: name for name, number in APPLICATIONS.items()}
+_SOURCES = {lib.WM_NAME_SNI: "sni", lib.WM_NAME_HTTP_HOST: "http_host", lib.WM_NAME_QUIC_SNI: "quic_sni"}
+_TEXTS = ("domain", "method", "alpn", "ja4", "ja4s", "query")  # as they lie one behind the other
+
+
+def _as_flows(rows: NDArray[np.void], dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    """Rows of `dtype`, which has the columns of FLOW, with the ends of these; else 0."""
+    flows = np.zeros(len(rows), dtype)
+    for column in FlowKey._fields:
+        values = rows[column]
+        is_address = column.endswith("_addr")
+        flows[column] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 16) if is_address else values
+    return flows
 
 
 class KnownNames:
-    """Names by conversation, the least recently told go first; each in a place, by which it is found again."""
+    """Names by conversation, the least recently told go first.
+
+    Each is in a place, until more is told. It becomes an object only for flows that ask for it.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._places: OrderedDict[FlowKey, int] = OrderedDict()
-        self._names: list[FlowName] = []
-        self._since_ns = np.zeros(most, np.uint64)
-        self._hashes = np.zeros(most, np.uint64)
-        self._unhashed: dict[int, FlowKey] = {}
+        self._rows = np.zeros(0, NAME)
+        self._texts = np.zeros(0, object)  # of each row; its columns that end in `_at` are places there
+        self._told: list[tuple[NDArray[np.void], list[bytes]]] = []  # since then
+        self._told_rows = 0
         self._index: HashIndex | None = None
         #: Names that went for want of room.
         self.evicted = 0
 
     def __len__(self) -> int:
-        return len(self._places)
+        self._settle()
+        return len(self._rows)
 
-    def tell(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
-        """Remembers what is known of a conversation by its canonical key, since `time_ns`."""
-        place = self._places.get(conversation)
-        if place is not None:
-            self._places.move_to_end(conversation)
-            self._names[place] = name
-        else:
-            place = self._take_place(name)
-            self._places[conversation] = place
-            self._unhashed[place] = conversation
-        self._since_ns[place] = time_ns
+    def tell(self, names: NDArray[np.void], text: bytes) -> None:
+        """Remembers what is known of conversations. names: dtype NAME, in order."""
+        if not len(names):
+            return
+        rows = names.copy()
+        begin = names["domain_at"].astype(np.int64)
+        end = names["query_at"].astype(np.int64) + names["query_bytes"]
+        for column in _TEXTS:
+            rows[f"{column}_at"] -= names["domain_at"]
+        self._told.append((rows, [text[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]))
+        self._told_rows += len(rows)
+        if self._told_rows >= self._most:
+            self._settle()
 
-    def _take_place(self, name: FlowName) -> int:
-        if len(self._names) < self._most:
-            self._names.append(name)
-            return len(self._names) - 1
-        _, place = self._places.popitem(last=False)
-        self.evicted += 1
-        self._names[place] = name
-        return place
+    def _settle(self) -> None:
+        """Of each conversation what was told last, in that order."""
+        if not self._told:
+            return
+        rows = np.concatenate([self._rows, *(rows for rows, _ in self._told)])
+        texts = np.empty(len(rows), object)
+        texts[:] = [*self._texts, *(text for _, part in self._told for text in part)]
+        self._told, self._told_rows, self._index = [], 0, None
+        _, last = np.unique(rows["hash"][::-1], return_index=True)
+        kept = np.sort(len(rows) - 1 - last)
+        self.evicted += max(len(kept) - self._most, 0)
+        kept = kept[-self._most :]
+        self._rows, self._texts = rows[kept], texts[kept]
 
     def find(self, flows: NDArray[np.void], hashes: NDArray[np.uint64], hash_of: ConversationHashes) -> _Places:
         """Where the name of each flow is, and −1 where none is known. Shape (n,).
 
         flows: columns of FLOW, shape (n,). hashes: theirs, by `hash_of`.
         """
-        if self._unhashed:
-            places = np.fromiter(self._unhashed, np.intp)
-            self._hashes[places] = hash_of(rows_of_keys(list(self._unhashed.values()), flows.dtype))
-            self._unhashed.clear()
-            self._index = None
+        self._settle()
         if self._index is None:
-            self._index = HashIndex(self._hashes[: len(self._names)])
-        return self._index.positions(hashes)
+            # Of a conversation on two devices the one that was told last is found.
+            self._index = HashIndex(hash_of(_as_flows(self._rows, flows.dtype))[::-1])
+        places = self._index.positions(hashes)
+        return np.where(places >= 0, len(self._rows) - 1 - places, -1)
 
-    def name(self, place: int) -> FlowName:
-        """The name there."""
-        return self._names[place]
+    def names(self, places: _Places) -> Iterator[FlowName]:
+        """The names there."""
+        yield from map(_flow_name, self._rows[places].tolist(), self._texts[places])
 
     def since_ns(self, places: _Places) -> NDArray[np.uint64]:
         """Since when the names there are known, shape (n,)."""
-        return self._since_ns[places]
+        since: NDArray[np.uint64] = self._rows["time_ns"][places]
+        return since
+
+
+def _flow_name(row: tuple[Any, ...], text: bytes) -> FlowName:
+    """row: of dtype NAME. text: which it points into."""
+    (domain_at, method_at, alpn_at, ja4_at, ja4s_at, query_at, cipher, version) = row[8:16]
+    (domain, method, alpn, ja4, ja4s, query, status, rcode, application, source) = row[16:]
+
+    def said(at: int, size: int) -> str | None:
+        return text[at : at + size].decode("utf-8", "backslashreplace") if size else None
+
+    return FlowName(
+        _APPLICATIONS.get(application, "unknown"),
+        said(domain_at, domain),
+        _SOURCES.get(source) if domain else None,
+        None if version < 0 else version_name(version),
+        None if cipher < 0 else cipher_name(cipher),
+        protocol_text(text[alpn_at : alpn_at + alpn]) if alpn else None,
+        said(ja4_at, ja4),
+        said(ja4s_at, ja4s),
+        said(method_at, method),
+        None if status < 0 else status,
+        said(query_at, query),
+        None if rcode < 0 else rcode,
+    )
 
 
 class DnsHeard:
@@ -110,16 +160,8 @@ class DnsHeard:
     def find(self, flows: NDArray[np.void], hashes: NDArray[np.uint64], hash_of: ConversationHashes) -> _Places:
         """As KnownNames.find."""
         if self._index is None:
-            self._index = HashIndex(hash_of(self._as_flows(flows.dtype)))
+            self._index = HashIndex(hash_of(_as_flows(self._rows, flows.dtype)))
         return self._index.positions(hashes)
-
-    def _as_flows(self, dtype: np.dtype[np.void]) -> NDArray[np.void]:
-        flows = np.zeros(len(self._rows), dtype)
-        for column in FlowKey._fields:
-            values = self._rows[column]
-            is_address = column.endswith("_addr")
-            flows[column] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 16) if is_address else values
-        return flows
 
     def at(self, places: NDArray[np.intp]) -> Iterator[tuple[int, int, str | None, int | None]]:
         """What was said there: the ports of the client and of the server, the question, the response code."""

@@ -9,8 +9,8 @@ from cffi import FFI
 _NAMES = Path("bpf/names")
 _SOURCES = sorted(_NAMES.glob("*.c"))
 _DEPENDS = (*_NAMES.glob("*.h"), Path("bpf/records.h"), Path("bpf/lib/platform.h"))
-#: What Python calls, in this order.
-_HEADERS = ("names.h", "applications.h", "cells.h", "sha256.h", "ja4.h", "tls.h")
+#: What Python calls, and its tests, in this order.
+_HEADERS = ("names.h", "applications.h", "cells.h", "streams.h", "sha256.h", "ja4.h", "tls.h")
 
 
 def _declarations(header: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.begun import Begun
-from wiremeter.names.columns import DnsColumns, DnsTold
+from wiremeter.names.columns import DnsColumns, Told
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.known import DnsHeard, KnownNames
 from wiremeter.names.matching import TCP_SYN, ConversationHashes, HashIndex, openers, rows_of_keys
@@ -19,15 +18,12 @@ from wiremeter.names.payloads import PayloadBlock
 from wiremeter.names.records import (
     NAMELESS,
     TCP,
-    FlowKey,
     FlowName,
-    HttpTransaction,
     QuicHandshake,
     RawTold,
-    TlsHandshake,
-    Transaction,
     Transactions,
 )
+from wiremeter.names.transactions import HttpColumns, QuicColumns, TlsColumns
 from wiremeter.settings.words import DEFAULT_NAME_KINDS, NameKind
 
 if TYPE_CHECKING:
@@ -36,6 +32,8 @@ if TYPE_CHECKING:
 NAMES_MAX = 1 << 16
 #: Transactions that one batch holds at most; further ones are counted.
 TRANSACTIONS_MAX = 1 << 17
+#: And so many bytes of text, with the answers of DNS.
+TEXT_BYTES_MAX = 128 << 20
 #: By how much the clocks of flows (the kernel's tick) and of payloads may differ. What came later than this before the
 #: end of an interval was perhaps read before the flow's counts, which are the next interval's.
 CLOCK_SLACK_NS = 50 * 10**6
@@ -74,15 +72,14 @@ class Namer:
         self._hashes = hashes
         self._kinds = frozenset(kinds)
         self.domains = domains if domains is not None else DomainCache()
-        self._reader = open_reader(self) if open_reader else _reader(self, kinds, redact=redact, ja4s=ja4s)
-        self._dns_told: list[DnsTold] = []
+        self._reader = open_reader(self) if open_reader else _reader(self, redact=redact, ja4s=ja4s)
+        self._told: list[Told] = []  # of this interval
+        self._transactions = self._text_bytes = 0  # there
         self._known = KnownNames(NAMES_MAX)
         self._dns_heard = DnsHeard(NAMES_MAX)
         self._begun = Begun()
         #: Names of devices by number, for what is told; who knows them puts them here.
         self.device_names: dict[int, str] = {}
-        self._ended: list[tuple[int, Transaction]] = []  # with the device of each
-        self._told = 0  # of this interval, of all kinds
         self._opened = np.zeros(0, np.uint64)
         self._quic_early: tuple[QuicHandshake, ...] = ()
         #: Transactions that found no room in a batch, since the start.
@@ -94,28 +91,34 @@ class Namer:
         """As Reader.feed."""
         self._reader.feed(block, devices)
 
-    def take_dns(self, raw: RawTold) -> None:
+    def take(self, raw: RawTold) -> None:
         """As Audience."""
-        told = DnsTold.of(raw)
+        told = Told.of(raw)
         self.domains.learn(told.addresses, told.text)
         self._dns_heard.tell(told.heard, told.text)
-        if "dns" in self._kinds:
-            room = max(TRANSACTIONS_MAX - self._told, 0)
-            self.dropped += max(len(told.transactions) - room, 0)
-            self._dns_told.append(replace(told, transactions=told.transactions[:room]))
-            self._told += len(self._dns_told[-1].transactions)
+        self._known.tell(told.names, told.text)
+        self._keep(
+            told.transactions if "dns" in self._kinds else told.transactions[:0],
+            told.http if "http" in self._kinds else told.http[:0],
+            told.hellos[_is_wanted(told.hellos, self._kinds)],
+            told,
+        )
 
-    def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
-        """As Audience."""
-        self._known.tell(conversation, name, time_ns)
-
-    def take_ended(self, device: int, transaction: Transaction) -> None:
-        """As Audience; without room in the batch it is counted."""
-        if self._told >= TRANSACTIONS_MAX:
-            self.dropped += 1
-        else:
-            self._ended.append((device, transaction))
-            self._told += 1
+    def _keep(self, dns: NDArray[np.void], http: NDArray[np.void], hellos: NDArray[np.void], told: Told) -> None:
+        """Keeps transactions for the batch; those without room in it are counted."""
+        kept = []
+        for rows in (dns, http, hellos):
+            room = max(TRANSACTIONS_MAX - self._transactions, 0)
+            if self._text_bytes + len(told.text) > TEXT_BYTES_MAX:
+                room = 0
+            kept.append(rows[:room])
+            self.dropped += len(rows) - len(kept[-1])
+            self._transactions += len(kept[-1])
+        if any(map(len, kept)):
+            none = told.names[:0], told.addresses[:0], told.heard[:0]
+            answers = told.answers if len(kept[0]) else told.answers[:0]
+            self._told.append(Told(kept[0], answers, none[2], none[1], kept[1], kept[2], none[0], told.text))
+            self._text_bytes += len(told.text)
 
     # --- batches
 
@@ -135,9 +138,7 @@ class Namer:
     def _close(self, flows: NDArray[np.void], device_of: NDArray[np.int64], end_ns: int) -> Named:
         hashes = self._hashes(flows)
         names, flow_names = self._name(flows, hashes, end_ns)
-        ended = [replace(each, device=self.device_names.get(device, "")) for device, each in self._ended]
-        transactions = _sorted(ended, DnsColumns.joined(self._dns_told, self.device_names))
-        self._ended, self._dns_told, self._told = [], [], 0
+        transactions = self._ended()
         per_device = hashes + device_of.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         opened = openers(flows, per_device, self._opened)
         self._opened = per_device[opened]
@@ -151,6 +152,17 @@ class Namer:
         connections = {(int(a), int(n)): int(count) for (a, n), count in zip(pairs, counts, strict=True)}
         self._dns_heard.forget_before(end_ns - CLOCK_SLACK_NS)
         return Named(names, flow_names, connections, transactions)
+
+    def _ended(self) -> Transactions:
+        """What ended in the interval."""
+        told, self._told, self._transactions, self._text_bytes = self._told, [], 0, 0
+        devices = self.device_names
+        return Transactions(
+            DnsColumns.joined(told, devices),
+            TlsColumns.joined(told, devices),
+            QuicColumns.joined(told, devices),
+            HttpColumns.joined(told, devices),
+        )
 
     def _quic_openers(
         self, flows: NDArray[np.void], hashes: NDArray[np.uint64], handshakes: tuple[QuicHandshake, ...], end_ns: int
@@ -234,15 +246,15 @@ class Namer:
             self._known.since_ns(known[begun]) + CLOCK_SLACK_NS < flows["first_ns"][begun], -1, known[begun]
         )
         heard = self._dns_heard.find(flows, hashes, self._hashes)
-        by_name = _for_each(known, lambda places: map(names.number, map(self._known.name, places.tolist())))
+        by_name = _for_each(known, lambda places: map(names.number, self._known.names(places)))
         by_dns = _for_each(heard, lambda places: starmap(names.dns_number, self._dns_heard.at(places)))
         return np.where(known >= 0, by_name, by_dns)
 
 
-def _reader(audience: Audience, kinds: Collection[NameKind], *, redact: bool, ja4s: bool) -> PayloadReader:
+def _reader(audience: Audience, *, redact: bool, ja4s: bool) -> PayloadReader:
     from wiremeter.names.reader import Reader  # with all decoders: who has another process read does without
 
-    return Reader(audience, kinds, redact=redact, ja4s=ja4s)
+    return Reader(audience, redact=redact, ja4s=ja4s)
 
 
 class _DistinctNames:
@@ -274,14 +286,10 @@ class _DistinctNames:
         return known
 
 
-def _sorted(ended: list[Transaction], dns: DnsColumns) -> Transactions:
-    ended.sort(key=lambda transaction: transaction.time_ns)
-    return Transactions(
-        dns=dns,
-        tls=tuple(t for t in ended if isinstance(t, TlsHandshake)),
-        quic=tuple(t for t in ended if isinstance(t, QuicHandshake)),
-        http=tuple(t for t in ended if isinstance(t, HttpTransaction)),
-    )
+def _is_wanted(hellos: NDArray[np.void], kinds: Collection[NameKind]) -> NDArray[np.bool_]:
+    """Which handshakes are of the kinds that are told."""
+    is_quic: NDArray[np.bool_] = hellos["quic"] > 0
+    return (is_quic & ("quic" in kinds)) | (~is_quic & ("tls" in kinds))
 
 
 def _add_domains(

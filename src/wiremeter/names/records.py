@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 TCP, UDP = 6, 17
 
-#: What a BlockReader told at once: the bytes of each column, as columns.DnsTold.of() takes them.
+#: What a BlockReader told at once: the bytes of each column, as columns.Told.of() takes them.
 RawTold = Mapping[str, bytes]
 
 
@@ -128,18 +128,17 @@ class HttpTransaction:
     device: str = ""
 
 
-#: What is told as objects; DNS transactions are columns (columns.py).
-Transaction = TlsHandshake | QuicHandshake | HttpTransaction
+Transaction = DnsTransaction | TlsHandshake | QuicHandshake | HttpTransaction
 
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """What ended in one interval, each kind in order of time. dns: made objects as they are asked for."""
+    """What ended in one interval, each kind in order of time: columns, of which objects are made as asked for."""
 
     dns: Sequence[DnsTransaction] = ()
-    tls: tuple[TlsHandshake, ...] = ()
-    quic: tuple[QuicHandshake, ...] = ()
-    http: tuple[HttpTransaction, ...] = ()
+    tls: Sequence[TlsHandshake] = ()
+    quic: Sequence[QuicHandshake] = ()
+    http: Sequence[HttpTransaction] = ()
 
 
 class Columns(Protocol):
@@ -148,7 +147,7 @@ class Columns(Protocol):
     def column(self, name: str) -> Sequence[Any]: ...
 
 
-def column(seen: Sequence[Transaction | DnsTransaction], name: str) -> Sequence[Any]:
+def column(seen: Sequence[Transaction], name: str) -> Sequence[Any]:
     """One field of each transaction, its own or its flow's, without making an object of each where there is none."""
     if hasattr(seen, "column"):
         return cast("Columns", seen).column(name)

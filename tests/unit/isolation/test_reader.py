@@ -18,15 +18,15 @@ from wiremeter.isolation import process, reader
 from wiremeter.isolation.places import PLACES
 from wiremeter.isolation.process import ReaderOptions
 from wiremeter.isolation.reader import IsolatedReader
+from wiremeter.names.columns import DTYPES, Told
 from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.reader import Reader
-from wiremeter.names.records import FlowKey, FlowName, RawTold, Transaction
-from wiremeter.settings.words import NameKind
+from wiremeter.names.records import HttpTransaction, RawTold
+from wiremeter.names.transactions import HttpColumns
 
 from ..names.dns_messages import wire_message
 from ..names.payload_records import ACK, DNS, HTTP, SECOND_NS, START_NS, UDP, key, payload
 
-KINDS: tuple[NameKind, ...] = ("dns", "tls", "http", "quic")
 REQUEST = b"GET / HTTP/1.1\r\nHost: site.example\r\n\r\n"
 RESOLVER = key(port=5353, server_port=53, protocol=UDP)
 
@@ -35,18 +35,15 @@ class Heard:
     """An audience."""
 
     def __init__(self) -> None:
-        self.dns: list[RawTold] = []
-        self.names: list[tuple[FlowKey, FlowName, int]] = []
-        self.ended: list[tuple[int, Transaction]] = []
+        self.told: list[Told] = []
 
-    def take_dns(self, raw: RawTold) -> None:
-        self.dns.append(dict(raw))
+    def take(self, raw: RawTold) -> None:
+        self.told.append(Told.of(dict(raw)))
 
-    def take_name(self, conversation: FlowKey, name: FlowName, time_ns: int) -> None:
-        self.names.append((conversation, name, time_ns))
-
-    def take_ended(self, device: int, transaction: Transaction) -> None:
-        self.ended.append((device, transaction))
+    @property
+    def requests(self) -> list[HttpTransaction]:
+        """Those that were told."""
+        return list(HttpColumns.joined(self.told, {}))
 
 
 class Clock:
@@ -69,7 +66,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def isolated(heard: Heard, clock: Clock) -> Iterator[IsolatedReader]:
-    with closing(IsolatedReader(heard, ReaderOptions(KINDS), clock)) as made:
+    with closing(IsolatedReader(heard, ReaderOptions(), clock)) as made:
         made.begin()
         yield made
 
@@ -112,14 +109,14 @@ def begin_again(isolated: IsolatedReader, clock: Clock) -> None:
 
 def test_the_same_is_told(isolated: IsolatedReader, heard: Heard) -> None:
     here = Heard()
-    for each in (isolated, Reader(here, KINDS)):
+    for each in (isolated, Reader(here)):
         each.feed(packed([request(port) for port in range(1024, 3024)]), {0: 7})
         each.feed(packed([question(number) for number in range(200)]), {0: 7})
         each.advance(START_NS + SECOND_NS)
         each.end(START_NS + 20 * SECOND_NS)
-    assert len(heard.ended) == 2000
-    assert (heard.names, heard.ended) == (here.names, here.ended)
-    together = [[sum(len(part[column]) for part in one.dns) for column in here.dns[0]] for one in (heard, here)]
+    assert len(heard.requests) == 2000
+    assert heard.requests == here.requests
+    together = [[sum(len(getattr(part, column)) for part in one.told) for column in DTYPES] for one in (heard, here)]
     assert together[0] == together[1]
     assert isolated.take_lost() == [0] * 256
 
@@ -135,7 +132,7 @@ def test_it_takes_no_more_than_it_has_room_for_and_then_waits(isolated: Isolated
     for more in range(50):
         isolated.feed(packed([request(2024 + more)]))
     isolated.end(START_NS + SECOND_NS)
-    assert len(heard.ended) == fed + 50
+    assert len(heard.requests) == fed + 50
 
 
 def test_a_block_of_any_size_is_read(isolated: IsolatedReader, heard: Heard) -> None:
@@ -143,7 +140,7 @@ def test_a_block_of_any_size_is_read(isolated: IsolatedReader, heard: Heard) -> 
     isolated.feed(packed([request(port % 60_000, attachment=port % 2) for port in range(1024, 9024)]), {0: 7, 1: 7})
     isolated.feed(packed([long if number % 3 else request(50_000 + number) for number in range(300)]))
     isolated.end(START_NS + SECOND_NS)
-    assert len(heard.ended) == 8100
+    assert len(heard.requests) == 8100
 
 
 def test_signals_to_the_group_leave_it_to_read_on(isolated: IsolatedReader, heard: Heard) -> None:
@@ -151,7 +148,7 @@ def test_signals_to_the_group_leave_it_to_read_on(isolated: IsolatedReader, hear
         os.kill(pid_of(isolated), number)
     isolated.feed(packed([request()]))
     isolated.end(START_NS + SECOND_NS)
-    assert (len(heard.ended), isolated.endings) == (1, 0)
+    assert (len(heard.requests), isolated.endings) == (1, 0)
 
 
 def test_it_has_no_power(isolated: IsolatedReader) -> None:
@@ -181,7 +178,7 @@ def test_a_killed_reader_is_told_counted_and_followed(
     begin_again(isolated, clock)
     isolated.feed(packed([request(4)]))
     isolated.end(START_NS + 3 * SECOND_NS)
-    assert [transaction.flow.src_port for _, transaction in heard.ended][-1] == 4
+    assert [request.flow.src_port for request in heard.requests][-1] == 4
 
 
 def test_readers_that_end_soon_follow_more_slowly(isolated: IsolatedReader, clock: Clock) -> None:
@@ -234,7 +231,7 @@ def test_it_ends_with_the_meter() -> None:
         "import os, sys, time\n"
         "from wiremeter.isolation.reader import IsolatedReader\n"
         "from wiremeter.isolation.process import ReaderOptions\n"
-        "reader = IsolatedReader(None, ReaderOptions(('dns',)))\n"
+        "reader = IsolatedReader(None, ReaderOptions())\n"
         "reader.begin()\n"
         "print(reader.pid, flush=True)\n"
         "time.sleep(60)\n"
@@ -267,7 +264,7 @@ def speaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
         ("os.write(fd, framed(Ready()) + framed(Ready()))", "it told what cannot be (Ready when nobody asked)"),
         ("os.write(fd, framed(Read()))", "it told what cannot be (Read when nobody asked)"),
         ("os.write(fd, framed(Done()))", "it told what cannot be (Done when nobody asked)"),
-        ("os.write(fd, framed(Told({'text': b''}, [], [], [], [])))", "it told what cannot be"),
+        ("os.write(fd, framed(Told({'text': b''})))", "it told what cannot be"),
         ("os.write(fd, framed(Failed('no seccomp')))", "no seccomp"),
         ("sys.exit(3)", "it ended with status 3"),
     ],
@@ -275,11 +272,11 @@ def speaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
 def test_what_cannot_be_ends_it(body: str, why: str, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     speaking(monkeypatch, f"{body}\nos.read(fd, 1)\n")
     with pytest.raises(InputError, match="--no-isolate") as refused:
-        IsolatedReader(heard, ReaderOptions(KINDS)).begin()
+        IsolatedReader(heard, ReaderOptions()).begin()
     assert why in str(refused.value)
 
 
 def test_where_no_process_can_be_started_that_is_said(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere")
     with pytest.raises(InputError, match="it could not be started"):
-        IsolatedReader(heard, ReaderOptions(KINDS)).begin()
+        IsolatedReader(heard, ReaderOptions()).begin()

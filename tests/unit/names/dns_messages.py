@@ -12,7 +12,7 @@ import dns.rdataclass
 import dns.rdatatype
 
 from wiremeter.names.block_reader import BlockReader
-from wiremeter.names.columns import DnsColumns, DnsTold
+from wiremeter.names.columns import DnsColumns, Told
 from wiremeter.names.domains import DomainCache
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey
 
@@ -57,8 +57,8 @@ class Reader:
     """A BlockReader, and what it told since it was last asked."""
 
     def __init__(self, capacity: int = 1000) -> None:
-        self.told: list[DnsTold] = []
-        self.dns = BlockReader(lambda raw: self.told.append(DnsTold.of(raw)), capacity)
+        self.told: list[Told] = []
+        self.dns = BlockReader(lambda raw: self.told.append(Told.of(raw)), capacity)
 
     def take(self) -> list[DnsTransaction]:
         """The transactions, in the order they were told."""
@@ -88,7 +88,7 @@ def decode_message(data: bytes, *, cut: bool = False, lenient: bool = False) -> 
     try:
         reader.dns.message(0, next(_SECONDS) * 10**9, flow, data, cut=cut, lenient=lenient)
     finally:
-        reader.dns.flush()
+        reader.dns.flush(0)
         told = reader.take()
     questions = tuple((one.query, one.qtype) for one in told) if data[4:6] != b"\0\0" else ()
     if not told:

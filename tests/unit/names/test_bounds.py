@@ -250,6 +250,7 @@ def test_the_names_least_recently_told_go_first(monkeypatch: pytest.MonkeyPatch)
     names = namer()
     for n in range(250):
         feed(names, hello(key(port=1000 + n), f"{n}.example"))
+    closed(names, rows_of())
     assert (len(names._known), names._known.evicted) == (100, 150)
     found = names_of(names, *(key(port=1000 + n) for n in range(250)))
     assert [name.domain for name in found] == [None] * 150 + [f"{n}.example" for n in range(150, 250)]

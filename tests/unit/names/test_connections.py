@@ -11,21 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wiremeter.names.connections import TcpConversation
 from wiremeter.names.decoders.http2 import PREFACE
-from wiremeter.names.decoders.streams import HELD_NS
-from wiremeter.names.records import (
-    NAMELESS,
-    FlowKey,
-    FlowName,
-    HttpTransaction,
-    TlsHandshake,
-    Transaction,
-)
+from wiremeter.names.records import NAMELESS, FlowName, HttpTransaction, TlsHandshake
 
-from .dns_messages import Reader
+from .tcp_wire import ACK, PSH, SYN, SYN_ACK, Wire, statuses
 
-SYN, ACK, SYN_ACK, PSH = 0x02, 0x10, 0x12, 0x18
+HELD_NS = 10**9
 
 GET = b"GET /a HTTP/1.1\r\nHost: example.com\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -50,88 +41,31 @@ def client_hello(sni: bytes = b"example.com") -> bytes:
 SERVER_HELLO = hello(2, b"\3\3" + bytes(32) + b"\0\x13\x01\0" + b"\0\6" + extension(43, b"\3\4"))
 
 
-DNS = Reader()
-
-
-class Wire:
-    """A client and a server whose segments a conversation sees; the clock advances 10 ns a segment."""
-
-    def __init__(
-        self, port: int = 8080, client_port: int = 40000, *, first: str = "client", ja4s: bool = False
-    ) -> None:
-        self.flow = FlowKey(bytes(15) + b"\1", client_port, bytes(15) + b"\2", port, 6, 6)
-        self.messages: list[FlowKey] = []
-        self.dns = DNS
-        flow = self.flow if first == "client" else self.flow.reversed()
-        self.conversation = TcpConversation(flow, self._on_dns, redact=False, ja4s=ja4s)
-        self.seq = {True: 1000, False: 5000}
-        self.now_ns = 0
-        self.out: list[Transaction] = []
-
-    def _on_dns(self, time_ns: int, flow: FlowKey, data: bytes, *, cut: bool = False) -> tuple[str, int | None] | None:
-        self.messages.append(flow)
-        return self.dns.dns.message(0, time_ns, flow, data, cut=cut)
-
-    def raw(self, from_client: bool, seq: int, data: bytes, *, flags: int = PSH, length: int | None = None) -> None:
-        self.now_ns += 10
-        flow = self.flow if from_client else self.flow.reversed()
-        size = len(data) if length is None else length
-        self.out += self.conversation.packet(self.now_ns, flow, seq % (1 << 32), flags, size, data)
-
-    def shake(self) -> Wire:
-        self.raw(True, self.seq[True] - 1, b"", flags=SYN)
-        self.raw(False, self.seq[False] - 1, b"", flags=SYN_ACK)
-        return self
-
-    def client(self, data: bytes, length: int | None = None) -> Wire:
-        return self._say(True, data, length)
-
-    def server(self, data: bytes, length: int | None = None) -> Wire:
-        return self._say(False, data, length)
-
-    def _say(self, from_client: bool, data: bytes, length: int | None) -> Wire:
-        self.raw(from_client, self.seq[from_client], data, length=length)
-        self.seq[from_client] += len(data) if length is None else length
-        return self
-
-    def skip(self, from_client: bool, count: int) -> Wire:
-        """Bytes that nobody sends to user space."""
-        self.seq[from_client] += count
-        return self
-
-    def end(self) -> list[Transaction]:
-        return self.out + self.conversation.flush()
-
-
-def statuses(records: list[Transaction]) -> list[tuple[str | None, int | None]]:
-    return [(record.path, record.status) for record in records if isinstance(record, HttpTransaction)]
-
-
 # --- what it is
 
 
 def test_http_conversation_gives_its_transactions_and_its_name() -> None:
     wire = Wire().shake().client(GET)
-    assert wire.conversation.name == FlowName("http", "example.com", "http_host", http_method="GET")
+    assert wire.name == FlowName("http", "example.com", "http_host", http_method="GET")
     wire.server(OK)
     assert wire.out == [HttpTransaction(30, wire.flow, "1.1", "GET", "example.com", "/a", 200, 10)]
-    assert wire.conversation.name.http_status == 200
-    assert (wire.conversation.application, wire.conversation.client_flow) == ("http", wire.flow)
+    assert wire.name.http_status == 200
+    assert wire.name.application == "http"
 
 
 def test_name_is_the_same_object_while_nothing_is_learnt() -> None:
     wire = Wire()
-    assert wire.conversation.name is NAMELESS
+    assert wire.name == NAMELESS
     wire.client(GET).server(OK)
-    name = wire.conversation.name
+    name = wire.name
     wire.client(GET).server(OK)
-    assert wire.conversation.name is name
+    assert wire.name is name
 
 
 def test_address_as_host_is_no_domain() -> None:
     for host in (b"192.0.2.1", b"[2001:db8::1]"):
         wire = Wire().client(GET.replace(b"example.com", host)).server(OK)
-        assert wire.conversation.name.domain is None
+        assert wire.name.domain is None
 
 
 @pytest.mark.parametrize("ja4s", [False, True])
@@ -140,7 +74,7 @@ def test_tls_conversation_gives_its_handshake_and_its_name_and_ja4s_only_if_aske
     (record,) = wire.out
     assert isinstance(record, TlsHandshake)
     assert (record.sni, record.version, record.flow) == ("example.com", "1.3", wire.flow)
-    name = wire.conversation.name
+    name = wire.name
     assert (name.application, name.domain, name.domain_source) == ("tls", "example.com", "sni")
     assert (name.tls_version, name.ja4, name.ja4s) == ("1.3", record.ja4, record.ja4s)
     assert (record.ja4s is not None) == ja4s
@@ -165,15 +99,15 @@ def test_dns_messages_over_tcp_are_told_with_the_flow_they_were_sent_on() -> Non
         is_query = message is query
         (wire.client if is_query else wire.server)(data[:20])
         (wire.client if is_query else wire.server)(data[20:])
-    assert wire.messages == [wire.flow, wire.flow, wire.flow.reversed()]
-    assert [(one.retry, one.rcode) for one in wire.dns.take()] == [(False, None), (True, 3)]
-    assert wire.conversation.name == FlowName("dns", dns_query="www.example", dns_rcode=3)
+    assert [(one.flow, one.retry, one.rcode) for one in wire.dns] == [(wire.flow, False, None), (wire.flow, True, 3)]
+    assert wire.name == FlowName("dns", dns_query="www.example", dns_rcode=3)
 
 
 def test_dns_message_of_which_only_the_beginning_was_captured_is_told_as_cut() -> None:
     response = bytes.fromhex("123481800001000100000000") + b"\3www\0\0\1\0\1" + b"\xc0\x0c\0\1"
     wire = Wire(53).shake().server(struct.pack("!H", 3000) + response, length=3002)
-    (told,) = wire.dns.take()
+    wire.end()
+    (told,) = wire.dns
     assert told.cut
 
 
@@ -184,7 +118,7 @@ def test_http2_conversation_is_read_from_its_preface() -> None:
     answer = b"\0\0\1\1\4\0\0\0\1\x88"
     wire = Wire().shake().client(PREFACE + settings_frame + headers).server(settings_frame + answer)
     assert statuses(wire.out) == [("/", 200)]
-    assert (wire.conversation.application, wire.conversation.name.domain) == ("http", "example.com")
+    assert (wire.name.application, wire.name.domain) == ("http", "example.com")
 
 
 @pytest.mark.parametrize(
@@ -203,8 +137,7 @@ def test_other_protocols_are_named(application: str, server: bytes, client: byte
     wire = Wire(first=first)
     wire.server(server).client(client)
     wire.end()
-    assert wire.conversation.application == application
-    assert wire.conversation.client_flow == wire.flow
+    assert wire.name.application == application
 
 
 def test_tls_after_starttls_is_read_and_the_application_stays() -> None:
@@ -213,7 +146,7 @@ def test_tls_after_starttls_is_read_and_the_application_stays() -> None:
     (record,) = wire.out
     assert isinstance(record, TlsHandshake)
     assert record.flow == wire.flow
-    name = wire.conversation.name
+    name = wire.name
     assert (name.application, name.domain, name.tls_version) == ("smtp", "example.com", "1.3")
 
 
@@ -221,7 +154,7 @@ def test_tls_through_a_proxy_is_read_after_connect() -> None:
     wire = Wire(3128).shake().client(b"CONNECT far.example:443 HTTP/1.1\r\n\r\n").server(b"HTTP/1.1 200 Go\r\n\r\n")
     wire.client(client_hello(b"far.example")).server(SERVER_HELLO)
     assert [type(record) for record in wire.out] == [HttpTransaction, TlsHandshake]
-    assert wire.conversation.name.application == "http"
+    assert wire.name.application == "http"
 
 
 PROXY_1 = b"PROXY TCP4 203.0.113.9 198.51.100.20 50000 443\r\n"
@@ -237,8 +170,53 @@ def test_what_a_proxy_says_first_hides_nothing(prelude: bytes, together: bool, s
         wire = wire.client(prelude + begin) if together else wire.client(prelude).client(begin)
         wire.server(answer)
         assert len(wire.out) == 1
-        name = wire.conversation.name
+        name = wire.name
         assert (name.application, name.domain) == ("tls" if begin != GET else "http", "example.com")
+
+
+SSL_REQUEST, CONNECT = bytes.fromhex("0000000804d2162f"), b"CONNECT far.example:443 HTTP/1.1\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("port", "turns", "application"),
+    [
+        (5432, [(True, SSL_REQUEST + client_hello()), (False, b"S" + SERVER_HELLO)], "postgresql"),
+        (5432, [(True, SSL_REQUEST), (False, b"S"), (True, client_hello()), (False, SERVER_HELLO)], "postgresql"),
+        (3128, [(True, CONNECT + client_hello()), (False, b"HTTP/1.1 200 Go\r\n\r\n" + SERVER_HELLO)], "http"),
+        (3128, [(True, CONNECT + client_hello()), (False, b"HTTP/1.1 200 Go\r\n\r\n"), (False, SERVER_HELLO)], "http"),
+        (
+            587,
+            [
+                (False, b"220 mx ESMTP\r\n"),
+                (True, b"EHLO me\r\n"),
+                (False, b"250 STARTTLS\r\n"),
+                (True, b"STARTTLS\r\n" + client_hello()),
+                (False, b"220 go ahead\r\n" + SERVER_HELLO),
+            ],
+            "smtp",
+        ),
+        (
+            143,
+            [
+                (False, b"* OK IMAP4rev1\r\n"),
+                (True, b"a STARTTLS\r\n" + client_hello()),
+                (False, b"a OK\r\n" + SERVER_HELLO),
+            ],
+            "imap",
+        ),
+    ],
+)
+def test_a_hello_in_the_packet_of_what_asks_for_it_is_read(
+    port: int, turns: list[tuple[bool, bytes]], application: str
+) -> None:
+    wire = Wire(port).shake()
+    for side, data in turns:
+        wire.say(side, data)
+    (record,) = (one for one in wire.end() if isinstance(one, TlsHandshake))
+    assert (record.flow, record.sni, record.version, record.cipher is not None) == (
+        wire.flow, "example.com", "1.3", True,
+    )  # fmt: skip
+    assert (wire.name.application, wire.name.domain) == (application, "example.com")
 
 
 def test_http2_behind_an_upgrade_is_read() -> None:
@@ -265,12 +243,12 @@ def test_a_websocket_is_one_request_and_what_it_carries_is_none() -> None:
 
 def test_hello_behind_something_unknown_is_found() -> None:
     wire = Wire().shake().client(b"\x7fpreamble of its own").client(client_hello()).server(SERVER_HELLO)
-    assert wire.conversation.application == "tls"
+    assert wire.name.application == "tls"
     wire = Wire()
     for _ in range(20):
         wire.client(bytes(600)).server(bytes(600))
     wire.skip(True, 1 << 22).client(GET).server(OK)
-    assert wire.conversation.application == "http"
+    assert wire.name.application == "http"
     assert statuses(wire.out) == [("/a", 200)]
 
 
@@ -279,18 +257,28 @@ def test_hello_behind_something_unknown_is_found() -> None:
 
 def test_sender_of_the_request_is_the_client_whatever_the_ports() -> None:
     wire = Wire(port=50000, client_port=80).client(GET).server(OK)
-    assert wire.conversation.client_flow == wire.flow
+    assert wire.requests[0].flow == wire.flow
+    alone = Wire(port=50000, client_port=80).server(OK)
+    assert alone.requests[0].flow == alone.flow
+
+
+QUERY = bytes.fromhex("001d 1234 0100 0001 0000 0000 0000 03777777 07 6578616d706c65 00 0001 0001")
 
 
 def test_syn_tells_the_client_where_no_request_does() -> None:
-    wire = Wire(port=50000, client_port=80)
-    assert wire.conversation.client_flow == wire.flow.reversed()
+    wire = Wire(port=50000, client_port=53).client(QUERY)
+    wire.end()
+    assert [one.flow for one in wire.dns] == [wire.flow]  # the side with port 53 is the server, and asks
+    wire = Wire(port=50000, client_port=53)
     wire.raw(False, 4999, b"", flags=SYN_ACK)
-    assert wire.conversation.client_flow == wire.flow
+    wire.client(QUERY).end()
+    assert (wire.dns, wire.name.application) == ([], "unknown")
 
 
 def test_higher_port_is_the_client_where_nothing_else_tells() -> None:
-    assert Wire(first="server").conversation.client_flow == Wire().flow
+    for first in ("client", "server"):
+        wire = Wire(53, first=first).client(QUERY)
+        assert (wire.name.application, wire.name.dns_query) == ("dns", None)
 
 
 # --- segments
@@ -306,7 +294,7 @@ def test_unsent_part_of_a_body_of_unknown_length_delays_no_record_for_long() -> 
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n"
     wire = Wire().client(GET).server(chunked).skip(False, 40_000).client(GET).server(OK)
     assert len(wire.out) == 1
-    wire.out += wire.conversation.advance(wire.now_ns + HELD_NS)
+    wire.advance(wire.now_ns + HELD_NS)
     assert statuses(wire.out) == [("/a", 200), ("/a", 200)]
 
 
@@ -327,10 +315,10 @@ def test_port_used_again_begins_a_new_connection_and_ends_the_old_one() -> None:
     wire.seq = {True: 777_001, False: 888_001}
     wire.raw(True, 777_000, b"", flags=SYN)
     assert statuses(wire.out) == [("/a", None)]
-    assert wire.conversation.name is NAMELESS
+    assert wire.name == NAMELESS
     wire.raw(False, 888_000, b"", flags=SYN_ACK)
     wire.client(client_hello()).server(SERVER_HELLO)
-    assert wire.conversation.application == "tls"
+    assert wire.name.application == "tls"
 
 
 def test_repeated_syn_changes_nothing() -> None:
@@ -342,8 +330,8 @@ def test_repeated_syn_changes_nothing() -> None:
 
 def test_flush_twice_gives_nothing_twice() -> None:
     wire = Wire().client(GET)
-    assert len(wire.conversation.flush()) == 1
-    assert wire.conversation.flush() == []
+    assert len(wire.end()) == 1
+    assert len(wire.end()) == 1
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\n\r\n"
@@ -361,7 +349,7 @@ def test_any_cuts_order_and_copies_give_the_same_transactions(application: str, 
     """Within each turn; what comes later in a dialogue isn't sent before the turn was received."""
     plain, cut = Wire().shake(), Wire().shake()
     for side, message in DIALOGUES[application]:
-        plain._say(side, message, None)
+        plain.say(side, message)
         begin = cut.seq[side]
         # Within a conversation hellos are looked for where packets begin, and waited for a few packets.
         is_hello = message.startswith(b"\x16")
@@ -374,8 +362,8 @@ def test_any_cuts_order_and_copies_give_the_same_transactions(application: str, 
             cut.raw(side, begin + at, message[at:end])
         cut.seq[side] = begin + len(message)
     assert cut.end() == plain.end()
-    assert cut.conversation.name == plain.conversation.name
-    assert cut.conversation.application == application
+    assert cut.name == plain.name
+    assert cut.name.application == application
 
 
 # --- hostile input
@@ -403,9 +391,9 @@ def test_no_segments_make_a_conversation_raise(port: int, segments: list[tuple[b
     wire = Wire(port)
     for side, seq, data, flags, length in segments:
         wire.raw(side, seq, data, flags=flags, length=length)
-        wire.conversation.advance(wire.now_ns)
+        wire.advance()
     wire.end()
-    assert isinstance(wire.conversation.name, FlowName)
+    assert isinstance(wire.name, FlowName)
 
 
 @given(st.sampled_from(sorted(DIALOGUES)), st.data())
@@ -416,7 +404,7 @@ def test_no_damage_makes_a_conversation_raise(application: str, data: st.DataObj
         damaged = bytearray(message)
         for at in data.draw(st.lists(st.integers(0, len(message) - 1), max_size=4)):
             damaged[at] = data.draw(st.integers(0, 255))
-        wire._say(side, bytes(damaged), data.draw(st.none() | st.integers(len(message), 5000)))
+        wire.say(side, bytes(damaged), data.draw(st.none() | st.integers(len(message), 5000)))
     wire.end()
 
 

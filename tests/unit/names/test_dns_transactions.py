@@ -69,11 +69,11 @@ class DnsTransactions:
         return self._reader.take()
 
     def expire(self, now_ns: int) -> list[DnsTransaction]:
-        self._reader.dns.expire(now_ns)
+        self._reader.dns.advance(now_ns, 0)
         return self._reader.take()
 
     def flush(self) -> list[DnsTransaction]:
-        self._reader.dns.flush()
+        self._reader.dns.flush(0)
         return self._reader.take()
 
 

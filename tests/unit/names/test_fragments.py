@@ -31,13 +31,13 @@ def parts(data: bytes = DATA, cuts: tuple[int, ...] = (192, 592), *, seq: int = 
     return made
 
 
-WHOLE = payload(FLOW, DATA, seq=7, source=DNS)
+WHOLE = (1, payload(FLOW, DATA, seq=7, source=DNS))  # after its device
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
 def test_the_parts_of_a_datagram_make_it_in_whatever_order_they_come(order: tuple[int, ...]) -> None:
     fragments = Fragments()
-    out: list[Payload] = []
+    out: list[tuple[int, Payload]] = []
     for at in order:
         out += fragments.add(1, parts()[at])
     assert out == [WHOLE]
@@ -58,18 +58,18 @@ def test_any_cuts_in_any_order_with_repetitions_make_the_datagram(
     repeated = [*made, *made[:-1]]
     random.shuffle(repeated)
     fragments = Fragments()
-    out: list[Payload] = []
+    out: list[tuple[int, Payload]] = []
     for fragment in repeated:
         out += fragments.add(1, fragment)
         if out:
             break
-    assert [(whole.data, whole.flow, whole.length, whole.tcp_flags) for whole in out] == [(data, FLOW, length, 0)]
+    assert [(whole.data, whole.flow, whole.length, whole.tcp_flags) for _, whole in out] == [(data, FLOW, length, 0)]
 
 
 def test_the_datagram_has_the_time_of_the_part_that_completed_it() -> None:
     fragments, (first, middle, last) = Fragments(), parts()
     assert not [*fragments.add(1, first), *fragments.add(1, middle)]
-    (whole,) = fragments.add(1, last._replace(time_ns=START_NS + 5 * MS))
+    ((_, whole),) = fragments.add(1, last._replace(time_ns=START_NS + 5 * MS))
     assert whole.time_ns == START_NS + 5 * MS
 
 
@@ -97,11 +97,12 @@ def test_of_a_datagram_whose_rest_does_not_come_its_beginning_is_told_as_cut(mis
     for at, part in enumerate(parts()):
         if at != missing:
             assert list(fragments.add(1, part)) == []
-    (cut,) = fragments.expire(START_NS + PATIENCE_NS)
+    ((device, cut),) = fragments.expire(START_NS + PATIENCE_NS)
     assert DATA.startswith(cut.data)
     assert len(cut.data) == (192 if missing == 1 else 592)
     assert len(cut.data) < cut.length <= len(DATA)
     assert not is_fragment(cut)
+    assert device == 1
 
 
 def test_of_a_datagram_whose_beginning_does_not_come_nothing_is_told() -> None:
@@ -113,20 +114,20 @@ def test_a_part_that_was_cut_by_the_limit_ends_what_can_be_read() -> None:
     fragments, (first, middle, last) = Fragments(), parts()
     out = [whole for part in (first._replace(data=first.data[:64]), middle, last) for whole in fragments.add(1, part)]
     assert out == []
-    (cut,) = fragments.expire(START_NS + PATIENCE_NS)
+    ((_, cut),) = fragments.expire(START_NS + PATIENCE_NS)
     assert (cut.data, cut.length > 64) == (DATA[:64], True)
 
 
 def test_other_fragments_end_the_wait_for_old_ones() -> None:
     fragments, (first, *_) = Fragments(), parts()
     assert list(fragments.add(1, first)) == []
-    (cut,) = fragments.add(1, first._replace(seq=8, time_ns=START_NS + PATIENCE_NS))
+    ((_, cut),) = fragments.add(1, first._replace(seq=8, time_ns=START_NS + PATIENCE_NS))
     assert (cut.seq, cut.time_ns) == (7, START_NS)
 
 
 def test_only_so_many_datagrams_are_waited_for() -> None:
     fragments, (first, *_) = Fragments(), parts()
-    out = [cut for seq in range(1000) for cut in fragments.add(1, first._replace(seq=seq))]
+    out = [cut for seq in range(1000) for _, cut in fragments.add(1, first._replace(seq=seq))]
     assert [cut.seq for cut in out] == list(range(1000 - DATAGRAMS_MAX))
 
 

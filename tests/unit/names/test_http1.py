@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import time
-import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wiremeter.names.decoders.applications import looks_like_http1
-from wiremeter.names.decoders.http1 import (
-    MAX_HEAD_BYTES,
-    MAX_OUTSTANDING,
-    Http1Decoder,
-    host_name,
-)
-from wiremeter.names.records import FlowKey, HttpTransaction
+from wiremeter.names.decoders.http2 import host_name
+from wiremeter.names.library import lib
+from wiremeter.names.records import HttpTransaction
 
-FLOW = FlowKey(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 80, 6, 6)
+from .tcp_wire import Wire
+
+FLOW = Wire().flow
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: Example.com\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-
-def decoder(redact: bool = False) -> Http1Decoder:
-    return Http1Decoder(FLOW, redact)
+MAX_HEAD_BYTES, MAX_OUTSTANDING = 64 << 10, 256
+FAR = 5 << 20  # so much is missing that nobody waits for it
 
 
 def exchange(*messages: tuple[bool, bytes], redact: bool = False) -> list[HttpTransaction]:
-    """What a dialogue of (from_client, bytes) gives; the n-th message comes at 10·n ns."""
-    http = decoder(redact)
-    out = [record for n, (side, data) in enumerate(messages) for record in http.data(side, data, 10 * n)]
-    return out + http.flush()
+    """What a dialogue of (from_client, bytes) gives; the n-th packet comes at 10·n ns."""
+    wire = Wire(redact=redact)
+    wire.now_ns = -10
+    for side, data in messages:
+        for at in range(0, len(data), 4000):
+            wire.say(side, data[at : at + 4000])
+    wire.end()
+    return wire.requests
 
 
 def said(records: list[HttpTransaction]) -> list[tuple[str | None, str | None, int | None]]:
@@ -48,7 +47,7 @@ def test_request_and_response_are_one_record() -> None:
 
 
 def test_path_is_left_out_unless_asked_for() -> None:
-    (record,) = Http1Decoder(FLOW).data(True, GET, 0) or exchange((True, GET), (False, OK), redact=True)
+    (record,) = exchange((True, GET), (False, OK), redact=True)
     assert (record.method, record.host, record.path, record.status) == ("GET", "example.com", None, 200)
 
 
@@ -76,9 +75,8 @@ def test_final_status_counts_not_the_interim_one() -> None:
 
 
 def test_host_and_method_of_a_request_are_known_before_its_response() -> None:
-    http = decoder()
-    assert http.data(True, GET, 0) == []
-    assert (http.method, http.host, http.expects_response) == ("GET", "example.com", True)
+    wire = Wire().client(GET)
+    assert (wire.requests, wire.name.http_method, wire.name.domain) == ([], "GET", "example.com")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +93,9 @@ def test_host_and_method_of_a_request_are_known_before_its_response() -> None:
         (b"GET http://proxied.example:81/x?y HTTP/1.1\r\nHost: other\r\n\r\n", "proxied.example", "/x?y"),
         (b"GET http://proxied.example HTTP/1.1\r\nHost: other\r\n\r\n", "proxied.example", "/"),
         (b"CONNECT far.example:443 HTTP/1.1\r\nHost: far.example:443\r\n\r\n", "far.example", "far.example:443"),
+        (b"GET \t/tab\x0bHTTP/1.1 \t\r\nHost: example.com\r\n\r\n", "example.com", "/tab"),
+        (b"GET /cr\rHTTP/1.1\r\r\nHost : example.com\r\n\r\n", "example.com", "/cr"),
+        (b"GET / HTTP/1.1\r\n ignored: x\r\nHost: example.com\r\n\r\n", "example.com", "/"),
         (b"OPTIONS * HTTP/1.1\r\nHost: example.com\r\n\r\n", "example.com", "*"),
         (b"FROBNICATE /x HTTP/1.1\r\nHost: example.com\r\n\r\n", "example.com", "/x"),
         (b"GET /\xc3\xa4\xff HTTP/1.1\r\nHost: example.com\r\n\r\n", "example.com", "/ä\\xff"),
@@ -135,14 +136,13 @@ NEXT = GET.replace(b"/a?b=c", b"/next")
 )
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_next_message_is_found_behind_every_kind_of_body(request_head: bytes, response: bytes, step: int) -> None:
-    http = decoder()
-    records = []
+    wire = Wire()
     for side, stream in ((True, request_head + NEXT), (False, response + OK)):
         for at in range(0, len(stream), step):
-            records += http.data(side, stream[at : at + step], 0)
-    assert [record.path for record in records][-1] == "/next"
-    assert len(records) == 2
-    assert records[-1].status == 200
+            wire.say(side, stream[at : at + step])
+    assert [record.path for record in wire.requests][-1] == "/next"
+    assert len(wire.requests) == 2
+    assert wire.requests[-1].status == 200
 
 
 def test_pipelined_requests_are_answered_in_their_order() -> None:
@@ -171,11 +171,8 @@ def test_body_up_to_the_end_of_the_connection_is_no_head() -> None:
     ],
 )
 def test_tunnel_or_upgrade_ends_the_decoding(request_head: bytes, response: bytes) -> None:
-    http = decoder()
-    http.data(True, request_head, 0)
-    (record,) = http.data(False, response + b"\x82\x01x", 1)
-    assert record.status in (200, 101)
-    assert http.done
+    records = exchange((True, request_head), (False, response + b"\x82\x01x"), (True, GET), (False, OK))
+    assert [record.status in (200, 101) for record in records] == [True]
 
 
 def test_response_to_an_unseen_request_may_be_one_to_head() -> None:
@@ -186,73 +183,61 @@ def test_response_to_an_unseen_request_may_be_one_to_head() -> None:
 # --- gaps
 
 
+def heard(*segments: tuple[bool, bytes, int]) -> list[HttpTransaction]:
+    """What segments give, behind each of which so many bytes are missing; the n-th comes at 10·n ns."""
+    wire = Wire()
+    wire.now_ns = -10
+    for side, data, missing in segments:
+        wire.say(side, data, len(data) + missing)
+    wire.end()
+    return wire.requests
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n"
+
+
 def test_gap_within_a_body_of_known_length_is_body() -> None:
-    http = decoder()
-    http.data(True, GET, 0)
-    records = http.data(False, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10), 1)
-    assert http.optional_bytes(False) == 90
-    assert http.gap(False, 80) == []
-    http.data(True, NEXT, 2)
-    records += http.data(False, bytes(10) + OK, 3)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10)
+    records = heard((True, GET, 0), (False, head, 80), (True, NEXT, 0), (False, bytes(10) + OK, 0))
     assert said(records) == [("GET", "/a?b=c", 200), ("GET", "/next", 200)]
 
 
 def test_gap_within_a_chunk_is_body() -> None:
-    http = decoder()
-    http.data(True, GET, 0)
-    http.data(False, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n", 1)
-    http.gap(False, 255)
-    http.data(True, NEXT, 2)
-    assert said(http.data(False, b"\r\n0\r\n\r\n" + OK, 3)) == [("GET", "/next", 200)]
+    records = heard((True, GET, 0), (False, CHUNKED, 255), (True, NEXT, 0), (False, b"\r\n0\r\n\r\n" + OK, 0))
+    assert said(records) == [("GET", "/a?b=c", 200), ("GET", "/next", 200)]
 
 
 def test_after_a_gap_elsewhere_the_next_packet_that_begins_like_a_head_is_one() -> None:
-    http = decoder()
-    http.data(True, GET, 0)
-    http.data(False, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n", 1)
-    http.gap(False, 3000)
-    assert http.data(False, b"rest of the body HTTP/1.1 200 OK\r\n\r\n", 1) == []
-    http.data(True, NEXT, 2)
-    assert said(http.data(False, OK, 3)) == [("GET", "/next", 200)]
+    rest = b"rest of the body HTTP/1.1 200 OK\r\n\r\n"
+    records = heard((True, GET, 0), (False, CHUNKED, 3000), (False, rest, 0), (True, NEXT, 0), (False, OK, 0))
+    assert said(records) == [("GET", "/a?b=c", 200), ("GET", "/next", 200)]
 
 
 def test_lost_response_does_not_shift_those_that_follow() -> None:
-    http = decoder()
-    http.data(True, GET, 0)
-    http.data(True, NEXT, 10)
-    http.gap(False, None)
-    records = http.data(False, OK, 20)
+    records = heard((True, GET, 0), (True, NEXT, 0), (False, OK[:-30], 30), (False, OK, 0))
     assert said(records) == [("GET", "/a?b=c", None), ("GET", "/next", 200)]
-    assert records[1].latency_ns == 10
+    assert records[1].latency_ns == 20
 
 
 def test_lost_request_leaves_its_response_alone() -> None:
-    http = decoder()
-    http.gap(True, 100)
-    records = http.data(False, OK, 5)
-    http.data(True, NEXT, 10)
-    records += http.data(False, OK, 20)
+    records = heard((True, GET[:5], 100), (False, OK, 0), (True, NEXT, 0), (False, OK, 0))
     assert said(records) == [(None, None, 200), ("GET", "/next", 200)]
 
 
 def test_head_whose_end_is_missing_still_tells_method_host_and_status() -> None:
-    http = decoder()
-    http.data(True, b"GET /long HTTP/1.1\r\nHost: example.com\r\nCookie: aaaa", 0)
-    assert http.gap(True, 3000) == []
-    http.data(True, b"aaa\r\n\r\n", 5)
-    http.data(False, b"HTTP/1.1 302 Found\r\nSet-Cookie: bb", 15)
-    (record,) = http.gap(False, 3000)
+    (record,) = heard(
+        (True, b"GET /long HTTP/1.1\r\nHost: example.com\r\nCookie: aaaa", 3000),
+        (True, b"aaa\r\n\r\n", 0),
+        (False, b"HTTP/1.1 302 Found\r\nSet-Cookie: bb", 3000),
+    )
     assert (record.method, record.host, record.path, record.status) == ("GET", "example.com", "/long", 302)
     assert record.latency_ns == 10
 
 
 def test_gap_in_a_body_of_more_than_4_gib_may_be_longer_than_it_seems() -> None:
-    http = decoder()
-    http.data(True, GET, 0)
-    http.data(False, b"HTTP/1.1 200 OK\r\nContent-Length: 6000000000\r\n\r\n", 1)
-    http.gap(False, 1_705_032_704)
-    http.data(True, NEXT, 2)
-    assert said(http.data(False, OK, 3)) == [("GET", "/next", 200)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 6000000000\r\n\r\n"
+    wire = Wire().client(GET).server(head).skip(False, 1_705_032_704).client(NEXT).server(OK)
+    assert said(wire.requests) == [("GET", "/a?b=c", 200), ("GET", "/next", 200)]
 
 
 # --- what is no HTTP
@@ -302,42 +287,39 @@ def test_after_what_can_not_be_read_the_next_head_is_found(bad: bytes) -> None:
     assert records[-1].path == "/next"
 
 
-@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=60), st.integers(0, 100) | st.none()), max_size=20))
-def test_any_bytes_and_gaps_raise_nothing(items: list[tuple[bool, bytes, int | None]]) -> None:
-    http = decoder()
-    for side, data, missing in items:
-        http.data(side, data, 0)
-        http.gap(side, missing)
-    http.flush()
+@given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60), st.integers(0, 100)), max_size=20))
+def test_any_bytes_and_gaps_do_no_harm(items: list[tuple[bool, bytes, int]]) -> None:
+    heard((True, GET, 0), *items)
 
 
 @given(st.data())
-def test_damaged_dialogues_raise_nothing_and_lose_no_count(data: st.DataObject) -> None:
-    http = decoder()
+def test_damaged_dialogues_lose_no_count(data: st.DataObject) -> None:
+    wire = Wire()
     for side, stream in ((True, GET * 3), (False, OK * 3)):
         damaged = bytearray(stream)
         for at in data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=5)):
             damaged[at] = data.draw(st.integers(0, 255))
-        records = http.data(side, bytes(damaged), 0)
-    assert len(records) + len(http.flush()) <= 6
+        wire.say(side, bytes(damaged))
+    wire.end()
+    assert len(wire.requests) <= 6
 
 
 def test_hostile_streams_cost_bounded_memory_and_time() -> None:
     streams = [
-        b"GET /" + b"x" * 2000,  # a head without end
+        GET + b"GET /" + b"x" * 2000,  # a head without end
         b"GET / HTTP/1.1\r\n" * 100,  # fields without end
-        b"a" * 2000,
+        GET + b"a" * 2000,
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"x" * 2000,
         GET * 40,  # requests without responses
     ]
     began = time.process_time()
-    tracemalloc.start()
     for first in streams:
-        http = decoder()
-        for _ in range(200):
-            http.data(True, first, 0)
-        assert len(http.flush()) <= MAX_OUTSTANDING
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 4 << 20
+        wire = Wire()
+        for n in range(200):
+            wire.client(first if not n else first[len(GET) :] if first.startswith(GET + b"G") else first)
+            assert lib.wm_tcp_cells(wire.reader._tcp) <= 2 * MAX_HEAD_BYTES // 500 + 2 * MAX_OUTSTANDING + 4
+        told = len(wire.requests)
+        wire.end()
+        assert len(wire.requests) - told <= MAX_OUTSTANDING
+        assert lib.wm_tcp_cells(wire.reader._tcp) == 0
     assert time.process_time() - began < 20

@@ -40,8 +40,14 @@ def segment(data: bytes, seq: int, *, at_ns: int = START_NS, flow: FlowKey = WEB
     return payload(flow, data, at_ns=at_ns, seq=seq, flags=ACK, source=FIRST)
 
 
-def read(reader: BlockReader, *payloads: Payload) -> list[Payload]:
-    return [each for _, each in reader.read(packed(payloads))]
+def read(reader: BlockReader, *payloads: Payload) -> list[bool]:
+    """Which of them were read, not opaque."""
+    found = []
+    for each in payloads:
+        before = reader.opaque
+        assert not list(reader.read(packed([each])))
+        found.append(reader.opaque == before)
+    return found
 
 
 # --- opaque
@@ -51,7 +57,7 @@ def test_opaque_packets_leave_nothing_behind_and_are_counted() -> None:
     names = namer()
     feed(names, [segment(OPAQUE, 1, flow=key(port=1000 + number)) for number in range(5000)])
     feed(names, [payload(key(port=9, protocol=UDP), OPAQUE, source=FIRST)])
-    assert (len(reader_of(names)._listening), reader_of(names)._blocks.opaque) == (0, 5001)
+    assert (reader_of(names)._blocks.connections, reader_of(names)._blocks.opaque) == (0, 5001)
 
 
 @pytest.mark.parametrize("data", [OPAQUE, b"\x17\x03\x03\x01\0" + OPAQUE, b"\xff" * 64, bytes(64)])
@@ -81,27 +87,26 @@ def test_every_packet_of_a_conversation_is_read_from_its_beginning_on() -> None:
     reader = BlockReader(lambda told: None)
     begins, both = segment(HELLO, 1), [segment(OPAQUE, 500), segment(OPAQUE, 1, flow=WEB.reversed())]
     other = segment(OPAQUE, 1, flow=key(port=41000))
-    assert read(reader, begins, *both, other) == [begins, *both]
-    assert read(reader, *both) == both
-    reader.forget(0, WEB.reversed())
-    assert read(reader, *both) == []
+    assert read(reader, begins, *both, other) == [True, True, True, False]
+    assert read(reader, *both) == [True, True]
+    reader.advance(START_NS + 2, START_NS + 1)
+    assert (reader.connections, read(reader, *both)) == (0, [False, False])
 
 
 def test_conversations_of_other_devices_are_others() -> None:
     reader = BlockReader(lambda told: None)
-    block = packed(
-        [segment(HELLO, 1), segment(OPAQUE, 9)._replace(attachment=1), segment(OPAQUE, 9)._replace(attachment=2)]
-    )
-    assert [(device, each.data) for device, each in reader.read(block, {0: 7, 1: 8, 2: 7})] == [(7, HELLO), (7, OPAQUE)]
+    block = [segment(HELLO, 1), *(segment(OPAQUE, 9)._replace(attachment=other) for other in (1, 2, 9))]
+    assert not list(reader.read(packed(block), {0: 7, 1: 8, 2: 7}))
+    assert (reader.connections, reader.opaque) == (1, 1)  # what is on device 8; of attachment 9 nobody asked
 
 
 def test_a_conversation_that_is_silent_is_forgotten() -> None:
     names = namer()
     feed(names, [segment(HELLO, 1)])
-    assert len(reader_of(names)._listening) == 1
+    assert reader_of(names)._blocks.connections == 1
     domain(names, seconds=SILENCE_NS // SECOND_NS + 2)
     feed(names, [segment(OPAQUE, 1)])
-    assert (len(reader_of(names)._listening), reader_of(names)._blocks.opaque) == (0, 1)
+    assert (reader_of(names)._blocks.connections, reader_of(names)._blocks.opaque) == (0, 1)
 
 
 @pytest.mark.parametrize("in_one_block", [True, False])
@@ -119,10 +124,10 @@ def test_of_packets_that_came_before_only_the_latest_are_kept_and_for_a_moment()
     cut = 20
     second, first = segment(HELLO[cut:], 1 + cut), segment(HELLO[:cut], 1, at_ns=START_NS + MS)
     flood = [segment(OPAQUE, 1, flow=key(port=1000 + number)) for number in range(64)]
-    for between, expected in ((flood[:63], [second, first]), (flood, [first])):
-        assert read(BlockReader(lambda told: None), second, *between, first) == expected
-    late = first._replace(time_ns=START_NS + 101 * MS)
-    assert read(BlockReader(lambda told: None), second, late) == [late]
+    for between, at_ns, expected in ((flood[:63], MS, "site.example"), (flood, MS, None), ([], 101 * MS, None)):
+        names = namer()
+        feed(names, [second, *between, first._replace(time_ns=START_NS + at_ns)])
+        assert domain(names) == expected
 
 
 def test_more_conversations_than_there_is_room_for_wait_until_others_are_let_go() -> None:
@@ -134,18 +139,28 @@ def test_more_conversations_than_there_is_room_for_wait_until_others_are_let_go(
     assert {told.names[number].application for number in told.flow_names} == {"ssh"}
 
 
-def test_reading_and_forgetting_in_any_order_loses_none() -> None:
+def test_reading_and_letting_go_in_any_order_loses_none() -> None:
     rng = random.Random(7)
     reader = BlockReader(lambda told: None)
     flows = [key(port=1000 + number) for number in range(300)]
-    listened: set[FlowKey] = set()
-    for _ in range(6000):
+    heard: dict[FlowKey, int] = {}
+    for number in range(3000):
+        now_ns = START_NS + number * MS
+        if rng.random() < 0.02:
+            reader.advance(now_ns, now_ns - 300 * MS)
+            heard = {flow: at_ns for flow, at_ns in heard.items() if at_ns >= now_ns - 300 * MS}
         flow = rng.choice(flows)
-        if rng.random() < 0.5:
-            reader.forget(0, flow)
-            listened.discard(flow)
-        else:
-            read(reader, segment(HELLO, 1, flow=flow))
-            listened.add(flow)
-    heard = read(reader, *(segment(OPAQUE, 900, flow=flow, at_ns=START_NS + SECOND_NS) for flow in flows))
-    assert {each.flow for each in heard} == listened
+        read(reader, segment(HELLO, 1, flow=flow, at_ns=now_ns))
+        heard[flow] = now_ns
+        assert reader.connections == len(heard)
+    late_ns = START_NS + 10 * SECOND_NS
+    is_read = read(reader, *(segment(OPAQUE, 900, flow=flow, at_ns=late_ns) for flow in flows))
+    assert {flow for flow, yes in zip(flows, is_read, strict=True) if yes} == set(heard)
+
+
+def test_udp_conversations_are_left_to_others_until_they_are_forgotten() -> None:
+    reader, flow = BlockReader(lambda told: None), key(port=123, server_port=123, protocol=UDP)
+    ntp, other = payload(flow, b"\x23" + bytes(47), source=FIRST), payload(flow.reversed(), OPAQUE, source=FIRST)
+    for _ in range(2):
+        assert [list(reader.read(packed([each]))) for each in (other, ntp, other)] == [[], [(0, ntp)], [(0, other)]]
+        reader.forget(0, flow.reversed())

@@ -12,6 +12,10 @@ _NAMES: tuple[str | None, ...] = (
 )
 
 
+#: Their numbers: enum wm_application.
+APPLICATIONS = {name: number for number, name in enumerate(_NAMES) if name}
+
+
 def tcp_application(client_data: bytes, server_data: bytes, client_port: int, server_port: int) -> str | None:
     """The application protocol of a TCP connection, or None where its bytes prove none.
 

@@ -47,8 +47,10 @@ class Fragments:
     def __init__(self) -> None:
         self._waiting: OrderedDict[_Key, _Datagram] = OrderedDict()
 
-    def add(self, device: int, payload: Payload) -> Iterator[Payload]:
+    def add(self, device: int, payload: Payload) -> Iterator[tuple[int, Payload]]:
         """Takes a fragment; yields its datagram if that is whole now, and any that is not waited for any more.
+
+        Each comes after its device.
 
         A whole one has the time of the fragment that completed it and the ports of the first; of the others as much as
         there was from the beginning on, if the first was there, and its time.
@@ -67,11 +69,11 @@ class Fragments:
         if datagram.first and len(datagram.data) == datagram.length:
             del self._waiting[key]
             data = bytes(datagram.data)
-            yield datagram.first._replace(time_ns=payload.time_ns, length=len(data), tcp_flags=0, data=data)
+            yield device, datagram.first._replace(time_ns=payload.time_ns, length=len(data), tcp_flags=0, data=data)
         yield from self.expire(payload.time_ns)
 
-    def expire(self, now_ns: int) -> Iterator[Payload]:
-        """Yields the beginnings of datagrams whose rest did not come."""
+    def expire(self, now_ns: int) -> Iterator[tuple[int, Payload]]:
+        """Yields the beginnings of datagrams whose rest did not come, each after its device."""
         while self._waiting:
             key, datagram = next(iter(self._waiting.items()))
             if len(self._waiting) <= DATAGRAMS_MAX and now_ns - datagram.first_ns < PATIENCE_NS:
@@ -80,4 +82,5 @@ class Fragments:
             if datagram.first:
                 data = bytes(datagram.data) or datagram.first.data
                 # At least one byte is missing, however long it was.
-                yield datagram.first._replace(length=max(datagram.length or 0, len(data) + 1), tcp_flags=0, data=data)
+                length = max(datagram.length or 0, len(data) + 1)
+                yield key[0], datagram.first._replace(length=length, tcp_flags=0, data=data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from wiremeter.names.decoders.http1 import MAX_PATH, Upgraded, host_name
+from wiremeter.names.library import ffi, lib
 from wiremeter.names.records import DecodeError, FlowKey, HttpTransaction
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ MAX_BLOCK_BYTES = 64 << 10
 MAX_TABLE_BYTES = 64 << 10
 #: Requests without a response, at most; the oldest is given up then.
 MAX_OUTSTANDING = 256
+
+#: Characters of a path that are kept; every recipient should support 8,000 (RFC 9110, section 4.1).
+MAX_PATH = 8192
 
 _HEADER_BYTES = 9
 
@@ -42,6 +45,14 @@ class _Frame(IntEnum):
 _END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
 #: Frames whose payload is read; of all others it is stepped over.
 _READ = frozenset({_Frame.HEADERS, _Frame.CONTINUATION, _Frame.PUSH_PROMISE, _Frame.RST_STREAM})
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A request in HTTP/1.1 whose response comes in HTTP/2 (RFC 7540, section 3.2). last_ns: of its last byte."""
+
+    request: HttpTransaction
+    last_ns: int
 
 
 @dataclass(slots=True)
@@ -291,3 +302,16 @@ def _decompress(decoder: Decoder, block: bytes) -> dict[bytes, bytes]:
     except (HPACKError, IndexError, ValueError) as error:
         raise DecodeError(f"no header block: {error}") from error
     return fields
+
+
+def host_name(authority: bytes | None) -> str | None:
+    """The host of an authority, in lower case, without user, port and last dot; None if there is none.
+
+    >>> host_name(b"Example.COM.:8080"), host_name(b"[::1]:80"), host_name(b"")
+    ('example.com', '[::1]', None)
+    """
+    if not authority:
+        return None
+    host = ffi.new("uint8_t[]", lib.WM_HTTP_HOST_BYTES)
+    found = ffi.buffer(host, lib.wm_http_host(ffi.from_buffer(authority), len(authority), host))[:]
+    return found.decode("utf-8", "backslashreplace").lower() or None

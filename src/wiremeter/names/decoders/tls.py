@@ -109,7 +109,7 @@ class TlsDecoder:
             raise DecodeError(f"no TLS: {chunk[:11].hex()}…")
         return self._settle(took)
 
-    def gap(self, from_client: bool) -> list[TlsHandshake]:
+    def gap(self, from_client: bool, missing: int | None = None) -> list[TlsHandshake]:
         """Bytes of a direction are missing, so that nothing further can be read of it; make use of what is there."""
         return [] if self.done else self._settle(lib.wm_tls_gap(self._tls, self._to, from_client))
 

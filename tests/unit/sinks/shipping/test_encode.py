@@ -17,7 +17,7 @@ from wiremeter import simulate
 from wiremeter.flows.batch import Audit, Drop, FlowBatch, KernelCounters, Tally
 from wiremeter.flows.columns import TransactionKind
 from wiremeter.names.block_reader import BlockReader
-from wiremeter.names.columns import DnsColumns, DnsTold
+from wiremeter.names.columns import DnsColumns, Told
 from wiremeter.names.records import DnsAnswer, FlowName, RawTold, Transactions
 from wiremeter.reports.findings import findings
 from wiremeter.shipment.identity import About, Identity, new_boot
@@ -76,11 +76,9 @@ def named() -> FlowBatch:
         answer = wire_message(question, answers, number=number, is_response=True)
         reader.message(number % 2, 2 * number + 1, CLIENT.reversed(), answer)
     reader.message(1, 99, CLIENT, wire_message((("never.answered.example", "AAAA"),), number=99))
-    reader.flush()
+    reader.flush(0)
     reader.hand_on()
-    return replace(
-        make_batch([]), transactions=Transactions(dns=DnsColumns.joined([*map(DnsTold.of, told)], {1: "eth0"}))
-    )
+    return replace(make_batch([]), transactions=Transactions(dns=DnsColumns.joined([*map(Told.of, told)], {1: "eth0"})))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.filter import compile_filter
 from wiremeter.names.block_reader import BlockReader
-from wiremeter.names.columns import DnsColumns, DnsTold
+from wiremeter.names.columns import DnsColumns, Told
 from wiremeter.names.records import FlowKey, FlowName, HttpTransaction, RawTold, TlsHandshake, Transactions
 from wiremeter.sinks.shipping.left_out import leave_out
 
@@ -30,7 +30,7 @@ def batch() -> FlowBatch:
     reader = BlockReader(told.append)
     for number, name in enumerate(("www.bank.example", "site.example")):
         reader.message(1, number, CLIENT, wire_message(((name, "A"),), number=number))
-    reader.flush()
+    reader.flush(0)
     reader.hand_on()
     flows = [
         flow("10.0.0.1", "192.0.2.1", 50000, 443, packets=3, direction="tx", name=BANK),
@@ -39,7 +39,7 @@ def batch() -> FlowBatch:
         flow("10.0.0.2", "192.0.2.3", 50001, 22, packets=6, direction="tx"),
     ]
     transactions = Transactions(
-        dns=DnsColumns.joined([*map(DnsTold.of, told)], {1: "eth0"}),
+        dns=DnsColumns.joined([*map(Told.of, told)], {1: "eth0"}),
         tls=(
             TlsHandshake(0, key("10.0.0.1", "192.0.2.1", 443), "www.BANK.example", "1.3", device="eth0"),
             TlsHandshake(1, key("10.0.0.1", "192.0.2.2", 443), "site.example", "1.3", device="eth0"),

@@ -1,23 +1,12 @@
-"""The conversations whose payloads are being read, within bounds."""
+"""Conversations over UDP that are being read, within bounds."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Protocol
 
-from wiremeter.names.records import FlowKey, FlowName, Transaction
-
-
-class Conversation(Protocol):
-    """What decodes one conversation."""
-
-    @property
-    def name(self) -> FlowName: ...
-
-    def advance(self, now_ns: int) -> list[Transaction]: ...
-
-    def flush(self) -> list[Transaction]: ...
+from wiremeter.names.datagrams import UdpConversation
+from wiremeter.names.records import FlowKey
 
 
 def canonical(flow: FlowKey) -> FlowKey:
@@ -32,25 +21,22 @@ class Listening:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heard: OrderedDict[tuple[int, FlowKey], tuple[Conversation, int]] = OrderedDict()
+        self._heard: OrderedDict[tuple[int, FlowKey], tuple[UdpConversation, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._heard)
 
-    def get(self, key: tuple[int, FlowKey]) -> Conversation | None:
+    def get(self, key: tuple[int, FlowKey]) -> UdpConversation | None:
         """The conversation of a device and canonical key."""
         found = self._heard.get(key)
         return found[0] if found else None
 
-    def __iter__(self) -> Iterator[tuple[tuple[int, FlowKey], Conversation]]:
-        return ((key, conversation) for key, (conversation, _) in self._heard.items())
-
-    def heard(self, key: tuple[int, FlowKey], conversation: Conversation, time_ns: int) -> None:
+    def heard(self, key: tuple[int, FlowKey], conversation: UdpConversation, time_ns: int) -> None:
         """A packet of it has come."""
         self._heard[key] = (conversation, time_ns)
         self._heard.move_to_end(key)
 
-    def let_go(self, silent_since_ns: int) -> Iterator[tuple[tuple[int, FlowKey], Conversation]]:
+    def let_go(self, silent_since_ns: int) -> Iterator[tuple[tuple[int, FlowKey], UdpConversation]]:
         """Takes out those not heard since, and as many more as there are too many."""
         while self._heard:
             key, (conversation, heard_ns) = next(iter(self._heard.items()))
@@ -59,7 +45,7 @@ class Listening:
             del self._heard[key]
             yield key, conversation
 
-    def let_all_go(self) -> Iterator[tuple[tuple[int, FlowKey], Conversation]]:
+    def let_all_go(self) -> Iterator[tuple[tuple[int, FlowKey], UdpConversation]]:
         """Takes out all."""
         while self._heard:
             key, (conversation, _) = self._heard.popitem(last=False)
