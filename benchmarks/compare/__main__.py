@@ -16,6 +16,7 @@ from benchmarks.compare import cgroups
 from benchmarks.compare.document import write_document
 from benchmarks.compare.figures import Comparison, as_json, as_table
 from benchmarks.compare.meters import NOTHING, all_meters
+from benchmarks.compare.names import CONNECTIONS, CONNECTIONS_QUICK, NamesRun, compare_names
 from benchmarks.compare.run import FULL, QUICK, Run, compare
 from benchmarks.machine import machine_facts
 from wiremeter.errors import WiremeterError
@@ -45,6 +46,7 @@ def main() -> int:
     trials = QUICK if args.quick else FULL
     rounds = args.rounds or (1 if args.quick else 2)
     runs: list[Run] = []
+    names: list[NamesRun] = []
     status = 0
     with tempfile.TemporaryDirectory(prefix=f"{cgroups.PREFIX}{os.getpid()}-") as folder:
         cgroups.remove_stale()
@@ -60,6 +62,9 @@ def main() -> int:
         try:
             for run in compare(present, trials, rounds, Path(folder), failures, say):
                 runs.append(run)  # one by one: an interrupt must not take those that are there
+            if not args.only:
+                connections = CONNECTIONS_QUICK if args.quick else CONNECTIONS
+                names.extend(compare_names(connections, Path(folder), failures, say))
         except KeyboardInterrupt:
             say("interrupted; what was measured so far:")
             status = 130
@@ -78,6 +83,7 @@ def main() -> int:
         left_out,
         runs,
         time.monotonic() - started,
+        names,
     )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(as_json(comparison))

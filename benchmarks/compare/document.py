@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.compare import names
 from benchmarks.compare.figures import (
     HEADS,
     LIBPCAP,
@@ -81,6 +82,7 @@ def _lines(comparison: Comparison, folder: str) -> Iterator[str]:
         yield f"![rate, loss, CPU and memory of each meter]({folder}/{file_name(trial.name)}.svg)\n"
         yield from _table(HEADS, [cells(row, comparison.text_of(row.meter)) for row in rows])
     yield from _timed(comparison, [figure for figure in figures if figure.meter in timed])
+    yield from _names(comparison)
     yield _METHOD
     yield from _facts(comparison)
 
@@ -88,9 +90,11 @@ def _lines(comparison: Comparison, folder: str) -> Iterator[str]:
 def _expectations(comparison: Comparison, figures: Sequence[Figures]) -> Iterator[str]:
     yield "## What was expected of the rebuild\n"
     yield "wiremeter's programs at tcx against three ways of doing it with libpcap or packet sockets.\n"
-    names = [name for name in LIBPCAP if any(figure.meter == name for figure in figures)]
-    heads = ("", "expected", *(f"measured against {comparison.text_of(name)}" for name in names))
-    rows = [(row.what, row.expected, *(row.measured.get(name, "–") for name in names)) for row in expectations(figures)]
+    libraries = [name for name in LIBPCAP if any(figure.meter == name for figure in figures)]
+    heads = ("", "expected", *(f"measured against {comparison.text_of(name)}" for name in libraries))
+    rows = [
+        (row.what, row.expected, *(row.measured.get(name, "–") for name in libraries)) for row in expectations(figures)
+    ]
     yield from _table(heads, rows)
 
 
@@ -147,6 +151,19 @@ def _timed(comparison: Comparison, figures: Sequence[Figures]) -> Iterator[str]:
         " one kernel buffer, which in bulk TCP is many packets.\n"
     )
     yield from _table(("load", "program", "a run"), rows)
+
+
+def _names(comparison: Comparison) -> Iterator[str]:
+    if not comparison.names:
+        return
+    yield "## Names out of a capture, beside nDPI\n"
+    yield (
+        "One file of web traffic: of each connection the look-up, hellos or a request, and data. Each reads it alone,"
+        " in turn, and writes every conversation with its name and application. nDPI names a look-up by its question;"
+        " wiremeter tells questions apart from flows. The last columns count conversations of which wiremeter and the"
+        " other know both.\n"
+    )
+    yield from _table(names.HEADS, [names.cells(run) for run in comparison.names])
 
 
 def _facts(comparison: Comparison) -> Iterator[str]:

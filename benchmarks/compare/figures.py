@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from benchmarks.compare.meters import Meter
+from benchmarks.compare.names import NamesRun
 from benchmarks.compare.run import BULK, Run, Trial
 from benchmarks.loads import LOADS
 
@@ -91,6 +92,7 @@ class Comparison:
     left_out: Mapping[str, str]
     runs: Sequence[Run]
     seconds: float
+    names: Sequence[NamesRun] = ()
 
     def figures(self) -> list[Figures]:
         """For each meter and load that was measured, in the order of the meters."""
@@ -250,6 +252,7 @@ def as_json(comparison: Comparison) -> str:
             "expectations": [row._asdict() for row in expectations(figures)],
             "targets": [target._asdict() for target in targets(figures)],
             "figures": [asdict(figure) for figure in figures],
+            "names": [asdict(run) for run in comparison.names],
             "runs": [asdict(run) for run in comparison.runs],
         },
         indent=1,
