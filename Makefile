@@ -24,8 +24,8 @@ PARALLEL := -n $(JOBS) --dist worksteal
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-run: root build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:10464 (root)
-	$(BIN)/wiremeter live --listen 127.0.0.1:10464
+run: root build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:10464, a server on :10465 (root)
+	$(BIN)/wiremeter up --listen 127.0.0.1:10464
 
 root:
 	@test "$$(id -u)" = 0 || { echo "metering needs root: sudo make run" >&2; exit 1; }

@@ -133,6 +133,14 @@ By default only this host can connect. To let others in, the server wants TLS an
 It needs more packages than an agent: pip install 'wiremeter[server]'.
 """,
     ),
+    "up": About(
+        "agent and server in one command, with the live table",
+        """Meter this host, show it live, and store it: an agent and a server of its own in one command, on loopback.
+What is stored stays for the next time, and for `wiremeter server`.""",
+        """\
+It needs the server's packages: pip install 'wiremeter[server]'.
+""",
+    ),
     "token": About(
         "make, list and revoke the tokens of a server",
         """Make, list and revoke the tokens that agents and clients show to a server. A token is shown once, as it

@@ -32,10 +32,10 @@ class BatchSource(Protocol):
     def close(self) -> None: ...
 
 
-def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None) -> int:
+def run(settings: Live, open_with: Callable[[Live], BatchSource] | None = None) -> int:
     """Runs the command; returns its exit status.
 
-    open_source: makes the source of batches, by default what the settings ask for.
+    open_with: makes the source of batches, by default what the settings ask for.
     Raises WiremeterError, InputError for a filter or a flag that is wrong.
     """
     check_memory(read_host().memory_limit_bytes, with_names=settings.reads_payloads)
@@ -43,7 +43,7 @@ def run(settings: Live, open_source: Callable[[Live], BatchSource] | None = None
 
     is_view = _is_interactive(settings)
     filter = compile_filter(settings.filter.strip())
-    with (open_source or _open_source)(settings) as source:
+    with (open_with or open_source)(settings) as source:
         # What shows batches is loaded when they are being counted.
         selection = _selection(settings, filter, INTERACTIVE_TOP if is_view or settings.screenshot else PLAIN_TOP)
         if settings.screenshot:
@@ -75,7 +75,8 @@ def _selection(settings: Live, filter: Filter, default_top: int) -> Selection:
     )
 
 
-def _open_source(settings: Live) -> BatchSource:
+def open_source(settings: Live) -> BatchSource:
+    """The meter that the settings ask for; its batches are at /metrics, too, if they say so."""
     from wiremeter.agent.dedicated import dedicate_process
     from wiremeter.agent.meter import open_monitor
 

@@ -53,6 +53,7 @@ PLAIN_TOP = 10
 
 _SHOWN = "what is shown"
 _SERVER_DIR = "the server's own directory: the store, tokens, and what was refused"
+_SERVER_LISTEN_VALUES = values.listen()
 _SERVER_DIR_VALUES = values.path("a directory, or default", default="default", completes="directory")
 _SERVER_DIR_DEFAULT = (
     "what systemd gives (STATE_DIRECTORY), else /var/lib/wiremeter-server or, if not root, ~/.local/share/wiremeter"
@@ -568,7 +569,7 @@ class Server(Command, Logs):
     GROUP: ClassVar[str] = "the server"
 
     server_listen: Listen = setting(
-        values.listen(),
+        _SERVER_LISTEN_VALUES,
         DEFAULT_SERVER_LISTEN,
         "where agents and clients connect: host:port, [::]:port or :port",
         flag="--listen",
@@ -639,6 +640,25 @@ class Server(Command, Logs):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Up(Shipping, Live):
+    """Settings of `wiremeter up`."""
+
+    GROUP: ClassVar[str] = Server.GROUP
+
+    server: str | None = option(values.url(), None, "the server that is started", placeholder="URL", is_hidden=True)
+    server_listen: Listen = setting(
+        _SERVER_LISTEN_VALUES,
+        DEFAULT_SERVER_LISTEN,
+        "where the server listens",
+        flag="--server-listen",
+        placeholder="HOST:PORT",
+    )
+    data_dir: str | None = setting(
+        _SERVER_DIR_VALUES, None, _SERVER_DIR, placeholder="DIR", shown_default=_SERVER_DIR_DEFAULT
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Token(Command):
     """Settings of `wiremeter token`."""
 
@@ -702,6 +722,7 @@ COMMANDS: dict[str, type[Command]] = {
     "verify": Verify,
     "detach": Detach,
     "server": Server,
+    "up": Up,
     "token": Token,
     "store": StoreCommand,
 }
