@@ -17,6 +17,8 @@ from wiremeter.names.columns import DTYPES
 if TYPE_CHECKING:
     from wiremeter.names.reader import Audience
 
+#: Of all that is known of a conversation: WM_CELL_BYTES in bpf/names/cells.h.
+NAME_BYTES_MAX = 512
 _LAST_NS = (1 << 63) - 1
 
 
@@ -46,6 +48,14 @@ def _check_columns(raw: Mapping[str, bytes]) -> None:
             sizes = rows[f"{what}_bytes" if is_text else what].astype(np.int64)
             if _reach(rows[f"{what}_at"], sizes) > len(raw["text"] if is_text else columns[what]):
                 raise NotCredibleError(f"{name} with {what} outside of what was told")
+    _check_names(columns["names"])
+
+
+def _check_names(names: NDArray[np.void]) -> None:
+    """The texts of a name lie one behind the other, and as many as there are names are kept for long."""
+    lengths = names["query_at"].astype(np.int64) + names["query_bytes"] - names["domain_at"]
+    if ((lengths < 0) | (lengths > NAME_BYTES_MAX)).any():
+        raise NotCredibleError("a name that is longer than any")
 
 
 def _reach(begin: NDArray[np.uint32], sizes: NDArray[np.int64]) -> int:

@@ -107,6 +107,16 @@ def test_other_columns_are_refused(raw: dict[str, bytes]) -> None:
         pass_on(told(raw), Namer(conversation_hashes))
 
 
+def test_a_name_that_would_keep_all_text_is_refused() -> None:
+    """65,536 of them would keep as much for hours."""
+    raw = {**dns_told(), "text": dns_told()["text"] + bytes(1000)}
+    names = np.frombuffer(raw["names"], DTYPES["names"]).copy()
+    pass_on(told(raw), Namer(conversation_hashes))
+    names["domain_at"], names["query_at"], names["query_bytes"] = 0, len(raw["text"]) - 1, 1
+    with pytest.raises(NotCredibleError, match="longer than any"):
+        pass_on(told({**raw, "names": names.tobytes()}), Namer(conversation_hashes))
+
+
 def test_other_types_are_refused() -> None:
     for columns in ({"text": 7}, {"x" * 65: b""}, [b""]):
         with pytest.raises(MsgspecError):
