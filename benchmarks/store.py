@@ -34,8 +34,8 @@ FLOWS = 62_500
 INGEST_SECONDS = 60
 #: Flows of the store that is asked, all of one hour.
 FILLED = 50_000_000
-#: Batches that are made of each agent, and sent again and again with other times.
-_MADE = 3
+#: Batches that are made of each agent, and sent again and again with other times: as many as memory has room for.
+_MADE, _MADE_FOR_HOUR = 3, 24
 _ROUNDS = 5
 
 
@@ -48,8 +48,8 @@ def measure(say: Progress) -> Iterator[Figure]:
 
 def _ingest(directory: Path, say: Progress) -> Iterator[Figure]:
     say(f"making batches of {AGENTS} agents, {FLOWS} flows each")
-    fleet = _Fleet(FLOWS)
-    start = int(time.time()) // 60 * 60
+    fleet = _Fleet(FLOWS, _MADE)
+    start = int(time.time())
     with open_store(str(directory)) as store:
         say(f"sending for {INGEST_SECONDS} s")
         cpu, own, before = _engine_cpu(store), time.process_time(), _own_mb()
@@ -61,7 +61,7 @@ def _ingest(directory: Path, say: Progress) -> Iterator[Figure]:
         sent: deque[Future[Stored]] = deque()
         step = 0
         while time.monotonic() - began < INGEST_SECONDS:
-            for batch in fleet.interval(step, start + step * INTERVAL):
+            for batch in fleet.interval(step, int(time.time()) - INTERVAL):
                 _submit(store, batch, sent)
             step += 1
         for future in sent:
@@ -82,7 +82,7 @@ def _ingest(directory: Path, say: Progress) -> Iterator[Figure]:
 
 def _ask(directory: Path, say: Progress) -> Iterator[Figure]:
     flows = FILLED // (AGENTS * 3600 // INTERVAL)
-    fleet = _Fleet(flows)
+    fleet = _Fleet(flows, _MADE_FOR_HOUR)
     hour = int(time.time()) // 3600 * 3600 - 3600
     clock = [float(hour)]
     with open_store(str(directory), now=lambda: clock[0]) as store:
@@ -148,16 +148,16 @@ def _questions(store: Store, hour: int, say: Progress) -> Iterator[Figure]:
 class _Fleet:
     """Agents whose batches are made once, and sent with other times and sequences."""
 
-    def __init__(self, flows: int) -> None:
+    def __init__(self, flows: int, made: int) -> None:
         self._made: list[list[Batch]] = []
         for number in range(AGENTS):
             batches = Agent(number, flows, interval=INTERVAL * SECOND).batches(0)
-            self._made.append([next(batches) for _ in range(_MADE)])
+            self._made.append([next(batches) for _ in range(made)])
 
     def interval(self, step: int, start: int) -> Iterator[Batch]:
         """A batch of each agent. start: seconds since the epoch."""
         for batches in self._made:
-            batch = batches[step % _MADE]
+            batch = batches[step % len(batches)]
             shift = start * SECOND - batch.about.start_ns
             about = dataclasses.replace(
                 batch.about,
@@ -193,7 +193,8 @@ def _submit(store: Store, batch: Batch, sent: deque[Future[Stored]]) -> None:
 
 def _ask_beside(store: Store, start: int, waits: list[float], ended: threading.Event) -> None:
     sql = (
-        f"SELECT src_addr, sum(bytes) AS b FROM {DATABASE}.flows WHERE time >= toDateTime64({start}, 3, 'UTC') "
+        f"SELECT src_addr, sum(bytes) AS b FROM {DATABASE}.flows WHERE "
+        f"time >= toDateTime64({start - INTERVAL}, 3, 'UTC') "
         "AND agent = 'host-003' GROUP BY src_addr ORDER BY b DESC LIMIT 10"
     )
     while not ended.wait(1):
