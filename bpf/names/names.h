@@ -176,12 +176,6 @@ struct wm_name {
 };
 _Static_assert(sizeof(struct wm_name) == 112, "no padding but what is named");
 
-/* Who reads the streams of a connection that this library only puts in order. */
-enum wm_reader {
-	WM_READER_TLS = 1,
-	WM_READER_HTTP2,
-};
-
 enum wm_piece_kind {
 	WM_PIECE_DATA,	  /* bytes of one packet */
 	WM_PIECE_GAP,	  /* `missing` bytes that were not seen; WM_NONE: nobody can tell how many */
@@ -189,7 +183,7 @@ enum wm_piece_kind {
 	WM_PIECE_END,	  /* nothing more will come */
 };
 
-/* What comes next in a direction of such a connection. */
+/* What comes next in a direction of a connection whose streams this library only puts in order: HTTP/2 in clear. */
 struct wm_piece {
 	uint64_t time_ns; /* of the packet; of a request's first byte */
 	uint64_t serial;  /* of the connection */
@@ -203,9 +197,8 @@ struct wm_piece {
 	uint16_t method_bytes;
 	uint16_t host_bytes;
 	uint8_t from_client;
-	uint8_t kind;	/* enum wm_piece_kind */
-	uint8_t reader; /* enum wm_reader */
-	uint8_t pad;
+	uint8_t kind; /* enum wm_piece_kind */
+	uint8_t pad[2];
 };
 _Static_assert(sizeof(struct wm_piece) == 96, "no padding but what is named");
 
@@ -321,8 +314,13 @@ struct wm_tcp;
  * used. */
 size_t wm_tcp_bytes(uint32_t capacity, uint32_t cells);
 
-/* Makes an empty table of memory that is all zeros. redact: paths of requests are never kept. */
-void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_t seed, int redact);
+enum wm_tcp_how {
+	WM_TCP_REDACT = 1, /* paths of requests are never kept */
+	WM_TCP_JA4S = 2,   /* fingerprint servers' answers; ja4.h says why not always */
+};
+
+/* Makes an empty table of memory that is all zeros. */
+void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_t seed, int how);
 
 /* How many are being read. */
 uint32_t wm_tcp_count(const struct wm_tcp *tcp);

@@ -10,6 +10,7 @@
 #include "http1.h"
 #include "known.h"
 #include "streams.h"
+#include "tls.h"
 
 #define SYN 0x02
 #define ACK 0x10
@@ -44,7 +45,8 @@ enum reader {
 	NO_READER,
 	READER_HTTP1,
 	READER_DNS,
-	READER_OTHER,
+	READER_TLS,
+	READER_OTHER, /* HTTP/2, in Python */
 };
 
 /* Bytes, or a gap, that wait: of what was said while nobody knew what it is, and of what may belong behind a hello. In
@@ -86,12 +88,12 @@ struct connection {
 	struct wm_known known;
 	uint8_t stage;
 	uint8_t reader;
-	uint8_t other;	/* enum wm_reader */
 	uint8_t client; /* side; NOBODY: not known */
 	uint8_t has_tls;
 	uint8_t dns_errors;
 	union {
 		struct wm_http http;
+		struct wm_tls tls;
 		struct dns_half dns[2]; /* of the server, of the client */
 	};
 };
@@ -114,7 +116,7 @@ struct wm_tcp {
 	uint32_t touched; /* places from the first on that were ever in use */
 	uint32_t free;
 	uint32_t oldest, newest;
-	int redact;
+	int how; /* enum wm_tcp_how */
 	uint32_t late_next;
 	struct late late[LATE_PACKETS];
 	uint8_t of_stream[2][WM_SEGMENT_ROOM];
@@ -157,7 +159,7 @@ size_t wm_tcp_bytes(uint32_t capacity, uint32_t cells)
 	       aligned(capacity * sizeof(struct connection)) + cells * sizeof(struct wm_cell);
 }
 
-void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_t seed, int redact)
+void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_t seed, int how)
 {
 	uint8_t *at = (uint8_t *)tcp + aligned(sizeof(*tcp));
 	uint32_t buckets = buckets_for(capacity);
@@ -165,7 +167,7 @@ void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_
 	tcp->seed = seed;
 	tcp->capacity = capacity;
 	tcp->buckets_mask = buckets - 1;
-	tcp->redact = redact;
+	tcp->how = how;
 	tcp->buckets = (uint32_t *)at;
 	at += aligned(buckets * sizeof(uint32_t));
 	tcp->connections = (struct connection *)at;
@@ -277,7 +279,7 @@ static void with_http(const struct reading *r, struct wm_ends *flow, struct wm_h
 		.known = &r->connection->known,
 		.flow = flow,
 		.device = r->connection->device,
-		.redact = r->tcp->redact,
+		.redact = r->tcp->how & WM_TCP_REDACT,
 	};
 }
 
@@ -303,7 +305,6 @@ static struct wm_piece *piece_tell(const struct reading *r, int side, enum wm_pi
 		.data_bytes = bytes,
 		.from_client = side == client_side(connection),
 		.kind = (uint8_t)kind,
-		.reader = connection->other,
 	};
 	return piece;
 }
@@ -405,6 +406,91 @@ static void dns_gap(const struct reading *r, int from_client)
 		(void)dns_message(r, from_client, r->tcp->room + 2, bytes - 2, WM_DNS_IS_CUT, half->time_ns);
 }
 
+static struct wm_tls_to with_tls(const struct reading *r)
+{
+	return (struct wm_tls_to){&r->tcp->cells, r->tcp->room, r->tcp->how & WM_TCP_JA4S};
+}
+
+/* The ALPN of a connection: the server's choice, or what alone was offered. */
+static struct wm_span alpn_of(const struct wm_tls_handshake *shake)
+{
+	struct wm_span offered = shake->offer->alpn;
+
+	if (shake->choice && shake->choice->alpn_bytes)
+		return (struct wm_span){shake->choice->alpn, shake->choice->alpn_bytes};
+	if (offered.bytes && offered.at[0] + 1U == offered.bytes)
+		return (struct wm_span){offered.at + 1, offered.bytes - 1};
+	return (struct wm_span){NULL, 0};
+}
+
+/* What hellos say names the connection, also while the server has not answered. */
+static void tls_learn(const struct reading *r, const struct wm_tls_handshake *shake, uint64_t time_ns)
+{
+	const struct wm_client_hello *offer = shake->offer;
+	const struct wm_server_hello *choice = shake->choice;
+	struct wm_span alpn = alpn_of(shake);
+	struct wm_known_said said = {
+		.domain = offer->sni,
+		.domain_bytes = offer->sni_bytes,
+		.source = WM_NAME_SNI,
+		.alpn = alpn.at,
+		.alpn_bytes = (uint16_t)alpn.bytes,
+		.ja4 = offer->ja4,
+		.ja4_bytes = offer->ja4_bytes,
+		.ja4s = choice ? choice->ja4s : NULL,
+		.ja4s_bytes = choice ? choice->ja4s_bytes : 0,
+		.tls_version = choice ? choice->version : offer->version,
+		.cipher = choice ? choice->cipher : WM_NONE,
+		.status = WM_NONE,
+	};
+
+	wm_known_learn(&r->connection->known, &r->tcp->cells, &said, time_ns);
+}
+
+static void tls_tell(const struct reading *r, const struct wm_tls_handshake *shake)
+{
+	struct connection *connection = r->connection;
+	const struct wm_client_hello *offer = shake->offer;
+	const struct wm_server_hello *choice = shake->choice;
+	struct wm_hello of = {
+		.time_ns = connection->tls.time_ns,
+		.flow = client_flow(connection),
+		.device = connection->device,
+		.tls_version = choice ? choice->version : offer->version,
+		.cipher = choice ? choice->cipher : WM_NONE,
+		.sni_bytes = offer->sni_bytes,
+		.alpn_bytes = (uint16_t)offer->alpn.bytes,
+		.ja4_bytes = offer->ja4_bytes,
+		.ja4s_bytes = choice ? choice->ja4s_bytes : 0,
+		.chosen_bytes = choice ? choice->alpn_bytes : 0,
+		.ech = offer->has_ech,
+	};
+
+	wm_hello_tell(r->told, &of, offer->sni, offer->alpn.at, offer->ja4, choice ? choice->ja4s : NULL,
+		      choice ? choice->alpn : NULL);
+}
+
+/* What came of bytes, or of their lack. Returns whether there is more to read. */
+static int tls_took(const struct reading *r, enum wm_tls_took took, uint64_t time_ns)
+{
+	struct connection *connection = r->connection;
+	struct wm_tls_to to = with_tls(r);
+	struct wm_tls_handshake shake = {NULL, NULL};
+
+	if (took == WM_TLS_TOLD || took == WM_TLS_WAITS)
+		shake = wm_tls_handshake(&connection->tls, &to);
+	if (shake.offer)
+		tls_learn(r, &shake, time_ns);
+	if (took == WM_TLS_WAITS)
+		return 1;
+	if (took == WM_TLS_TOLD && shake.offer)
+		tls_tell(r, &shake);
+	r->told->lost += connection->tls.is_lost;
+	wm_tls_clear(&connection->tls, &r->tcp->cells);
+	connection->reader = NO_READER;
+	return 0;
+}
+
 static void streams_clear(const struct reading *r)
 {
 	for (int side = 0; side < 2; side++)
@@ -423,6 +509,7 @@ static void close_it(const struct reading *r)
 static void reader_end(const struct reading *r)
 {
 	struct connection *connection = r->connection;
+	struct wm_tls_to tls_to;
 	struct wm_http_to to;
 	struct wm_ends flow;
 
@@ -434,6 +521,10 @@ static void reader_end(const struct reading *r)
 	case READER_DNS:
 		dns_gap(r, 1);
 		dns_gap(r, 0);
+		break;
+	case READER_TLS:
+		tls_to = with_tls(r);
+		(void)tls_took(r, wm_tls_end(&connection->tls, &tls_to), r->now_ns);
 		break;
 	case READER_OTHER:
 		(void)piece_tell(r, 0, WM_PIECE_END, r->now_ns, NULL, 0);
@@ -448,6 +539,7 @@ static void read_gap(const struct reading *r, int side, int64_t missing, uint64_
 {
 	struct connection *connection = r->connection;
 	int from_client = side == client_side(connection);
+	struct wm_tls_to tls_to;
 	struct wm_http_to to;
 	struct wm_piece *piece;
 	struct wm_ends flow;
@@ -459,6 +551,11 @@ static void read_gap(const struct reading *r, int side, int64_t missing, uint64_
 		break;
 	case READER_DNS:
 		dns_gap(r, from_client);
+		break;
+	case READER_TLS:
+		tls_to = with_tls(r);
+		if (!tls_took(r, wm_tls_gap(&connection->tls, &tls_to, from_client), time_ns))
+			close_it(r);
 		break;
 	case READER_OTHER:
 		piece = piece_tell(r, side, WM_PIECE_GAP, time_ns, NULL, 0);
@@ -485,7 +582,6 @@ static void upgrade(const struct reading *r)
 	with_http(r, &flow, &to);
 	wm_http_end(&connection->http, &to);
 	connection->reader = READER_OTHER;
-	connection->other = WM_READER_HTTP2;
 	if (told->http_count == before)
 		return;
 	/* What was told of the first is taken back: it is told when its response has come. */
@@ -505,6 +601,7 @@ static void read_data(const struct reading *r, int side, const uint8_t *data, ui
 {
 	struct connection *connection = r->connection;
 	int from_client = side == client_side(connection);
+	struct wm_tls_to tls_to;
 	struct wm_http_to to;
 	struct wm_ends flow;
 	uint32_t read;
@@ -532,6 +629,11 @@ static void read_data(const struct reading *r, int side, const uint8_t *data, ui
 			reader_end(r);
 			close_it(r);
 		}
+		break;
+	case READER_TLS:
+		tls_to = with_tls(r);
+		if (!tls_took(r, wm_tls_data(&connection->tls, &tls_to, from_client, data, bytes, time_ns), time_ns))
+			close_it(r);
 		break;
 	case READER_OTHER:
 		(void)piece_tell(r, side, WM_PIECE_DATA, time_ns, data, bytes);
@@ -633,10 +735,12 @@ static int find(const struct reading *r, int side, const struct wm_said said[2])
 	if (!connection->known.application)
 		wm_known_application(&connection->known, (uint8_t)found, r->now_ns);
 	connection->reader = NO_READER;
-	if (found == WM_APP_TLS || (found == WM_APP_HTTP && wm_looks_like_http2(said[client]))) {
+	if (found == WM_APP_TLS) {
+		connection->reader = READER_TLS;
+		connection->tls = (struct wm_tls){0};
+		connection->has_tls = 1;
+	} else if (found == WM_APP_HTTP && wm_looks_like_http2(said[client])) {
 		connection->reader = READER_OTHER;
-		connection->other = found == WM_APP_TLS ? WM_READER_TLS : WM_READER_HTTP2;
-		connection->has_tls |= found == WM_APP_TLS;
 	} else if (found == WM_APP_HTTP) {
 		connection->reader = READER_HTTP1;
 		connection->http = (struct wm_http){0};

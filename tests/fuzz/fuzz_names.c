@@ -91,7 +91,7 @@ static void place_check(const struct wm_told *told, uint32_t at, uint32_t bytes,
 static void connections_check(const struct wm_told *told)
 {
 	REQUIRE(told->http_count <= told->http_room && told->names_count <= told->names_room);
-	REQUIRE(told->pieces_count <= told->pieces_room && !told->hellos_count);
+	REQUIRE(told->pieces_count <= told->pieces_room && told->hellos_count <= told->hellos_room);
 	for (uint32_t i = 0; i < told->http_count; i++) {
 		const struct wm_http_transaction *one = &http[i];
 
@@ -102,6 +102,15 @@ static void connections_check(const struct wm_told *told)
 		REQUIRE(one->status == WM_NONE || (one->status >= 101 && one->status < 600));
 		REQUIRE(one->latency_ns == WM_NONE || (one->latency_ns >= 0 && one->status != WM_NONE));
 		REQUIRE(one->version >= 10 && one->version < 20);
+	}
+	for (uint32_t i = 0; i < told->hellos_count; i++) {
+		const struct wm_hello *one = &hellos[i];
+
+		place_check(told, one->sni_at, one->sni_bytes, 255);
+		place_check(told, one->alpn_at, one->alpn_bytes, 1 << 16);
+		place_check(told, one->ja4_at, one->ja4_bytes, 40);
+		place_check(told, one->chosen_at, one->chosen_bytes, 255);
+		REQUIRE(!one->quic && one->tls_version >= 0 && one->cipher >= WM_NONE);
 	}
 	for (uint32_t i = 0; i < told->names_count; i++) {
 		const struct wm_name *one = &names[i];
@@ -380,7 +389,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	tcp = calloc(1, wm_tcp_bytes(CONVERSATIONS, CELLS));
 	REQUIRE(dns && listening && tcp);
 	wm_dns_begin(dns, capacity, 77);
-	wm_tcp_begin(tcp, CONVERSATIONS, CELLS, 77, bytes && data[0] & 0x40);
+	wm_tcp_begin(tcp, CONVERSATIONS, CELLS, 77, bytes ? data[0] >> 6 : 0);
 	listening_begin();
 	next_seq[0] = next_seq[1] = 0xffffff00;
 	for (size_t at = 1; at + sizeof(recipe) <= bytes; time_ns += 10) {

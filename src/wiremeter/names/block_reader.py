@@ -16,7 +16,6 @@ from wiremeter.names.records import (
     HttpTransaction,
     QuicHandshake,
     RawTold,
-    TlsHandshake,
 )
 from wiremeter.names.said import Said, tell_hello, tell_http
 from wiremeter.names.stream_readers import Learnt, Piece, StreamReaders
@@ -65,19 +64,20 @@ class BlockReader:
         out paths of HTTP. ja4s: fingerprint servers' answers."""
         self._on_told = on_told
         seed = secrets.randbits(64)
+        how = (lib.WM_TCP_REDACT if redact else 0) | (lib.WM_TCP_JA4S if ja4s else 0)
         # The system gives it as it is used, and full of zeros.
         self._memory = mmap.mmap(-1, lib.wm_dns_bytes(capacity))
         self._dns = ffi.cast("struct wm_dns *", ffi.from_buffer(self._memory))
         lib.wm_dns_begin(self._dns, capacity, seed)
         self._tcp_memory = mmap.mmap(-1, lib.wm_tcp_bytes(connections, CELLS_MAX))
         self._tcp = ffi.cast("struct wm_tcp *", ffi.from_buffer(self._tcp_memory))
-        lib.wm_tcp_begin(self._tcp, connections, CELLS_MAX, seed, redact)
+        lib.wm_tcp_begin(self._tcp, connections, CELLS_MAX, seed, how)
         self._listening_memory = mmap.mmap(-1, lib.wm_listening_bytes(CONVERSATIONS_MAX))
         self._listening = ffi.cast("struct wm_listening *", ffi.from_buffer(self._listening_memory))
         lib.wm_listening_begin(self._listening, CONVERSATIONS_MAX, seed)
         #: Payloads of which nothing can be read, since the start.
         self.opaque = 0
-        self._readers = StreamReaders(redact=redact, ja4s=ja4s)
+        self._readers = StreamReaders(redact=redact)
         self._told = ffi.new("struct wm_told *")
         self._columns: dict[str, mmap.mmap] = {}
         for name, (kind, room) in (_ROOM | {"pieces": ("struct wm_piece", _PIECES)}).items():
@@ -150,7 +150,7 @@ class BlockReader:
         self._make_room()
         lib.wm_udp_learn(self._listening, device, _ends(flow), time_ns, said.struct(), self._told)
 
-    def tell(self, device: int, ended: QuicHandshake | TlsHandshake | HttpTransaction) -> None:
+    def tell(self, device: int, ended: QuicHandshake | HttpTransaction) -> None:
         """A transaction that others have read."""
         self._make_room()
         if isinstance(ended, HttpTransaction):
@@ -222,7 +222,7 @@ class BlockReader:
         """A piece, after the number of its connection and before that of its device."""
         flow = _flow(raw.flow)
         data = ffi.buffer(self._told.text + raw.data_at, raw.data_bytes)[:]
-        piece = Piece(raw.kind, raw.time_ns, raw.serial, flow, bool(raw.from_client), raw.reader, data)
+        piece = Piece(raw.kind, raw.time_ns, raw.serial, flow, bool(raw.from_client), data)
         if raw.kind == lib.WM_PIECE_GAP:
             piece = piece._replace(missing=None if raw.missing < 0 else raw.missing)
         elif raw.kind == lib.WM_PIECE_REQUEST:

@@ -8,7 +8,7 @@ from wiremeter.names.decoders.applications import udp_application
 from wiremeter.names.decoders.quic import QuicDecoder, looks_like_quic_initial
 from wiremeter.names.library import lib
 from wiremeter.names.records import DecodeError, FlowKey, QuicHandshake
-from wiremeter.names.said import Said
+from wiremeter.names.said import TLS_OF_QUIC, Said
 
 
 class UdpConversation:
@@ -54,7 +54,7 @@ class UdpConversation:
                 self.said,
                 domain=shake.sni,
                 source=lib.WM_NAME_QUIC_SNI,
-                tls_version="1.3",  # RFC 9001, section 4.2: no other
+                tls_version=TLS_OF_QUIC,
                 alpn=shake.alpn[0] if shake.alpn else None,
                 ja4=shake.ja4,
             )

@@ -7,14 +7,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from wiremeter.names.decoders.applications import APPLICATIONS
-from wiremeter.names.decoders.tls_registry import CIPHERS, VERSIONS
 from wiremeter.names.library import ffi, lib
-from wiremeter.names.records import HttpTransaction, QuicHandshake, TlsHandshake
+from wiremeter.names.records import HttpTransaction, QuicHandshake
 from wiremeter.names.stream_readers import Learnt
 
 _TEXTS = ("domain", "method", "alpn", "ja4", "ja4s")
-_VERSION_NUMBERS = {name: number for number, name in VERSIONS.items()}
-_CIPHER_NUMBERS = {name: number for number, name in CIPHERS.items()}
+#: RFC 9001, section 4.2: no other.
+TLS_OF_QUIC = 0x0304
 #: What structs point at, as long as they are there.
 _kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
@@ -30,31 +29,14 @@ class Said:
     alpn: str | None = None
     ja4: str | None = None
     ja4s: str | None = None
-    tls_version: str | None = None
-    cipher: str | None = None
+    tls_version: int | None = None
     status: int | None = None
 
     @classmethod
     def of(cls, learnt: Learnt) -> Said:
         """What a stream told last."""
-        last = learnt.ended[-1] if learnt.ended else learnt.pending
-        if isinstance(last, TlsHandshake):
-            return cls(
-                domain=last.sni,
-                source=lib.WM_NAME_SNI,
-                alpn=last.alpn_chosen or (last.alpn[0] if len(last.alpn) == 1 else None),
-                ja4=last.ja4,
-                ja4s=last.ja4s,
-                tls_version=last.version,
-                cipher=last.cipher,
-            )
-        return cls(
-            learnt.application,
-            learnt.host,
-            lib.WM_NAME_HTTP_HOST,
-            learnt.method,
-            status=last.status if isinstance(last, HttpTransaction) else None,
-        )
+        status = learnt.ended[-1].status if learnt.ended else None
+        return cls(learnt.application, learnt.host, lib.WM_NAME_HTTP_HOST, learnt.method, status=status)
 
     def struct(self) -> Any:
         """struct wm_known_said."""
@@ -67,8 +49,8 @@ class Said:
         said.source = self.source
         said.application = APPLICATIONS[self.application] if self.application else lib.WM_APP_UNKNOWN
         said.status = lib.WM_NONE if self.status is None else self.status
-        said.tls_version = _number(self.tls_version, _VERSION_NUMBERS)
-        said.cipher = _number(self.cipher, _CIPHER_NUMBERS)
+        said.tls_version = lib.WM_NONE if self.tls_version is None else self.tls_version
+        said.cipher = lib.WM_NONE
         return said
 
 
@@ -88,33 +70,24 @@ def tell_http(told: Any, device: int, ended: HttpTransaction) -> None:
     lib.wm_http_tell(told, ffi.new("struct wm_http_transaction *", row), *buffers)
 
 
-def tell_hello(told: Any, device: int, ended: TlsHandshake | QuicHandshake) -> None:
-    """Adds a handshake to struct wm_told."""
-    is_tls = isinstance(ended, TlsHandshake)
-    alpn = b"".join(bytes([len(name)]) + name for name in (each.encode() for each in ended.alpn))
-    chosen, ja4s = (ended.alpn_chosen, ended.ja4s) if isinstance(ended, TlsHandshake) else (None, None)
+def tell_hello(told: Any, device: int, ended: QuicHandshake) -> None:
+    """Adds a handshake of QUIC to struct wm_told."""
     texts = {
         "sni": (ended.sni or "").encode(),
-        "alpn": alpn,
+        "alpn": b"".join(bytes([len(name)]) + name for name in (each.encode() for each in ended.alpn)),
         "ja4": (ended.ja4 or "").encode(),
-        "ja4s": (ja4s or "").encode(),
-        "chosen": (chosen or "").encode(),
+        "ja4s": b"",
+        "chosen": b"",
     }
     row = {
         "time_ns": ended.time_ns,
         "flow": ended.flow._asdict(),
         "device": device,
-        "tls_version": _number(ended.version if is_tls else "1.3", _VERSION_NUMBERS),
-        "cipher": _number(ended.cipher, _CIPHER_NUMBERS) if isinstance(ended, TlsHandshake) else lib.WM_NONE,
+        "tls_version": TLS_OF_QUIC,
+        "cipher": lib.WM_NONE,
         "ech": ended.ech,
-        "quic": 0 if is_tls else int(ended.version or 0),
+        "quic": int(ended.version),
         **{f"{name}_bytes": len(text) for name, text in texts.items()},
     }
     buffers = [ffi.from_buffer("uint8_t[]", text) for text in texts.values()]
     lib.wm_hello_tell(told, ffi.new("struct wm_hello *", row), *buffers)
-
-
-def _number(name: str | None, numbers: dict[str, int]) -> int:
-    if name is None:
-        return int(lib.WM_NONE)
-    return numbers[name] if name in numbers else int(name, 16)

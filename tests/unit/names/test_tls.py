@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wiremeter.names.decoders.applications import looks_like_tls
-from wiremeter.names.decoders.tls import CLIENT_HELLO, ClientHello, TlsDecoder, read_client_hello
+from wiremeter.names.decoders.tls import CLIENT_HELLO, ClientHello, read_client_hello
 from wiremeter.names.records import DecodeError, TlsHandshake
 
+from .tls_decoder import TlsDecoder
 from .tls_hellos import (
     ALPN,
     ECH,
