@@ -187,7 +187,8 @@ def regex(pattern: str) -> str:
     return f"^(?s:{''.join(map(_piece, _PIECES.findall(pattern)))})$"
 
 
-_PIECES = re.compile(r"\*+|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+# Possessive: a ] that stands first in a class is one of its characters, whatever follows.
+_PIECES = re.compile(r"\*+|\?|\[!?+\]?+[^\]]*\]|.", re.DOTALL)
 
 
 def _piece(piece: str) -> str:

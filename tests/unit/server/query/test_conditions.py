@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from wiremeter.errors import InputError
@@ -122,6 +122,7 @@ def test_sql_takes_the_flows_that_the_live_views_filter_takes(store: Store, batc
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(pattern="[]", texts=["", "[]"])
 @given(pattern=st.text("ab-]![*?\\.&~| (:>", max_size=8), texts=st.lists(st.text("ab-]![.\\:(>& é\n", max_size=5)))
 def test_globs_fit_in_the_engine_what_they_fit_in_python(store: Store, pattern: str, texts: list[str]) -> None:
     rows = store.query(
