@@ -27,6 +27,7 @@ from wiremeter.server.http.tls import TlsFiles
 from wiremeter.server.ingest.body import Room
 from wiremeter.server.ingest.intake import Intake
 from wiremeter.server.ingest.quarantine import Quarantine
+from wiremeter.server.query.routes import routes
 from wiremeter.server.store import Keep, Store, open_store
 from wiremeter.settings.catalogue import Server
 from wiremeter.settings.values import Listen
@@ -116,7 +117,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             rates=Rates(settings.agent_rate, _BURST_SECONDS * settings.agent_rate),
             room=Room(),
         )
-        serving = Serving(build_app(parts), tls)
+        serving = Serving(build_app(parts, routes()), tls)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, serving.stop)

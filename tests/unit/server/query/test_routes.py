@@ -1,0 +1,164 @@
+"""The questions over HTTP, of a real server: every form of every answer, who may ask, and what a mistake is told."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from wiremeter.cli.main import main
+from wiremeter.flows.batch import FlowBatch
+
+from ..batches import encoded, simulated
+from ..running import Reply, RunningServer
+
+pytestmark = pytest.mark.slow
+
+QUESTIONS = (
+    *("/v1/top?by=agent,domain", "/v1/top", "/v1/top?by=src_addr&by=vlan&once=observer", "/v1/series?by=application"),
+    *("/v1/series?once=observer&points=3", "/v1/conversations?limit=5", "/v1/flows", "/v1/flows?limit=0&order=oldest"),
+    *("/v1/flows?limit=3&filter=udp+port+53", "/v1/dns", "/v1/tls", "/v1/quic", "/v1/http", "/v1/totals", "/v1/audit"),
+    *("/v1/totals?by=family,protocol,ethertype,mode", "/v1/sql?query=SELECT+*+FROM+flows"),
+    "/v1/sql?query=SELECT+agent,+dropped,+content,+start+FROM+batches",
+)
+
+
+@pytest.fixture(scope="module")
+def batch() -> FlowBatch:
+    return simulated()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, batch: FlowBatch) -> Iterator[RunningServer]:
+    with RunningServer(tmp_path_factory.mktemp("asked") / "data") as running:
+        for agent in ("web-1", "db-1"):
+            assert running.ask("/v1/batches", encoded(batch, agent)).status == 200
+        yield running
+
+
+def with_(path: str, more: str) -> str:
+    return f"{path}{'&' if '?' in path else '?'}{more}"
+
+
+def read(form: str, reply: Reply) -> pa.Table:
+    match form:
+        case "json":
+            return pa.Table.from_pylist(reply.json["rows"])
+        case "jsonl":
+            return pa.Table.from_pylist([json.loads(line) for line in reply.body.splitlines()])
+        case "csv":
+            return polars.read_csv(io.BytesIO(reply.body), infer_schema=False).to_arrow()
+        case "arrow":
+            return pa.ipc.open_stream(reply.body).read_all()
+        case _:
+            return parquet.read_table(io.BytesIO(reply.body))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_each_form_of_an_answer_holds_the_same_rows(server: RunningServer, question: str) -> None:
+    now = int(time.time()) + 60
+    path = question if "/sql" in question else with_(question, f"from={now - 900}&to={now}")
+    sizes = {}
+    for form in ("json", "jsonl", "csv", "arrow", "parquet"):
+        reply = server.ask(with_(path, f"format={form}"))
+        assert reply.status == 200, reply.body
+        sizes[form] = read(form, reply).num_rows
+    assert len(set(sizes.values())) == 1, sizes
+    if "/sql?query=SELECT+*" not in question:
+        names = {form: read(form, server.ask(with_(path, f"format={form}"))).column_names for form in ("csv", "arrow")}
+        assert names["csv"] == names["arrow"]
+
+
+def test_the_form_is_what_is_accepted(server: RunningServer) -> None:
+    for accept, kind in {
+        "text/csv": "text/csv; charset=utf-8",
+        "*/*": "application/json",
+        "text/html, application/vnd.apache.parquet;q=0.5": "application/vnd.apache.parquet",
+    }.items():
+        assert server.ask("/v1/top", headers={"Accept": accept}).headers["content-type"] == kind
+    assert server.ask("/v1/top", headers={"Accept": "image/png"}).status == 406
+
+
+def test_a_total_is_what_the_agents_counted(server: RunningServer, batch: FlowBatch) -> None:
+    sent = 2 * int(batch.flows["bytes"].sum())
+    top = server.ask("/v1/top?by=domain&limit=2&from=-1h").json
+    assert (top["total"]["bytes"], top["once"]) == (sent, "none")
+    assert sum(row["bytes"] for row in top["rows"]) == sent
+    totals = server.ask("/v1/totals?from=-1h&by=agent").json["rows"]
+    assert [(row["agent"], row["bytes"]) for row in totals] == [
+        (agent, int(batch.counters["bytes"].sum())) for agent in ("db-1", "web-1")
+    ]
+    once = server.ask("/v1/top?once=observer&from=-1h")
+    assert once.headers["wiremeter-once"] == "observer"
+    assert once.json["total"]["bytes"] <= sent
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_pages_are_continued_by_the_word_they_give(server: RunningServer, batch: FlowBatch, form: str) -> None:
+    rows, after = 0, ""
+    while True:
+        reply = server.ask(f"/v1/flows?from=-1h&limit=100&format={form}&after={after}")
+        rows += read(form, reply).num_rows
+        if form == "json":
+            assert reply.json["next"] == reply.headers.get("wiremeter-next")
+        if not (after := reply.headers.get("wiremeter-next", "")):
+            break
+    assert rows == 2 * len(batch.flows)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/v1/top?by=nothing", 400, "those are agent"),
+        ("/v1/top?filter=prot+443", 400, "did you mean"),
+        ("/v1/top?from=yesterday", 400, "no time"),
+        ("/v1/top?limit=0", 400, "limit"),
+        ("/v1/top?once=twice", 400, "once"),
+        ("/v1/flows?after=x", 400, "after"),
+        ("/v1/series?step=1s&from=-30d", 400, "10000 points"),
+        ("/v1/dns?filter=vlan+5", 400, "asks for vlan"),
+        ("/v1/totals?filter=port+53", 400, "does not tell"),
+        ("/v1/sql?query=DROP+TABLE+flows", 422, ""),
+        ("/v1/sql?query=SELECT+file('/etc/passwd')", 422, "not allowed"),
+        ("/v1/sql?query=SELECT+nothing+FROM+flows", 422, "nothing"),
+    ],
+)
+def test_a_mistake_is_told(server: RunningServer, path: str, status: int, text: str) -> None:
+    reply = server.ask(path)
+    assert (reply.status, text in reply.json["error"]) == (status, True), reply.body
+
+
+def test_sql_may_be_posted(server: RunningServer, batch: FlowBatch) -> None:
+    body = json.dumps({"query": "SELECT count() AS n FROM flows"}).encode()
+    reply = server.ask("/v1/sql", body, headers={"Content-Type": "application/json"})
+    assert reply.json["rows"] == [{"n": 2 * len(batch.flows)}]
+
+
+def test_only_who_may_read_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    tokens = {}
+    for name, right in (("reader", "read"), ("agent", "write")):
+        assert main(["token", "create", name, "--rights", right, "--data-dir", str(data)]) == 0
+        tokens[right] = capsys.readouterr().out.strip().split()[-1]
+    with RunningServer(data) as server:
+        for path in QUESTIONS:
+            assert server.ask(path).status == 401
+            assert server.ask(path, token=tokens["write"]).status == 403
+            assert server.ask(path, token=tokens["read"]).status == 200
+
+
+def test_the_description_has_all_questions(server: RunningServer) -> None:
+    paths = server.ask("/openapi.json").json["paths"]
+    for question in QUESTIONS:
+        operation = paths[question.partition("?")[0]]["get"]
+        assert operation["summary"]
+        assert "200" in operation["responses"]
+    names = {parameter["name"] for parameter in paths["/v1/top"]["get"]["parameters"]}
+    assert {"from", "to", "filter", "format", "by", "sort", "limit", "once"} <= names
