@@ -37,6 +37,7 @@ _ENGINE = """\
   <compiled_expression_cache_size>4194304</compiled_expression_cache_size>
   <storage_configuration><disks><{disk}><type>local</type><path>{backups}/</path></{disk}></disks></storage_configuration>
   <backups><allowed_disk>{disk}</allowed_disk></backups>
+  <merge_tree><old_parts_lifetime>60</old_parts_lifetime></merge_tree>
   <background_pool_size>4</background_pool_size>
   <background_schedule_pool_size>4</background_schedule_pool_size>
   <background_common_pool_size>2</background_common_pool_size>
