@@ -20,8 +20,9 @@
 #define PORT_MDNS 5353
 #define COPY_NS	  2000000
 
-/* Of one id on one flow so many questions wait at most. */
-#define GROUP_MAX WM_DNS_QUESTIONS
+/* Of one id on one flow so many questions wait at most: each that comes is compared with all of them. Resolvers put one
+ * into a message. */
+#define GROUP_MAX 8
 
 enum waiting_flags {
 	WAITING_IS_RETRY = WM_DNS_RETRY,
