@@ -550,6 +550,8 @@ static const struct {
 	{WM_APP_TELNET, {0xff, 0xff, NULL}, is_telnet},
 };
 
+_Static_assert(COUNT(of_tcp) <= 32, "a bit for each row");
+
 /* By first byte, which rows are worth asking. */
 static uint32_t tcp_rows[256];
 

@@ -187,6 +187,8 @@ static const struct {
 	{WM_APP_WIREGUARD, {1, 4, NULL}, is_wireguard}, {WM_APP_BITTORRENT, {0, 0, "dA"}, is_bittorrent_over_udp},
 };
 
+_Static_assert(COUNT(of_udp) <= 32, "a bit for each row");
+
 /* By first byte, which rows are worth asking. */
 static uint32_t udp_rows[256];
 

@@ -20,8 +20,6 @@
 
 #define OPCODE_QUERY  0
 #define OPCODE_UPDATE 5
-/* QUERY, IQUERY, STATUS, NOTIFY, UPDATE (RFC 6895, section 2.2), stateful operations (RFC 8490). */
-#define OPCODES_KNOWN (1U << 0 | 1U << 1 | 1U << 2 | 1U << 4 | 1U << 5 | 1U << 6)
 
 /* Longer names are not those of hosts (RFC 1035, section 2.3.4) but bytes with escapes. */
 #define HOST_TEXT_MAX 253
@@ -41,7 +39,7 @@ static uint32_t opcode_of(uint32_t flags)
 
 int wm_dns_may_begin(const uint8_t *data, size_t bytes)
 {
-	if (bytes >= 3 && !(OPCODES_KNOWN >> (data[2] >> 3 & 0xf) & 1))
+	if (bytes >= 3 && !(WM_DNS_OPCODES >> (data[2] >> 3 & 0xf) & 1))
 		return 0;
 	return bytes < 6 || wm_get16(data + 4) <= WM_DNS_QUESTIONS;
 }

@@ -16,6 +16,9 @@
 #define WM_DNS_NAME_BYTES 255  /* RFC 1035, section 2.3.4 */
 #define WM_DNS_NAME_TEXT  1004 /* each byte escaped */
 
+/* Operation codes as registered (RFC 6895, section 2.2; stateful operations: RFC 8490), a bit each. */
+#define WM_DNS_OPCODES (1U << 0 | 1U << 1 | 1U << 2 | 1U << 4 | 1U << 5 | 1U << 6)
+
 enum wm_dns_type {
 	WM_DNS_A = 1,
 	WM_DNS_NS = 2,

@@ -2,6 +2,7 @@
 #ifndef WM_EVIDENCE_H
 #define WM_EVIDENCE_H
 
+#include "dns.h"
 #include "said.h"
 
 /* RFC 1035, section 4.1.1; operation codes as registered (RFC 6895, section 2.2). One question; a response may leave it
@@ -13,7 +14,8 @@ static inline int is_dns_header(struct wm_said said)
 	if (said.bytes < 12)
 		return 0;
 	operation = said.data[2] >> 3 & 15;
-	return 0x77 >> operation & 1 && (questions == 1 || (!questions && (said.data[2] & 0x80 || operation == 6)));
+	return WM_DNS_OPCODES >> operation & 1 &&
+	       (questions == 1 || (!questions && (said.data[2] & 0x80 || operation == 6)));
 }
 
 /* RFC 3261, sections 7.1 and 7.2. */

@@ -128,4 +128,4 @@ def test_what_dnspython_reads_is_read_the_same() -> None:
         assert [answer for answer in ours.answers if answer.type not in COSTLY] == told, (
             f"message {number}: {data.hex()}"
         )
-    assert compared > MESSAGES // 20
+    assert compared > MESSAGES * 2 // 5
