@@ -9,6 +9,7 @@ Three sources give the same batches:
 Each yields a FlowBatch for an interval: `flows`, a NumPy array with a row a flow; `audit`, what was seen and where it
 went; names and transactions. `to_arrow()`, `to_polars()`, `to_pandas()` and `to_duckdb()` hand it on, and `filter=`, or
 `batch.filter("tcp port 443")`, leaves flows out. For tests there is wiremeter.testing.
+`connect(url)` asks a server of a fleet; its answers are Arrow tables.
 
     import wiremeter
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wiremeter.captures.replay import replay
+    from wiremeter.client.connection import connect
     from wiremeter.datapath.naming import NameOptions
     from wiremeter.errors import InputError, KernelError, PermissionNeeded, VerifierError, WiremeterError
     from wiremeter.flows.batch import Attachment, Audit, Drop, FlowBatch, Health, KernelCounters, Tally
@@ -48,6 +50,7 @@ _HOMES = {
     "VerifierError": "errors",
     "WiremeterError": "errors",
     "address_text": "flows.columns",
+    "connect": "client.connection",
     "replay": "captures.replay",
     "simulate": "synthetic.simulation",
 }
@@ -68,6 +71,7 @@ __all__ = [
     "VerifierError",
     "WiremeterError",
     "address_text",
+    "connect",
     "replay",
     "simulate",
 ]

@@ -153,6 +153,34 @@ examples:
   wiremeter token revoke 1f2e3d4c                     # counts no more within a second
 """,
     ),
+    "top": About(
+        "what was largest of a server's flows, by any dimensions",
+        """Ask a server what was largest of the flows that it has, by any dimensions, with the remainder: the rows add
+up to the total.""",
+        """\
+examples:
+  wiremeter top domain
+  wiremeter top agent application --since 1h --filter 'tcp and net 10.0.0.0/8'
+  wiremeter top src_addr --once observer --format csv
+""",
+    ),
+    "flows": About(
+        "flows that a server has stored, as table, JSON, CSV, Parquet",
+        """Ask a server for the flows that it has stored.""",
+        """\
+examples:
+  wiremeter flows --filter 'agent web-1 and port 443'
+  wiremeter flows --since 1d --limit 0 --format parquet > flows.parquet
+""",
+    ),
+    "query": About(
+        "SQL over a server's store",
+        """Ask a server by SQL: one SELECT in ClickHouse's dialect, which only reads, within limits.""",
+        """\
+examples:
+  wiremeter query 'SELECT application, sum(bytes) AS bytes FROM flows GROUP BY application ORDER BY bytes DESC'
+""",
+    ),
     "store": About(
         "look at a server's store, compact it, export it, back it up",
         """Look at a server's store, compact it, export it as Parquet files, back it up and restore it. The server

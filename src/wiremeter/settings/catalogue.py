@@ -13,6 +13,8 @@ from wiremeter.settings import values
 from wiremeter.settings.setting import option, setting
 from wiremeter.settings.values import Listen
 from wiremeter.settings.words import (
+    AMOUNTS,
+    ANSWER_FORMATS,
     ASSUMED_MSS,
     AUTHENTICATIONS,
     DEFAULT_NAME_KINDS,
@@ -22,24 +24,30 @@ from wiremeter.settings.words import (
     FLOWS_MAX,
     LOG_LEVELS,
     NAME_KINDS,
+    ONCE,
     OUTPUT_FORMATS,
     PAYLOAD_BYTES_DEFAULT,
     PAYLOAD_BYTES_MAX,
     PROFILE_NAMES,
     REQUESTED_MODES,
+    SEARCH_ORDERS,
     SIMULATED_HOSTS_MAX,
     SIMULATED_MTUS,
     SIMULATED_PROTOCOLS,
     SORT_KEYS,
     TOKEN_RIGHTS,
     VIEWS,
+    Amount,
+    AnswerFormat,
     Authentication,
     EngineName,
     LogLevel,
     NameKind,
+    Once,
     OutputFormat,
     ProfileName,
     RequestedMode,
+    SearchOrder,
     SimulatedProtocol,
     SortKey,
     TokenRight,
@@ -63,6 +71,10 @@ _STORE_VALUES = values.path("a directory, clickhouse://…, or default", default
 _INTERFACES = "device, glob such as 'veth*', or auto: what carries the default routes. Repeatable"
 _FLOW_TABLE = "lines in each CPU's flow table, a power of two; an IPv4 flow takes one, an IPv6 flow two"
 _BLOCKS = "a block or a document for each such time, such as 1s"
+# Settings of one name have one kind of values, whatever command they are of.
+_URL = values.url()
+_FILE_OR_NONE = values.path("a file, or none", default="none")
+_FILE_OR_DEFAULT = values.path("a file, or default", default="default")
 _LINES = values.power_of_two(FLOW_TABLE_LINES_MIN, FLOW_TABLE_LINES_MAX)
 
 
@@ -222,7 +234,7 @@ class Shipping:
     GROUP: ClassVar[str] = "a server that batches go to (docs/shipping.md)"
 
     server: str | None = setting(
-        values.url(),
+        _URL,
         None,
         "the server, http or https",
         placeholder="URL",
@@ -237,14 +249,14 @@ class Shipping:
         shown_default="what the state directory, the cloud or /etc/machine-id say",
     )
     token_file: str | None = setting(
-        values.path("a file, or none", default="none"),
+        _FILE_OR_NONE,
         None,
         "the file that holds the agent's token, and nothing else",
         placeholder="FILE",
         reloads=True,
     )
     server_ca: str | None = setting(
-        values.path("a file, or default", default="default"),
+        _FILE_OR_DEFAULT,
         None,
         "certificates that the server's is checked with, PEM",
         placeholder="FILE",
@@ -252,14 +264,14 @@ class Shipping:
         reloads=True,
     )
     client_cert: str | None = setting(
-        values.path("a file, or none", default="none"),
+        _FILE_OR_NONE,
         None,
         "a certificate to show to the server, PEM, with those above it",
         placeholder="FILE",
         reloads=True,
     )
     client_key: str | None = setting(
-        values.path("a file, or none", default="none"),
+        _FILE_OR_NONE,
         None,
         "its key, PEM, where it is not in the same file",
         placeholder="FILE",
@@ -713,6 +725,120 @@ class StoreCommand(Printed, Command):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asking(Command):
+    """Which server is asked, and how its answer is printed."""
+
+    GROUP: ClassVar[str] = "the server that is asked (docs/query.md)"
+
+    server: str | None = setting(
+        _URL,
+        None,
+        "the server, http or https",
+        placeholder="URL",
+        shown_default=f"http://{DEFAULT_SERVER_LISTEN}",
+    )
+    token_file: str | None = setting(
+        _FILE_OR_NONE,
+        None,
+        "the file that holds the token, and nothing else",
+        placeholder="FILE",
+    )
+    server_ca: str | None = setting(
+        _FILE_OR_DEFAULT,
+        None,
+        "certificates that the server's is checked with, PEM",
+        placeholder="FILE",
+        shown_default="the system's",
+    )
+    client_cert: str | None = setting(
+        _FILE_OR_NONE,
+        None,
+        "a certificate to show to the server, PEM, with those above it",
+        placeholder="FILE",
+    )
+    client_key: str | None = setting(
+        _FILE_OR_NONE,
+        None,
+        "its key, PEM, where it is not in the same file",
+        placeholder="FILE",
+    )
+    format: AnswerFormat = option(
+        values.choice(*ANSWER_FORMATS),
+        "text",
+        "form of the answer",
+        placeholder="FORMAT",
+        shorthands={"--json": "json"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranged(Asking):
+    """Which flows."""
+
+    GROUP: ClassVar[str] = "what is asked"
+
+    since: str = option(
+        values.text(),
+        "5m",
+        "its beginning: so long ago (s, m, h, d, w), RFC 3339, or Unix seconds",
+        placeholder="TIME",
+    )
+    until: str = option(values.text(), "now", "its end: the same, or now", placeholder="TIME")
+    filter: str = option(
+        values.text(),
+        "",
+        "only flows that match, such as 'agent web-1 and port 443'",
+        short="-f",
+        placeholder="EXPRESSION",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopCommand(Ranged):
+    """Settings of `wiremeter top`."""
+
+    GROUP: ClassVar[str] = Ranged.GROUP
+
+    by: tuple[str, ...] = option(
+        values.paths(),
+        ("agent", "device"),
+        "dimensions, such as domain or src_addr",
+        placeholder="NAME",
+        takes_words=True,
+    )
+    amount: Amount = option(values.choice(*AMOUNTS), "bytes", "the amount that is largest", placeholder="AMOUNT")
+    limit: int = option(values.whole(1, 10_000), 10, "rows, without the remainder", placeholder="N")
+    count_once: Once = option(
+        values.choice(*ONCE),
+        "none",
+        "observer: each flow as one point saw it; none: as often as it was seen",
+        flag="--once",
+        placeholder="HOW",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowsCommand(Ranged):
+    """Settings of `wiremeter flows`."""
+
+    GROUP: ClassVar[str] = Ranged.GROUP
+
+    limit: int = option(values.whole(0), 1000, "flows, at most; 0: all of them", placeholder="N")
+    order: SearchOrder = option(values.choice(*SEARCH_ORDERS), "newest", "which come first", placeholder="ORDER")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryCommand(Asking):
+    """Settings of `wiremeter query`."""
+
+    GROUP: ClassVar[str] = "what is asked"
+
+    sql: tuple[str, ...] = option(
+        values.paths(), (), "one SELECT over the store's tables", placeholder="SELECT", takes_words=True
+    )
+
+
 COMMANDS: dict[str, type[Command]] = {
     "live": Live,
     "agent": Settings,
@@ -725,4 +851,7 @@ COMMANDS: dict[str, type[Command]] = {
     "up": Up,
     "token": Token,
     "store": StoreCommand,
+    "top": TopCommand,
+    "flows": FlowsCommand,
+    "query": QueryCommand,
 }

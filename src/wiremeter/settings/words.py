@@ -66,3 +66,13 @@ AUTHENTICATIONS: tuple[Authentication, ...] = get_args(Authentication)
 #: What a token permits. write: send batches and heartbeats. read: ask. admin: see what was refused, and all of read.
 TokenRight = Literal["write", "read", "admin"]
 TOKEN_RIGHTS: tuple[TokenRight, ...] = get_args(TokenRight)
+
+#: Of answers of a server: their forms, what is counted, how often a flow counts that several points saw, and the order.
+AnswerFormat = Literal["text", "json", "jsonl", "csv", "arrow", "parquet"]
+ANSWER_FORMATS: tuple[AnswerFormat, ...] = get_args(AnswerFormat)
+Amount = Literal["packets", "bytes", "skbs", "flows"]
+AMOUNTS: tuple[Amount, ...] = get_args(Amount)
+Once = Literal["none", "observer"]
+ONCE: tuple[Once, ...] = get_args(Once)
+SearchOrder = Literal["newest", "oldest"]
+SEARCH_ORDERS: tuple[SearchOrder, ...] = get_args(SearchOrder)
