@@ -15,6 +15,7 @@ from litestar import Request, Router, get, post
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.params import Parameter, QueryParameter
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
@@ -102,6 +103,19 @@ def asked(form: FormatName, from_: From = "-5m", to: To = "now", filter: Filter 
     return Asked(read_span(from_, to, time.time_ns()), filter, form)
 
 
+@dataclass
+class _Answers(Operation):
+    """An operation with all forms of its answer, of which Litestar describes one."""
+
+    def __post_init__(self) -> None:
+        answer = (self.responses or {}).get("200")
+        if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+            for kind in MEDIA_TYPES.values():
+                answer.content.setdefault(
+                    kind, OpenAPIMediaType(Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))
+                )
+
+
 _SPECS = {
     200: ResponseSpec(Rows, generate_examples=False, description="Rows; in JSON with what is to be known of them"),
     **{
@@ -163,6 +177,7 @@ async def _stream(answer: Answer, pieces: Iterator[bytes]) -> AsyncIterator[byte
     summary="The largest by any dimensions, and the remainder",
     description="The row with `other` true is all the rest, so that the rows add up to the total exactly.",
     responses=_SPECS,
+    operation_class=_Answers,
 )
 async def get_top(
     parts: Parts,
@@ -191,6 +206,7 @@ async def get_top(
     summary="Time series, and the remainder",
     description="Those that are the largest in all of the range, and for each step a row that is the rest.",
     responses=_SPECS,
+    operation_class=_Answers,
 )
 async def get_series(
     parts: Parts,
@@ -223,6 +239,7 @@ async def get_series(
     summary="A flow and its reverse in one row: the largest, and the remainder",
     description="The server's side is that with the lower port; `…_to_server` is the part that went there.",
     responses=_SPECS,
+    operation_class=_Answers,
 )
 async def get_conversations(
     parts: Parts,
@@ -253,6 +270,7 @@ def _search_route(table: SearchTable, summary: str) -> ControllerRouterHandler:
         summary=summary,
         description=f"Pages of at most {_PAGE_ROWS} rows have {NEXT_HEADER}, which continues them, in JSON `next`.",
         responses=_SPECS,
+        operation_class=_Answers,
     )
     async def get_rows(
         parts: Parts,
@@ -277,7 +295,12 @@ def _search_route(table: SearchTable, summary: str) -> ControllerRouterHandler:
     return get_rows
 
 
-@get("/v1/totals", summary="All traffic that was counted, in flows or not", responses=_SPECS)
+@get(
+    "/v1/totals",
+    summary="All traffic that was counted, in flows or not",
+    responses=_SPECS,
+    operation_class=_Answers,
+)
 async def get_totals(parts: Parts, principal: Principal, asked: Asked, by: By = None) -> Stream:
     """By agent, device and direction, unless told otherwise."""
     need(principal, "read")
@@ -288,7 +311,12 @@ async def get_totals(parts: Parts, principal: Principal, asked: Asked, by: By = 
     )
 
 
-@get("/v1/audit", summary="What was seen and where it went, by agent, device and direction", responses=_SPECS)
+@get(
+    "/v1/audit",
+    summary="What was seen and where it went, by agent, device and direction",
+    responses=_SPECS,
+    operation_class=_Answers,
+)
 async def get_audit(parts: Parts, principal: Principal, asked: Asked) -> Stream:
     """One row for each kind and reason."""
     need(principal, "read")
@@ -299,7 +327,13 @@ async def get_audit(parts: Parts, principal: Principal, asked: Asked) -> Stream:
 _SQL = "One SELECT over the store's tables, within limits of time, memory and rows. Addresses are 16 bytes in Arrow."
 
 
-@get("/v1/sql", summary="SQL that only reads", description=_SQL, responses=_SPECS)
+@get(
+    "/v1/sql",
+    summary="SQL that only reads",
+    description=_SQL,
+    responses=_SPECS,
+    operation_class=_Answers,
+)
 async def get_sql(
     parts: Parts,
     principal: Principal,
@@ -310,7 +344,14 @@ async def get_sql(
     return await _sql(parts, principal, form, sql)
 
 
-@post("/v1/sql", status_code=200, summary="SQL that only reads", description=_SQL, responses=_SPECS)
+@post(
+    "/v1/sql",
+    status_code=200,
+    summary="SQL that only reads",
+    description=_SQL,
+    responses=_SPECS,
+    operation_class=_Answers,
+)
 async def post_sql(parts: Parts, principal: Principal, form: FormatName, data: Sql) -> Stream:
     """For longer ones."""
     return await _sql(parts, principal, form, data.query)
