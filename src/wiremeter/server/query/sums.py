@@ -18,6 +18,7 @@ from wiremeter.server.query.dimensions import AMOUNT_COLUMNS, AMOUNTS, DIMENSION
 from wiremeter.server.query.once import once_sql
 from wiremeter.server.query.times import Span
 from wiremeter.server.store import Store
+from wiremeter.server.store.sql import settings_clause
 
 Once = Literal["none", "observer"]
 Amount = Literal["packets", "bytes", "skbs", "flows"]
@@ -29,6 +30,17 @@ CONVERSATION = (
 )
 #: Of conversations also: what went to the server. The rest came from it.
 TO_SERVER_AMOUNTS = {f"{name}_to_server": f"sumIf({name}, {TO_SERVER})" for name in ("packets", "bytes")}
+
+
+#: What one question may take of the engine, which others and the making of rollups need, too; beyond, it is TooMuch.
+_LIMITS = settings_clause(
+    {
+        "max_memory_usage": 250 << 20,
+        "max_bytes_before_external_group_by": 120 << 20,
+        "max_execution_time": 60,
+        "timeout_overflow_mode": "throw",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +96,7 @@ def top(store: Store, question: Question) -> Answer:
         f"SELECT {', '.join([*question.shown(is_other='is_total'), *_sums(question), 'is_total'])} FROM ("
         f"SELECT {', '.join([*keys, *sums, f'{is_total} AS is_total'])} FROM {question.source(store)} {sets} "
         f"ORDER BY is_total DESC, sum_{question.sort} DESC{''.join(f', {key}' for key in keys)} "
-        f"LIMIT {question.limit + 1}) ORDER BY is_total DESC, `{question.sort}` DESC"
+        f"LIMIT {question.limit + 1}) ORDER BY is_total DESC, `{question.sort}` DESC{_LIMITS}"
     )
     rows = plain(store.query(sql, question.condition.parameters).table())
     return _with_other(rows, question)
@@ -137,7 +149,7 @@ def series(store: Store, question: Question, step: int) -> Answer:
         f"SELECT {', '.join([_TIME, *question.shown(is_other='is_other'), *_sums(question), 'is_other AS other'])} "
         f"FROM (SELECT {renamed} FROM ("
         f"SELECT {', '.join([f'{begins} AS begins', f'{is_other} AS is_other', *own, *sums])} "
-        f"FROM {source} GROUP BY {groups})) ORDER BY begins, is_other, `{question.sort}` DESC"
+        f"FROM {source} GROUP BY {groups})) ORDER BY begins, is_other, `{question.sort}` DESC{_LIMITS}"
     )
     rows = store.query(sql, question.condition.parameters)
     table = plain(rows.table())

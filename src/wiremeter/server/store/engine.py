@@ -209,8 +209,7 @@ class Connection:
                     case "end":
                         self.is_usable = True
                         return
-                    case "error":
-                        self.is_usable = True
+                    case "error":  # not usable again: what is asked next there may be answered with no rows
                         raise refusal(header["message"], header["code"])
         except TimeoutError as error:
             self._lost(f"did not answer within {seconds:g} s", error)

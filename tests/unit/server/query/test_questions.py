@@ -15,13 +15,14 @@ from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Tally
 from wiremeter.flows.columns import address_text
 from wiremeter.names.records import DnsTransaction, FlowKey, Transactions
+from wiremeter.server.query import sums
 from wiremeter.server.query.accounts import TOTAL_WORDS, audit, totals
 from wiremeter.server.query.conditions import Where, where
 from wiremeter.server.query.dimensions import AMOUNTS, DIMENSIONS, read_dimensions
 from wiremeter.server.query.search import WORDS, Search, search
 from wiremeter.server.query.sums import CONVERSATION, TO_SERVER_AMOUNTS, Once, Question, series, top
 from wiremeter.server.query.times import Span, choose_step, read_span, read_step
-from wiremeter.server.store import Store
+from wiremeter.server.store import Store, TooMuch
 
 from ...live_batches import flow, make_batch, packed
 from .stored import EPOCH_NS, store_batch
@@ -169,6 +170,15 @@ def test_where_a_path_changes_another_observer_takes_over(opened: Store) -> None
         span=Span(start, start + 1000 * S_NS), condition=where("agent 'path-*'"), by=("agent",), once="observer"
     )
     assert {row["agent"]: row["packets"] for row in rows_of(opened, question)} == {"path-a": 10, "path-b": 4}
+
+
+def test_what_takes_too_much_is_refused_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wiremeter.server.query.sums._LIMITS", f"{sums._LIMITS}, max_memory_usage = 100000")
+    for ask in (top, lambda store, question: series(store, question, 60)):
+        with pytest.raises(TooMuch):
+            ask(store, Question(span=SPAN, by=("src_addr",), once="observer"))
+    monkeypatch.undo()
+    assert top(store, Question(span=SPAN, by=("src_addr",), once="observer")).table().num_rows
 
 
 # --- search
