@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.names.library import ffi, lib
-from wiremeter.names.matching import TCP_SYN
-from wiremeter.names.records import TCP
 
 #: Conversations that are remembered, 16 bytes each.
 CONVERSATIONS_MAX = 1 << 17
@@ -29,16 +27,17 @@ class Begun:
         """Another interval's flows come."""
         self._round += 1
 
-    def of(self, flows: NDArray[np.void], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def of(
+        self, first_ns: NDArray[np.uint64], is_new: NDArray[np.bool_], hashes: NDArray[np.uint64]
+    ) -> NDArray[np.int64]:
         """When each flow was first seen, shape (n,), nanoseconds.
 
-        flows: columns of FLOW, shape (n,). hashes: of their conversations, on whatever device. A TCP flow whose SYN was
-        seen began in this interval.
+        first_ns: of this interval. is_new: it began in this interval, since its SYN was seen. hashes: of their
+        conversations, on whatever device. All of shape (n,).
         """
-        is_new = (flows["protocol"] == TCP) & (flows["tcp_flags"] & TCP_SYN > 0)
-        first_ns = np.ascontiguousarray(flows["first_ns"])
+        first_ns, is_new = np.ascontiguousarray(first_ns), np.ascontiguousarray(is_new)
         hashes = np.ascontiguousarray(hashes)
-        began_ns = np.empty(len(flows), np.uint64)
+        began_ns = np.empty(len(first_ns), np.uint64)
         lib.wm_began_find(
             ffi.cast("struct wm_began_set *", ffi.from_buffer(self._memory)),
             self._sets - 1,
@@ -46,7 +45,7 @@ class Begun:
             ffi.cast("uint64_t *", hashes.ctypes.data),
             ffi.cast("uint64_t *", first_ns.ctypes.data),
             ffi.cast("uint8_t *", is_new.ctypes.data),
-            len(flows),
+            len(first_ns),
             ffi.cast("uint64_t *", began_ns.ctypes.data),
         )
         return np.minimum(began_ns, (1 << 62) - 1).astype(np.int64)

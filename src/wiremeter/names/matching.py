@@ -33,14 +33,23 @@ class HashIndex:
         """hashes: shape (k,)."""
         self._order = np.argsort(hashes, kind="stable")
         self._sorted = hashes[self._order]
+        # Most of what is looked for is not there: a mark for the upper bits of each key tells that of fifteen in
+        # sixteen of those, in a fifth of the time that a search takes.
+        bits = len(hashes).bit_length() + 4
+        self._shift = np.uint64(64 - bits)
+        self._marks = np.zeros(1 << bits, np.bool_)
+        self._marks[(hashes >> self._shift).astype(np.intp)] = True
 
     def positions(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Where each of `hashes`, shape (n,), was among the keys' hashes; −1 where it was not."""
+        found = np.full(len(hashes), -1, np.int64)
         if not len(self._sorted):
-            return np.full(len(hashes), -1, np.int64)
-        at = np.searchsorted(self._sorted, hashes)
+            return found
+        rows = np.flatnonzero(self._marks.take((hashes >> self._shift).astype(np.intp)))
+        wanted = hashes.take(rows)
+        at = np.searchsorted(self._sorted, wanted)
         at[at == len(self._sorted)] = 0
-        found: NDArray[np.int64] = np.where(self._sorted[at] == hashes, self._order[at], -1)
+        found[rows] = np.where(self._sorted[at] == wanted, self._order[at], -1)
         return found
 
 

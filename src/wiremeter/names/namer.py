@@ -205,11 +205,13 @@ class Namer:
         """Each flow's number in `names`, which get those that are new."""
         code = self._evidence(flows, hashes, names)
         rest = self._without_domain(code, names)
-        began_ns = self._begun.of(flows[rest], hashes[rest])
+        # Columns, not rows: NumPy copies chosen rows of a struct field by field, thirty times as slowly.
+        is_new = (flows["protocol"] == TCP) & (flows["tcp_flags"] & TCP_SYN > 0)
+        began_ns = self._begun.of(flows["first_ns"].take(rest), is_new.take(rest), hashes.take(rest))
         if len(rest) and len(self.domains):
             numbers, domains = self.domains.lookup_many(
-                flows["src_addr"][rest],
-                flows["dst_addr"][rest],
+                flows["src_addr"].take(rest, axis=0),
+                flows["dst_addr"].take(rest, axis=0),
                 end_ns,
                 src_is_client=flows["src_port"][rest] > flows["dst_port"][rest],
                 began_ns=began_ns + CLOCK_SLACK_NS,
@@ -217,7 +219,7 @@ class Namer:
             _add_domains(code, rest, numbers, domains, "dns_answer", names)
         if "ptr" in self._kinds:
             rest = self._without_domain(code, names)
-            numbers, domains = self._pointers(flows[rest], end_ns)
+            numbers, domains = self._pointers(flows.take(rest), end_ns)
             _add_domains(code, rest, numbers, domains, "ptr", names)
         return code
 
