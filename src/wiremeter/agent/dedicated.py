@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 
 #: Objects that are made before the youngest are searched for cycles (Python's own: some hundreds or thousands). An
@@ -10,6 +12,16 @@ import gc
 _THRESHOLDS = (100_000, 50, 1000)
 
 
+#: glibc's M_ARENA_MAX (mallopt(3)).
+_ARENA_MAX = -8
+
+
 def dedicate_process() -> None:
-    """Has Python search for garbage in cycles less often."""
+    """Has Python search for garbage in cycles less often, and the C library keep one heap.
+
+    glibc gives each thread a heap of its own, of 64 MiB of address space: where that is limited (`ulimit -v`) no room
+    for tables and rings was left. Threads here hardly ever allocate at once.
+    """
     gc.set_threshold(*_THRESHOLDS)
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
