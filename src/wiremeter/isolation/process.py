@@ -56,6 +56,28 @@ _BOOT = (
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "LANG", "LC_ALL")
 
 
+def _python(words: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """This interpreter in another process. Raises OSError."""
+
+    def start(executable: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, *words],
+            executable=executable,
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            cwd="/",
+        )
+
+    try:
+        return start(sys.executable)
+    except PermissionError:
+        # Whoever started this process could look into directories that this user may not: under /root, for one.
+        return start("/proc/self/exe")
+
+
 class ReaderOptions(NamedTuple):
     """As Reader's."""
 
@@ -94,15 +116,7 @@ class ReaderProcess:
                 for end in (self._socket, theirs):
                     _widen(end)
                 arguments = ["\n".join(sys.path), str(theirs.fileno()), str(memory), *options.words()]
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", _BOOT, *arguments],
-                    pass_fds=(theirs.fileno(), memory),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                    cwd="/",
-                )
+                self._process = _python(["-I", "-c", _BOOT, *arguments], (theirs.fileno(), memory))
             finally:
                 os.close(memory)
             undo.pop_all()
