@@ -197,6 +197,7 @@ static struct wm_ends ends_of(uint8_t ends)
 
 /* So few that they often meet in one place, and that there is often no room. */
 #define CONVERSATIONS 16
+#define CONNECTIONS   4
 #define CELLS	      200
 
 static struct wm_listening *listening;
@@ -377,6 +378,35 @@ static void pieces_take(struct wm_dns *dns, uint64_t time_ns, struct wm_told *to
 
 /* Questions over TCP are asked by whatever streams make of their bytes; only what ended more than was asked for there
  * could be told apart, so that sum is kept of the others alone. */
+/* A set of its own, of conversations that differ in a port: each byte adds one, or with its highest bit set removes it.
+ */
+static void listening_take(const uint8_t *data, size_t bytes)
+{
+	listening_begin();
+	for (size_t i = 0; i < bytes; i++) {
+		struct wm_ends flow = {.src_port = data[i] & 0x3f, .dst_port = 9, .protocol = WM_NAMES_TCP};
+		uint64_t hash = wm_conversation_hash(listening->seed, 0, &flow);
+
+		if (data[i] & 0x80) {
+			wm_listening_forget(listening, 0, &flow);
+			read_forget(hash);
+		} else if (!wm_listening_has(listening, hash) && !wm_listening_is_full(listening)) {
+			wm_listening_add(listening, hash);
+			read_by_others[read_count++] = hash;
+		}
+		listening_check();
+	}
+}
+
+/* All of the input as an authority; what is told of it lies in memory that ends where it may end. */
+static void host_take(const uint8_t *data, size_t bytes)
+{
+	uint8_t *host = malloc(WM_HTTP_HOST_BYTES);
+
+	REQUIRE(host && wm_http_host(data, bytes, host) <= WM_HTTP_HOST_BYTES);
+	free(host);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	uint32_t capacity = bytes ? 1 + (data[0] & 63) : 1;
@@ -386,10 +416,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	struct recipe recipe;
 
 	listening = malloc(wm_listening_bytes(CONVERSATIONS));
-	tcp = calloc(1, wm_tcp_bytes(CONVERSATIONS, CELLS));
+	tcp = calloc(1, wm_tcp_bytes(CONNECTIONS, CELLS));
 	REQUIRE(dns && listening && tcp);
 	wm_dns_begin(dns, capacity, 77);
-	wm_tcp_begin(tcp, CONVERSATIONS, CELLS, 77, bytes ? data[0] >> 6 : 0);
+	wm_tcp_begin(tcp, CONNECTIONS, CELLS, 77, bytes ? data[0] >> 6 : 0);
+	host_take(data, bytes);
+	listening_take(data, bytes);
 	listening_begin();
 	next_seq[0] = next_seq[1] = 0xffffff00;
 	for (size_t at = 1; at + sizeof(recipe) <= bytes; time_ns += 10) {
@@ -412,6 +444,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		ended += told_check(&told);
 		pieces_take(dns, time_ns, &told);
 		REQUIRE(dns->count <= capacity);
+		REQUIRE(wm_tcp_count(tcp) <= CONNECTIONS);
 		REQUIRE(over_tcp || asked == ended + dns->count);
 	}
 	for (int is_over = 0; !is_over;) {

@@ -142,6 +142,11 @@ def names_seeds() -> Iterator[tuple[str, bytes]]:
                     for data, side in both
                 ),
             )
+    yield "host", b"a" * 300
+    yield (
+        "comes-and-goes",
+        bytes(range(12)) + bytes(range(0x80, 0x8C, 3)) + bytes(range(12, 40)) + bytes(range(0x80, 0xA0)),
+    )
     hello = MADE_BEGINNINGS[0][0]
     many = [MESSAGE.pack(len(hello), ends, how) + hello for how in (4, 0x24, 4) for ends in range(0x10, 0x100, 0x13)]
     yield "many", b"\x03" + b"".join(many)
