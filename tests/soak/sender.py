@@ -20,7 +20,8 @@ from wiremeter.sinks.shipping import shipper as shipping
 from wiremeter.sinks.shipping.delivery import Server
 from wiremeter.sinks.shipping.shipper import Options, Shipper
 
-INTERVAL_SECONDS = 0.2
+#: The server answers when a group of batches is stored, some half a second later, and an agent sends one at a time.
+INTERVAL_SECONDS = 1.0
 FLOWS = 200
 _MS = 10**6
 
