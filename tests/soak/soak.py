@@ -239,7 +239,9 @@ class Soak:
             outcome.lost.update(given_up)
             if lines[-1]["what"] != "ended" or lines[-1]["waiting"]:
                 outcome.wrong.append(f"{agent.name} did not send all that waited")
-            if len(missing) != sum(given_up.values()):
+            # More may be counted than are missing: one that was stored, whose answer was lost, and whose file was
+            # damaged before it was sent again.
+            if not 0 <= sum(given_up.values()) - len(missing) <= outcome.faults["flip"]:
                 outcome.wrong.append(f"{agent.name}: {len(missing)} batches are missing, {given_up} are counted")
             for line in made:
                 place = agent.name, line["start_ms"]
