@@ -32,8 +32,8 @@ root:
 
 test: setup-test build build/generator.bpf.o $(VENV)/.dev  ## everything that must hold: lint, types, unit, captures, kernel, hosts (root for the last two)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz tests/soak
-	$(BIN)/pytest -q tests/kernel tests/hosts tests/cases
+	$(BIN)/pytest -q $(PARALLEL) tests/unit src benchmarks tests/captures tests/accuracy tests/fuzz
+	$(BIN)/pytest -q tests/kernel tests/hosts tests/cases tests/soak
 
 check: build $(VENV)/.dev  ## the unit tests and doctests, but for the slowest; without root
 	$(BIN)/pytest -q $(PARALLEL) -m "not slow" tests/unit src benchmarks
