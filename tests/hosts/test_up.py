@@ -65,4 +65,6 @@ def test_without_the_server_it_says_why_and_attaches_nothing(tmp_path: Path) -> 
             argv = [WIREMETER, "up", "-i", "lo", "--data-dir", str(tmp_path / "data"), "--once"]
             ended = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         assert ended.returncode == 2
-        assert "10465" in ended.stderr.splitlines()[-1]
+        said = ended.stderr.splitlines()[-1]
+        assert "10465" in said
+        assert "--server-listen (or WIREMETER_SERVER_LISTEN, or server_listen in the file)" in said

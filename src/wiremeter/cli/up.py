@@ -110,7 +110,10 @@ def _url_of(process: subprocess.Popen[bytes], log: Path, begun: int) -> str:
                 return said.split(_READY, 1)[1].split()[0]
             if process.poll() is not None:
                 lines = said.strip().splitlines() or [f"it ended with status {process.returncode}"]
-                raise InputError(f"the server did not start: {lines[-1].removeprefix('wiremeter: ')}")
+                why = (
+                    lines[-1].removeprefix("wiremeter: ").replace("--listen", "--server-listen")
+                )  # its flag is ours so
+                raise InputError(f"the server did not start: {why}")
             select.select([], [], [], 0.1)
     raise WiremeterError(f"the server did not start within {_START_SECONDS:.0f} s; {log} says how far it came")
 

@@ -13,8 +13,8 @@ from wiremeter.settings.values import Listen
 _BACKLOG = 128
 
 
-def bind(listen: Listen) -> socket.socket:
-    """A TCP socket that listens there.
+def bind(listen: Listen, setting: str = "listen") -> socket.socket:
+    """A TCP socket that listens there. setting: what says where, for messages; its flag is --listen.
 
     Raises InputError if the address is not ours, cannot be resolved, or is in use, then naming who has it;
     PermissionNeeded for a port below 1024 without the capability.
@@ -37,16 +37,16 @@ def bind(listen: Listen) -> socket.socket:
             refusal = error
             if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 break
-    raise refusal_of(listen, refusal) from refusal
+    raise refusal_of(listen, refusal, setting) from refusal
 
 
-def refusal_of(listen: Listen, error: OSError) -> WiremeterError:
+def refusal_of(listen: Listen, error: OSError, setting: str = "listen") -> WiremeterError:
     """What to tell whoever asked for an address that cannot be had."""
     if error.errno == errno.EADDRINUSE:
         holder = port_holder(listen.port) or "another process"
         return InputError(
             f"cannot listen on {listen}: {holder} has that port already; stop it, "
-            "or choose another address with --listen (or WIREMETER_LISTEN, or listen in the file)"
+            f"or choose another address with --listen (or WIREMETER_{setting.upper()}, or {setting} in the file)"
         )
     if error.errno == errno.EACCES:
         return PermissionNeeded(f"cannot listen on {listen}: ports below 1024 need root or CAP_NET_BIND_SERVICE")

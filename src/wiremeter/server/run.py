@@ -100,7 +100,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
     where = settings.store or str(directory / "store")
     keep = Keep(days=settings.keep_days, size_bytes=settings.store_size)
     with contextlib.ExitStack() as resources:
-        listening = resources.enter_context(bind(settings.server_listen))
+        listening = resources.enter_context(bind(settings.server_listen, "server_listen"))
         store = resources.enter_context(await asyncio.to_thread(_open_store, where, directory, keep))
         registry = await asyncio.to_thread(Registry, store)
         fleet = FleetMetrics(__version__, registry, lambda: store.state)

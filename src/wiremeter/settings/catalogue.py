@@ -61,7 +61,7 @@ PLAIN_TOP = 10
 
 _SHOWN = "what is shown"
 _SERVER_DIR = "the server's own directory: the store, tokens, and what was refused"
-_SERVER_LISTEN_VALUES = values.listen()
+_SERVER_LISTEN_VALUES = values.listen(can_be_off=False)
 _SERVER_DIR_VALUES = values.path("a directory, or default", default="default", completes="directory")
 _SERVER_DIR_DEFAULT = (
     "what systemd gives (STATE_DIRECTORY), else /var/lib/wiremeter-server or, if not root, ~/.local/share/wiremeter"

@@ -285,18 +285,19 @@ def agent_id() -> Values:
     return Values("letters, digits, dots, dashes and underscores, at most 128, or default", read)
 
 
-def listen() -> Values:
-    """An address and a port; None for `off`."""
+def listen(*, can_be_off: bool = True) -> Values:
+    """An address and a port; None for `off`, where that can be."""
 
     def read(raw: Raw) -> Listen | None:
-        if raw == "off":
+        if can_be_off and raw == "off":
             return None
         matched = re.fullmatch(r"(?:\[([\w:.%-]+)\]|([\w.-]*)):([0-9]{1,5})", raw) if isinstance(raw, str) else None
         if not matched or int(matched[3]) > 65535:
             raise Unfit
         return Listen(matched[1] or matched[2], int(matched[3]))
 
-    return Values("host:port such as 127.0.0.1:10464 or [::]:10464, :10464 for every address, or off", read)
+    expected = "host:port such as 127.0.0.1:10464 or [::]:10464, :10464 for every address"
+    return Values(f"{expected}, or off" if can_be_off else expected, read)
 
 
 def size() -> Values:

@@ -358,6 +358,12 @@ def test_it_does_not_listen_to_others_unprotected_unless_told_so(given: dict[str
         check_exposure(Server(**given), has_tokens=False)  # type: ignore[arg-type]
 
 
+def test_it_listens_somewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """ "off" ended it with a traceback."""
+    assert main(["server", "--listen", "off", "--data-dir", str(tmp_path)]) == 2
+    assert "--listen is 'off', expected host:port" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "has_tokens", "is_open"),
     [
