@@ -1206,7 +1206,7 @@ static void late_read(const struct reading *r)
 			continue;
 		late->hash = 0;
 		earlier.now_ns = late->head.time_ns;
-		if (r->now_ns - late->head.time_ns > LATE_NS)
+		if (r->now_ns > late->head.time_ns && r->now_ns - late->head.time_ns > LATE_NS)
 			continue;
 		flow = wm_payload_ends(&late->head);
 		packet_take(&earlier, &late->head, &flow, late->data);

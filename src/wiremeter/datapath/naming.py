@@ -245,6 +245,7 @@ class Naming:
                 self._payloads[source] = self._payloads.get(source, 0) - count
                 self._lost[source] = self._lost.get(source, 0) + count
         self._lost["transactions"] = self._namer.dropped  # read, and then without room in a batch
+        self._lost["unread"] = self._namer.lost  # arrived, and then without room to wait for the rest
         connections = np.array([(a, n, count) for (a, n), count in named.connections.items()], CONNECTIONS)
         if self._state and time.monotonic() >= self._save_at:
             self._save_aside()

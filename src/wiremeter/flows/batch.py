@@ -139,8 +139,8 @@ class Health:
     clock_step_seconds: float = 0.0  # by which the system's clock was set in this interval; times of the next have it
     programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
     #: Payloads picked to read names from, by source (records.SOURCES of the datapath): those that arrived, and those
-    #: that were lost because nobody took them in time; "transactions": told, and then without room in a batch. Empty
-    #: where names are off.
+    #: that were lost because nobody took them in time; "transactions": told, and then without room in a batch;
+    #: "unread": how often what had arrived found no room to wait for the rest. Empty where names are off.
     payloads: Mapping[str, int] = field(default_factory=dict)
     lost_payloads: Mapping[str, int] = field(default_factory=dict)
     #: Processes that read payloads and ended without being asked, and why the last one did.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Of all that is known of a conversation: WM_CELL_BYTES in bpf/names/cells.h.
 NAME_BYTES_MAX = 512
 _LAST_NS = (1 << 63) - 1
+_LOST_MAX = 1 << 32
 
 
 class NotCredibleError(Exception):
@@ -49,6 +50,8 @@ def _check_columns(raw: Mapping[str, bytes]) -> None:
             if _reach(rows[f"{what}_at"], sizes) > len(raw["text"] if is_text else columns[what]):
                 raise NotCredibleError(f"{name} with {what} outside of what was told")
     _check_names(columns["names"])
+    if (columns["lost"] > _LOST_MAX).any():
+        raise NotCredibleError("more lost than there was")
 
 
 def _check_names(names: NDArray[np.void]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -77,6 +78,7 @@ class BlockReader:
         lib.wm_listening_begin(self._listening, CONVERSATIONS_MAX, seed)
         #: Payloads of which nothing can be read, since the start.
         self.opaque = 0
+        self._lost_told = 0
         self._readers = StreamReaders(redact=redact)
         self._told = ffi.new("struct wm_told *")
         self._columns: dict[str, mmap.mmap] = {}
@@ -106,8 +108,8 @@ class BlockReader:
 
     @property
     def lost(self) -> int:
-        """What was read and found no room: segments, requests, transactions."""
-        return int(self._told.lost)
+        """How often something that was read found no room, since the start: segments, heads, hellos, questions."""
+        return int(self._told.lost) + self.ended_early
 
     def read(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> Iterator[tuple[int, Payload]]:
         """Takes a block; yields each payload that others can read, with its device.
@@ -191,6 +193,8 @@ class BlockReader:
             count = f"{name}_bytes" if name == "text" else f"{name}_count"
             told[name] = self._columns[name][: getattr(self._told, count) * ffi.sizeof(kind)]
             setattr(self._told, count, 0)
+        gained, self._lost_told = self.lost - self._lost_told, self.lost
+        told["lost"] = gained.to_bytes(8, sys.byteorder) if gained else b""
         if any(told.values()):
             self._on_told(told)
 

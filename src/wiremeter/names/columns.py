@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar, overload
 
 import numpy as np
@@ -16,14 +17,14 @@ from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey, RawTold
 
 def _fields(struct: Any, at: int = 0) -> Iterator[tuple[str, str, int]]:
     """Name, format and offset of each field of a C struct; those of a struct in it as its own."""
-    for name, field in struct.fields:
-        if field.type.kind == "struct":
-            yield from _fields(field.type, at + field.offset)
+    for name, member in struct.fields:
+        if member.type.kind == "struct":
+            yield from _fields(member.type, at + member.offset)
         elif name != "pad":
-            size = ffi.sizeof(field.type)
-            is_number = field.type.kind == "primitive"
-            kind = "V" if not is_number else "i" if field.type.cname.startswith("int") else "u"
-            yield name, f"{kind}{size}", at + field.offset
+            size = ffi.sizeof(member.type)
+            is_number = member.type.kind == "primitive"
+            kind = "V" if not is_number else "i" if member.type.cname.startswith("int") else "u"
+            yield name, f"{kind}{size}", at + member.offset
 
 
 def _dtype(struct: str) -> np.dtype[np.void]:
@@ -33,8 +34,8 @@ def _dtype(struct: str) -> np.dtype[np.void]:
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": ffi.sizeof(kind)})
 
 
-#: By column of what a BlockReader hands on, but for its text: the structs of bpf/names/names.h.
-DTYPES = {
+#: By column of what a BlockReader hands on, but for its text: the structs of bpf/names/names.h, and how much was lost.
+DTYPES: dict[str, np.dtype[Any]] = {
     "transactions": _dtype("wm_dns_transaction"),
     "answers": _dtype("wm_dns_answer"),
     "heard": _dtype("wm_dns_heard"),
@@ -42,8 +43,9 @@ DTYPES = {
     "http": _dtype("wm_http_transaction"),
     "hellos": _dtype("wm_hello"),
     "names": _dtype("wm_name"),
+    "lost": np.dtype(np.uint64),
 }
-TRANSACTION, ANSWER, HEARD, ADDRESS, HTTP, HELLO, NAME = DTYPES.values()
+TRANSACTION, ANSWER, HEARD, ADDRESS, HTTP, HELLO, NAME, LOST = DTYPES.values()
 
 T = TypeVar("T")
 
@@ -53,7 +55,10 @@ _FLAGS = {"retry": lib.WM_DNS_RETRY, "has_query": lib.WM_DNS_HAS_QUERY, "cut": l
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What was told at once, of dtypes DTYPES; `_at` are places in `text`."""
+    """What was told at once, of dtypes DTYPES; `_at` are places in `text`.
+
+    lost: how often something that was read found no room.
+    """
 
     transactions: NDArray[np.void]
     answers: NDArray[np.void]
@@ -63,6 +68,7 @@ class Told:
     hellos: NDArray[np.void]
     names: NDArray[np.void]
     text: bytes
+    lost: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, LOST))
 
     @classmethod
     def of(cls, raw: RawTold) -> Told:
@@ -130,8 +136,9 @@ class TransactionColumns(Sequence[T]):
         """Some of them."""
         return type(self)(rows, self._text, self._devices)
 
+    @abstractmethod
     def _transaction(self, row: tuple[Any, ...]) -> T:
-        raise NotImplementedError
+        """A row as an object."""
 
     def _of_numbers(self, column: str, text_of: Callable[[int], Any]) -> list[Any]:
         """What each number of a column stands for, asked once for each."""

@@ -84,6 +84,8 @@ class Namer:
         self._quic_early: tuple[QuicHandshake, ...] = ()
         #: Transactions that found no room in a batch, since the start.
         self.dropped = 0
+        #: How often something that was read found no room to be told, since the start.
+        self.lost = 0
 
     # --- what is told
 
@@ -97,6 +99,7 @@ class Namer:
         self.domains.learn(told.addresses, told.text)
         self._dns_heard.tell(told.heard, told.text)
         self._known.tell(told.names, told.text)
+        self.lost += sum(told.lost.tolist())
         self._keep(
             told.transactions if "dns" in self._kinds else told.transactions[:0],
             told.http if "http" in self._kinds else told.http[:0],

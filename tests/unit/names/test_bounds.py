@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from wiremeter.datapath.rows import conversation_hashes
+from wiremeter.names import block_reader
 from wiremeter.names import namer as namer_module
 from wiremeter.names.namer import (
     CLOCK_SLACK_NS,
@@ -344,3 +345,27 @@ def test_each_transaction_says_which_device_carried_it() -> None:
     devices = [column(of_kind, "device") for of_kind in (told.http, told.dns, told.tls)]
     assert devices == [["eth0"], ["br0"], [""]]
     assert told.dns[0].device == "br0"
+
+
+def test_segments_for_which_there_is_no_room_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_reader, "CELLS_MAX", 2)
+    names = namer()
+    sent = b"\x16\x03\x01\x20\x00\x01\x00\x1f\xf0\x03\x03" + bytes(8000)
+    feed(
+        names,
+        [payload(WEB, sent[at : at + 1000], seq=1 + at, flags=ACK, source=TLS) for at in range(0, len(sent), 1000)],
+    )
+    closed(names, rows_of(WEB))
+    assert names.lost > 0
+    before = names.lost
+    closed(names, rows_of(WEB))
+    assert names.lost == before, "each once"
+
+
+def test_questions_for_which_there_is_no_room_are_counted() -> None:
+    names = namer()
+    feed(names, [payload(RESOLVER, query("a.example", 1), source=DNS)])
+    for number in range(20):  # of one id, eight may wait
+        feed(names, [payload(RESOLVER, query(f"{number}.example", 7), at_ns=START_NS + number * MS, source=DNS)])
+    closed(names, rows_of(RESOLVER))
+    assert names.lost == 12
