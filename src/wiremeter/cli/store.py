@@ -32,8 +32,10 @@ def run(settings: StoreCommand) -> int:
 
     match settings.do:
         case ("info",):
+            from wiremeter.server.store.sql import shown_url
+
             with opened() as store:
-                _print_info(store, where, is_json)
+                _print_info(store, shown_url(where), is_json)
         case ("compact",):
             with opened() as store:
                 for name in maintenance.compact(store):

@@ -27,6 +27,7 @@ from wiremeter.server.store.ddl import Cluster, create, create_in_cluster, ttl
 from wiremeter.server.store.engine import refusal
 from wiremeter.server.store.errors import StoreError, Unavailable
 from wiremeter.server.store.schema import DATABASE, Table
+from wiremeter.server.store.sql import shown_url
 
 SCHEME = "clickhouse"
 #: Longest wait for an answer's next byte.
@@ -64,13 +65,14 @@ def parse_url(url: str) -> Address:
     (('a', 8123), ('b', 9000))
     """
     parts = urlsplit(url)
+    shown = shown_url(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme != SCHEME or not parts.netloc.rpartition("@")[2]:
-        raise InputError(f"{_shown(url)} is no store: expected clickhouse://USER:PASSWORD@HOST[:PORT]/, or a directory")
+        raise InputError(f"{shown} is no store: expected clickhouse://USER:PASSWORD@HOST[:PORT]/, or a directory")
     if parts.path.strip("/") not in ("", DATABASE):
-        raise InputError(f"{_shown(url)}: the database is always {DATABASE}")
+        raise InputError(f"{shown}: the database is always {DATABASE}")
     if unknown := options.keys() - {"cluster", "replicated", "secure"}:
-        raise InputError(f"{_shown(url)}: there is no option {min(unknown)}; those are cluster, replicated and secure")
+        raise InputError(f"{shown}: there is no option {min(unknown)}; those are cluster, replicated and secure")
     is_secure = options.get("secure") == "1"
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
@@ -78,16 +80,10 @@ def parse_url(url: str) -> Address:
     for each in hosts.split(","):
         name, _, port = each.rpartition(":") if ":" in each.rpartition("]")[2] else (each, "", "")
         if port and not port.isdigit():
-            raise InputError(f"{_shown(url)}: {port} is no port")
+            raise InputError(f"{shown}: {port} is no port")
         found.append((name.strip("[]"), int(port) if port else 8443 if is_secure else 8123))
     cluster = Cluster(options["cluster"], options.get("replicated") == "1") if "cluster" in options else None
     return Address(tuple(found), unquote(user) or "default", unquote(password), is_secure, cluster)
-
-
-def _shown(url: str) -> str:
-    """Without what is secret in it."""
-    credentials, at, rest = url.partition("//")[2].rpartition("@")
-    return f"{url.partition('//')[0]}//{credentials.partition(':')[0]}{at}{rest}" if "//" in url else url
 
 
 class Native:

@@ -43,3 +43,13 @@ def assignments(settings: Mapping[str, str | int]) -> str:
 def settings_clause(settings: Mapping[str, str | int] | None) -> str:
     """The SETTINGS clause, with a space in front; "" without any."""
     return f" SETTINGS {assignments(settings)}" if settings else ""
+
+
+def shown_url(url: str) -> str:
+    """A store's URL without what is secret in it; a directory as it is.
+
+    >>> shown_url("clickhouse://wm:secret@db:8123/")
+    'clickhouse://wm@db:8123/'
+    """
+    credentials, at, rest = url.partition("//")[2].rpartition("@")
+    return f"{url.partition('//')[0]}//{credentials.partition(':')[0]}{at}{rest}" if "//" in url else url
