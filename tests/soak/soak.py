@@ -51,7 +51,8 @@ class Outcome:
             f"batches: {self.made:,} made, {self.stored:,} stored with {self.packets:,} packets; given up: {lost}",
             f"damaged, cut and repeated bodies that were sent: {dict(self.refused)}",
         ]
-        return "\n".join([*lines, *(f"WRONG: {one}" for one in self.wrong)] or ["all of it is there, once"])
+        wrong = [f"WRONG: {one}" for one in self.wrong]
+        return "\n".join([*lines, *(wrong or ["all of it is there, once"])])
 
 
 class Agent:
@@ -239,15 +240,23 @@ class Soak:
             outcome.lost.update(given_up)
             if lines[-1]["what"] != "ended" or lines[-1]["waiting"]:
                 outcome.wrong.append(f"{agent.name} did not send all that waited")
-            # More may be counted than are missing: one that was stored, whose answer was lost, and whose file was
-            # damaged before it was sent again.
-            if not 0 <= sum(given_up.values()) - len(missing) <= outcome.faults["flip"]:
-                outcome.wrong.append(f"{agent.name}: {len(missing)} batches are missing, {given_up} are counted")
+            # What is counted as damaged lies in damaged/ still. It may be stored all the same: its answer was lost, and
+            # its file damaged before it was sent again. One killed amid setting aside counts once less.
+            aside = agent.directory / "spool" / "damaged"
+            damaged = {int(path.name.split(".")[0]) for path in aside.glob("*.arrows")}
+            if not {sequence for _, sequence in missing} <= damaged:
+                outcome.wrong.append(f"{agent.name}: batches are missing that nothing damaged: {missing}, {damaged}")
+            counted = sum(given_up.values())
+            if not len(damaged) - outcome.faults["kill agent"] <= counted <= len(damaged):
+                outcome.wrong.append(f"{agent.name}: {len(damaged)} files are damaged, {given_up} are counted")
             for line in made:
                 place = agent.name, line["start_ms"]
                 # Of one that was made and not kept nobody knows whether the spool had it when its process was killed.
                 if (agent.name, line["boot"], line["sequence"]) in batches and place in packets:
                     expected[place] = line["packets"]
+        outcome.wrong += [
+            f"the server answered {status}" for status in outcome.refused if status >= 500 and status != 503
+        ]
         outcome.stored, outcome.packets = len(batches), sum(packets.values())
         if packets != expected:
             differ = {key for key in packets.keys() | expected.keys() if packets.get(key) != expected.get(key)}
