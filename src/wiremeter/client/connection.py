@@ -57,7 +57,17 @@ class Connection:
     """
 
     def __init__(self, url: str, *, token: str | None, ca: str | None, cert: str | None, key: str | None) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError as error:
+            raise InputError(
+                f"the URL of the server cannot be read: {error}; expected one such as {DEFAULT_URL}"
+            ) from error
+        if parts.username or parts.password:
+            raise InputError(
+                f"the URL holds a user or a password, which it must not: expected one such as {DEFAULT_URL}"
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{url!r} is no URL of a server; expected one such as {DEFAULT_URL}")
         if token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
@@ -231,7 +241,9 @@ def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContex
     try:
         context = ssl.create_default_context(cafile=ca)
         if cert:
-            context.load_cert_chain(cert, key)
+            context.load_cert_chain(
+                cert, key, lambda: ""
+            )  # an encrypted key is an error, and no question at a terminal
     except (OSError, ssl.SSLError) as error:
         raise InputError(f"the certificates {ca or ''} {cert or ''} {key or ''} cannot be read: {error}") from error
     return context

@@ -60,6 +60,10 @@ def test_errors_say_whose_move_it_is(server: RunningServer, tmp_path: Path) -> N
         nowhere.top()
     with pytest.raises(wiremeter.InputError, match="in clear"):
         wiremeter.connect("http://meter.example", token="secret")
+    for wrong in ("http://u:secret@meter.example", "http://[::1", "http://meter.example:x"):
+        with pytest.raises(wiremeter.InputError, match="URL") as caught:
+            wiremeter.connect(wrong)
+        assert "secret" not in str(caught.value)
     with pytest.raises(wiremeter.InputError, match="no URL"):
         wiremeter.connect("meter.example")
 
