@@ -117,16 +117,18 @@ class TokenFile:
         now = self._clock()
         if now - self._looked < LOOK_SECONDS:
             return
-        self._looked = now
         try:
             found = self._path.stat()
             state = (found.st_ino, found.st_mtime_ns, found.st_size)
         except FileNotFoundError:
             self._state, self._by_id = None, {}
-            return
+            state = None
+        except OSError as error:
+            raise InputError(f"{self._path}: the tokens cannot be read: {error.strerror}") from error
         if state != self._state:
             self._by_id = {token.id: token for token in self._read().tokens}
             self._state = state
+        self._looked = now  # only now: as long as the file cannot be read, nobody is let in
 
     def _read(self) -> _File:
         try:
@@ -175,6 +177,11 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # what was revoked stays so after a power cut
+        finally:
+            os.close(folder)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
