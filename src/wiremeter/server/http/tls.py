@@ -35,19 +35,32 @@ class TlsFiles:
             stamp = self._stamped()
             if stamp == self._stamp:
                 return
-            self._stamp = stamp
-            self._load()
+            before, self._stamp = self._stamp, stamp
+            if stamp[2:] != before[2:]:
+                # A context forgets no CA, so one that was taken away would stay trusted in silence.
+                log.warning(
+                    "the clients' CA changed, which counts after a restart", extra={"file": str(self._client_ca)}
+                )
+            if stamp[:2] == before[:2]:
+                return
+            self._load_certificate()
             log.info("the certificate was read again", extra={"file": str(self._certificate)})
         except InputError as error:
             log.error("the certificate cannot be read again; the one before stays in use", extra={"reason": str(error)})
 
     def _load(self) -> None:
+        self._load_certificate()
+        try:
+            if self._client_ca:
+                self.context.load_verify_locations(self._client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(f"{self._client_ca}: the clients' CA cannot be used: {error}") from error
+
+    def _load_certificate(self) -> None:
         try:
             # First into a context that is thrown away: a key that does not fit must not spoil the one in use.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key, _no_password)
             self.context.load_cert_chain(self._certificate, self._key, _no_password)
-            if self._client_ca:
-                self.context.load_verify_locations(self._client_ca)
         except (OSError, ssl.SSLError) as error:
             why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error
             files = ", ".join(map(str, self._files))
