@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from wiremeter import __version__
 from wiremeter.errors import InputError
 from wiremeter.linux.listening import bind
 from wiremeter.server.access.gate import Gate
+from wiremeter.server.access.hosts import is_loopback
 from wiremeter.server.access.rates import Rates
 from wiremeter.server.access.tokens import TokenFile
 from wiremeter.server.directory import TOKENS_FILE, data_directory
@@ -29,6 +29,7 @@ from wiremeter.server.ingest.intake import Intake
 from wiremeter.server.ingest.quarantine import Quarantine
 from wiremeter.server.query.routes import routes
 from wiremeter.server.store import Keep, Store, open_store
+from wiremeter.server.store.sql import shown_url
 from wiremeter.settings.catalogue import Server
 from wiremeter.settings.values import Listen
 
@@ -38,20 +39,6 @@ log = logging.getLogger(__name__)
 _BURST_SECONDS = 4
 
 
-def is_loopback(listen: Listen) -> bool:
-    """Whether only this host can connect there.
-
-    >>> is_loopback(Listen("127.0.0.1", 1)), is_loopback(Listen("::1", 1)), is_loopback(Listen("", 1))
-    (True, True, False)
-    """
-    if listen.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(listen.host).is_loopback
-    except ValueError:
-        return False
-
-
 def check_exposure(settings: Server, *, has_tokens: bool) -> bool:
     """Whether who shows nothing may do everything.
 
@@ -59,7 +46,7 @@ def check_exposure(settings: Server, *, has_tokens: bool) -> bool:
     """
     listen = settings.server_listen
     has_proofs = has_tokens or bool(settings.tls_client_ca)
-    if not is_loopback(listen):
+    if not is_loopback(listen.host):
         if not (settings.tls_cert or settings.plaintext):
             raise InputError(
                 f"{listen} can be reached by other hosts, and without TLS they could read tokens and flows: give "
@@ -75,7 +62,7 @@ def check_exposure(settings: Server, *, has_tokens: bool) -> bool:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InputError("--tls-cert and --tls-key go together")
     if settings.authentication == "auto":
-        return is_loopback(listen) and not has_proofs
+        return is_loopback(listen.host) and not has_proofs
     return settings.authentication == "off"
 
 
@@ -116,6 +103,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             metrics=metrics,
             rates=Rates(settings.agent_rate, _BURST_SECONDS * settings.agent_rate),
             room=Room(),
+            is_local=is_loopback(settings.server_listen.host),
         )
         serving = Serving(build_app(parts, routes()), tls)
         loop = asyncio.get_running_loop()
@@ -124,7 +112,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
         if tls:
             loop.add_signal_handler(signal.SIGHUP, tls.look)
         url = f"{'https' if tls else 'http'}://{Listen(*listening.getsockname()[:2])}"
-        log.info("the server is ready", extra={"url": url, "store": where})
+        log.info("the server is ready", extra={"url": url, "store": shown_url(where)})
         if is_open:
             log.warning("whoever can connect may read and write: there is no authentication", extra={"url": url})
         on_ready(url)

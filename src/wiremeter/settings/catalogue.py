@@ -638,7 +638,7 @@ class Server(Command, Logs):
     agent_rate: int = setting(
         values.size_in_bytes(1 << 10),
         32 << 20,
-        "most bytes a second from one agent; above, it is told to wait",
+        "most bytes a second with one token or certificate; above, agents are told to wait",
         placeholder="SIZE",
         shown_default="32 MiB",
     )

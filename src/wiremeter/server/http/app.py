@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
@@ -25,10 +26,11 @@ from prometheus_client.exposition import choose_encoder
 from wiremeter import __version__
 from wiremeter.errors import InputError, WiremeterError
 from wiremeter.server.access.gate import Gate, NotKnown
-from wiremeter.server.access.principal import Principal
+from wiremeter.server.access.hosts import is_loopback
+from wiremeter.server.access.principal import ANYONE, Principal
 from wiremeter.server.access.rates import Rates
 from wiremeter.server.fleet.registry import Agent, Registry
-from wiremeter.server.ingest.body import Room, read_body
+from wiremeter.server.ingest.body import BODY_BYTES_MAX, Room, read_body
 from wiremeter.server.ingest.intake import Intake
 from wiremeter.server.ingest.quarantine import Quarantine, Refused
 from wiremeter.server.ingest.refusal import Refusal
@@ -44,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What requests are answered from. rates: bytes a second, of each who sends."""
+    """What requests are answered from. rates: bytes a second, of each who sends. is_local: it listens on loopback."""
 
     store: Store
     gate: Gate
@@ -54,6 +56,7 @@ class Parts:
     metrics: CollectorRegistry
     rates: Rates
     room: Room
+    is_local: bool = False
 
 
 class StoredAnswer(msgspec.Struct):
@@ -131,8 +134,25 @@ async def principal_of(request: Request[Any, Any, State], state: State) -> Princ
     """Who asks. Raises NotKnown."""
     extensions: dict[str, Any] = request.scope.get("extensions") or {}
     uris = extensions.get("wiremeter.certificate", {}).get("uris", ())
-    gate = parts_of(state).gate
-    return await asyncio.to_thread(gate.principal, request.headers.get("authorization"), uris)
+    try:
+        found = await asyncio.to_thread(parts_of(state).gate.principal, request.headers.get("authorization"), uris)
+    except InputError as error:
+        # No 400: agents would give up their batches for what is the server's trouble.
+        log.error("the tokens cannot be read, so nobody is let in", extra={"reason": str(error)})
+        text = "the server cannot read its tokens; its log says why"
+        raise Refusal(503, "tokens", text, is_final=False, retry_after=5) from error
+    if found is ANYONE and parts_of(state).is_local:
+        _check_host(request)
+    return found
+
+
+def _check_host(request: Request[Any, Any, State]) -> None:
+    """Raises Refusal where a page of another site asks: its name may lead to this host, by DNS rebinding or a link."""
+    named = [request.headers.get("host", ""), urlsplit(request.headers.get("origin", "")).netloc]
+    for name in filter(None, named):
+        if not is_loopback(urlsplit(f"//{name}").hostname or ""):
+            text = "without authentication only localhost is answered; make a token to be asked by another name"
+            raise Refusal(403, "host", text, is_final=False)
 
 
 def need(principal: Principal, right: TokenRight) -> None:
@@ -141,24 +161,24 @@ def need(principal: Principal, right: TokenRight) -> None:
         raise Refusal(403, "right", f"{principal.name} has not the right to {right}", is_final=False)
 
 
+# Bodies of agents are bounded by read_body, as they come and as they decompress; Litestar's own limit is of others'.
 @post(
     "/v1/batches",
     status_code=200,
+    request_max_body_size=None,
     summary="Store a batch",
     description=f"The body is {MEDIA_TYPE}, perhaps with Content-Encoding: zstd. Sending it again does no harm.",
 )
 async def take_batch(request: Request[Any, Any, State], parts: Parts, principal: Principal) -> StoredAnswer:
     """Stores a batch."""
-    need(principal, "write")
     content, sha256 = await _body(request, parts, principal)
     is_new = await parts.intake.batch(principal, _peer(request), content, sha256)
     return StoredAnswer(is_new)
 
 
-@post("/v1/heartbeats", status_code=200, summary="Say how the agent is")
+@post("/v1/heartbeats", status_code=200, request_max_body_size=None, summary="Say how the agent is")
 async def take_heartbeat(request: Request[Any, Any, State], parts: Parts, principal: Principal) -> StoredAnswer:
     """Takes a heartbeat."""
-    need(principal, "write")
     content, _ = await _body(request, parts, principal, most=HEARTBEAT_BYTES_MAX)
     await parts.intake.heartbeat(principal, content)
     return StoredAnswer(True)
@@ -213,8 +233,9 @@ async def readyz(parts: Parts) -> Response[str]:
     """Whether the store answers."""
     try:
         await asyncio.to_thread(lambda: parts.store.query("SELECT 1").table())
-    except WiremeterError as error:
-        return Response(f"{error}\n", status_code=503, media_type=MediaType.TEXT)
+    except WiremeterError as error:  # of which whoever asks here is told no more
+        log.warning("the store does not answer", extra={"reason": str(error)})
+        return Response("the store does not answer; the log says why\n", status_code=503, media_type=MediaType.TEXT)
     return Response("ok\n", media_type=MediaType.TEXT)
 
 
@@ -230,19 +251,25 @@ async def metrics(request: Request[Any, Any, State], parts: Parts, principal: Pr
 async def _body(
     request: Request[Any, Any, State], parts: Parts, principal: Principal, **more: int
 ) -> tuple[bytes, bytes]:
-    """The body, and its SHA-256; within what may be sent."""
-    length = _length(request.headers.get("content-length"))
-    wait = parts.rates.take(principal.name, max(length or 0, 1))
-    if wait:
-        raise Refusal(429, "rate", "too much at once; send it again later", is_final=False, retry_after=wait)
-    return await read_body(
-        request.stream(),
-        length=length,
-        encoding=request.headers.get("content-encoding", "").strip().lower(),
-        digest=request.headers.get("content-digest"),
-        room=parts.room,
-        **more,
-    )
+    """The body, and its SHA-256; within what may be sent. What is not taken is counted."""
+    try:
+        need(principal, "write")
+        length = _length(request.headers.get("content-length"))
+        # Who does not say how much it is has the most there may be charged.
+        wait = parts.rates.take(principal.name, max(more.get("most", BODY_BYTES_MAX) if length is None else length, 1))
+        if wait:
+            raise Refusal(429, "rate", "too much at once; send it again later", is_final=False, retry_after=wait)
+        return await read_body(
+            request.stream(),
+            length=length,
+            encoding=request.headers.get("content-encoding", "").strip().lower(),
+            digest=request.headers.get("content-digest"),
+            room=parts.room,
+            **more,
+        )
+    except Refusal as refusal:
+        parts.intake.refused(refusal)
+        raise
 
 
 def _length(header: str | None) -> int | None:

@@ -61,6 +61,10 @@ class Intake:
         """The server's clock."""
         return self._clock()
 
+    def refused(self, refusal: Refusal) -> None:
+        """Counts one that was refused before it came here."""
+        self._metrics.refused(refusal.reason)
+
     async def heartbeat(self, principal: Principal, body: bytes) -> None:
         """Takes a heartbeat. Raises Refusal."""
         try:
@@ -68,7 +72,11 @@ class Intake:
         except InputError as error:
             self._metrics.refused("heartbeat")
             raise Refusal(422, "heartbeat", str(error)) from error
-        _check_writer(principal, heartbeat.agent)
+        try:
+            _check_writer(principal, heartbeat.agent)
+        except Refusal as refusal:
+            self.refused(refusal)
+            raise
         self._registry.heartbeat(heartbeat, self._clock())
         self._metrics.heartbeat()
 

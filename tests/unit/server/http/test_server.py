@@ -11,8 +11,10 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wiremeter.cli.main import main
@@ -182,6 +184,33 @@ def test_what_makes_no_sense_has_an_answer(
     assert set(found.json) == {"error", "kind"}
 
 
+def test_bodies_may_be_as_large_as_a_busy_hosts_batch_and_no_larger(server: RunningServer, batch: FlowBatch) -> None:
+    """Above 1 MiB all were refused for ever once, by a limit of the framework's own."""
+    assert server.ask("/v1/batches", bytes(5 << 20)).json["kind"] == "schema"
+    flows = np.concatenate([batch.flows] * 200)
+    flows["src_addr"][:, 12:] = np.random.default_rng(1).integers(0, 256, (len(flows), 4), "u1")
+    flows["bytes"] = np.random.default_rng(2).integers(0, 1 << 40, len(flows))
+    content = encoded(replace(batch, flows=flows), "large")
+    assert len(content) > 2 << 20
+    assert server.ask("/v1/batches", content).json == {"stored": True}
+    too_large = server.ask("/v1/batches", bytes((64 << 20) + 1))
+    assert (too_large.status, too_large.json["kind"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Host": "localhost:1", "Origin": "http://127.0.0.1"}, 200),
+    ],
+)
+def test_pages_of_other_sites_are_not_answered_on_loopback(
+    server: RunningServer, headers: dict[str, str], status: int
+) -> None:
+    assert server.ask("/v1/agents", headers=headers).status == status
+
+
 def test_a_batch_of_another_schema_breaks_nobody_elses(server: RunningServer, batch: FlowBatch) -> None:
     content = encoded(batch, "broken")
     for at in range(0, len(content), len(content) // 40):
@@ -287,7 +316,25 @@ def test_a_revoked_token_counts_no_more(
     assert main(["token", "list", "--data-dir", str(server.directory)]) == 0
     listed = capsys.readouterr().out
     assert ids["gone"] in listed
-    assert not any(text.rsplit("_", 1)[1] in listed for text in tokens.values())
+    assert not any(text.split("_", 2)[2] in listed for text in tokens.values())
+
+
+def test_as_long_as_tokens_cannot_be_read_nobody_is_let_in_and_agents_keep_their_batches(
+    guarded: tuple[RunningServer, dict[str, str], dict[str, str]], batch: FlowBatch
+) -> None:
+    server, tokens, _ = guarded
+    path = server.directory / "tokens.json"
+    content = path.read_bytes()
+    try:
+        path.write_text("damaged")
+        until(lambda: server.ask("/v1/agents", token=tokens["admin"]).status == 503)
+        for _ in range(3):
+            answer = server.ask("/v1/batches", encoded(batch, "web-1"), token=tokens["agent"])
+            assert (answer.status, answer.json["kind"]) == (503, "tokens")
+            assert str(path) not in answer.json["error"]
+    finally:
+        path.write_bytes(content)
+    until(lambda: server.ask("/v1/agents", token=tokens["admin"]).status == 200)
 
 
 def test_a_certificate_is_an_identity(
@@ -337,7 +384,7 @@ def test_logs_and_answers_hold_no_secret(guarded: tuple[RunningServer, dict[str,
     server, tokens, _ = guarded
     wrong = server.ask("/v1/agents", token=tokens["admin"] + "x")
     for text in tokens.values():
-        assert text.rsplit("_", 1)[1] not in server.log + wrong.body.decode()
+        assert text.split("_", 2)[2] not in server.log + wrong.body.decode()
 
 
 # --- where it listens
