@@ -18,6 +18,9 @@ from wiremeter.libbpf.btf import KIND_DATASEC, Btf
 LOG_BYTES = 1 << 20
 PROG_TYPE_XDP = 6  # enum bpf_prog_type
 
+#: Errors that are no verdict of the verifier's: it says what followed from them, or to raise limits not in the way.
+_NO_VERDICT = (errno.ENOSYS, errno.EMFILE, errno.ENFILE)
+
 
 class BpfObject:
     """One opened object file. Close it, or use it as a context manager; file descriptors taken by dup survive."""
@@ -135,7 +138,7 @@ class BpfObject:
                 f"{name} of {self.path} has no place for the constant of a copy: it was not built from this version's"
                 " sources"
             )
-        if result < 0 and (verdict := text(log).strip()):
+        if result < 0 and (verdict := _verdict(log, -result)):
             messages()
             raise self._refused(name, verdict, -result)
         return checked(result, "BPF_PROG_LOAD", f"copying {name}")
@@ -178,11 +181,8 @@ class BpfObject:
 
     def _explain(self, number: int) -> NoReturn:
         said = messages()
-        # Of these libbpf says what followed, in a program's log, or to raise limits that are not in the way.
-        is_no_verdict = number in (errno.ENOSYS, errno.EMFILE, errno.ENFILE)
-        for name, log in () if is_no_verdict else self._logs.items():
-            verdict = text(log).strip()
-            if _last_words(verdict):  # what it says of a program that it took are statistics
+        for name, log in self._logs.items():
+            if verdict := _verdict(log, number):
                 raise self._refused(name, verdict, number)
         if number == errno.ENOMEM:
             raise KernelError(
@@ -191,7 +191,7 @@ class BpfObject:
                 call="bpf_object__load",
                 errno=number,
             )
-        why = f" ({said})" if said and not is_no_verdict and number not in (errno.EPERM, errno.EACCES) else ""
+        why = f" ({said})" if said and number not in (*_NO_VERDICT, errno.EPERM, errno.EACCES) else ""
         raise refusal(f"loading {self.path}: {os.strerror(number)}{why}", "bpf_object__load", number)
 
     def _refused(self, name: str, verdict: str, number: int) -> VerifierError:
@@ -213,6 +213,13 @@ def _duplicate(fd: int, name: str) -> int:
 def _signed(word: int) -> int:
     """32 bits as the operand of an instruction has them."""
     return word - (1 << 32) if word >> 31 else word
+
+
+def _verdict(log: Any, number: int) -> str:
+    """What the verifier said against a program; "" if loading failed for another reason."""
+    said = text(log).strip()
+    # What it says of a program that it took are statistics.
+    return said if number not in _NO_VERDICT and _last_words(said) else ""
 
 
 def _last_words(log: str) -> str:
