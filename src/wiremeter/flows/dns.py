@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.names.records import DnsTransaction
+from wiremeter.names.records import DnsTransaction, column
 
 #: What questions can be sorted by; numbers begin with the largest (latency is the median), text with the first of the
 #: alphabet.
@@ -69,51 +70,172 @@ class DnsTotal:
         return self.query or "."
 
 
-def dns_total(transactions: Iterable[DnsTransaction], query: str = "", qtype: str = "") -> DnsTotal:
-    """All of `transactions` in one.
+class DnsTotals(Sequence[DnsTotal]):
+    """What became of each question, in some order. Each is made an object when it is asked for.
 
-    query, qtype: what they have in common, if anything.
+    >>> len(dns_totals(()))
+    0
     """
-    seen = list(transactions)
-    asked = [one for one in seen if one.has_query]
-    latencies = [one.latency_ns for one in seen if one.latency_ns is not None]
-    rcodes = Counter(rcode_name(one.rcode) for one in seen if one.rcode is not None)
-    return DnsTotal(
-        query,
-        qtype,
-        queries=len(asked),
-        retries=sum(one.retry for one in asked),
-        unanswered=sum(one.rcode is None for one in asked),
-        rcodes=dict(rcodes.most_common()),
-        median_ns=round(statistics.median(latencies)) if latencies else None,
-        max_ns=max(latencies, default=None),
-    )
+
+    __slots__ = ("_order", "_questions", "_seen", "_sums")
+
+    def __init__(self, seen: _Seen, questions: Sequence[tuple[str, str]], sums: _Sums, order: NDArray[np.intp]) -> None:
+        """questions: name and type of each question of `seen`. sums: of each. order: numbers of questions."""
+        self._seen, self._questions, self._sums, self._order = seen, questions, sums, order
+
+    def together(self) -> DnsTotal:
+        """All of them in one, without a question."""
+        is_one = np.zeros(len(self._questions), np.bool_)
+        is_one[self._order] = True
+        seen = self._seen.chosen(is_one[self._seen.questions])
+        return _Sums.of(seen, np.zeros(len(seen.rcodes), np.intp), 1).total(0)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, at: int) -> DnsTotal: ...
+    @overload
+    def __getitem__(self, at: slice) -> DnsTotals: ...
+    def __getitem__(self, at: int | slice) -> DnsTotal | DnsTotals:
+        if isinstance(at, slice):
+            return DnsTotals(self._seen, self._questions, self._sums, self._order[at])
+        number = int(self._order[at])
+        return self._sums.total(number, *self._questions[number])
 
 
-def dns_totals(
-    transactions: Iterable[DnsTransaction], by: DnsSort = "queries", *, reverse: bool = False
-) -> list[DnsTotal]:
+def dns_total(transactions: Iterable[DnsTransaction]) -> DnsTotal:
+    """All of `transactions` in one."""
+    return dns_totals(transactions).together()
+
+
+def dns_totals(transactions: Iterable[DnsTransaction], by: DnsSort = "queries", *, reverse: bool = False) -> DnsTotals:
     """One total for each name and type that was asked for, in the order of `by`; equal ones by name and type.
 
     reverse: begin at the other end of the order. What was never answered has no latency and comes last in its order.
     """
-    groups: dict[tuple[str, str], list[DnsTransaction]] = {}
-    for one in transactions:
-        groups.setdefault((one.query, one.qtype), []).append(one)
-    totals = [dns_total(group, query, qtype) for (query, qtype), group in sorted(groups.items())]
+    given = transactions if isinstance(transactions, Sequence) else tuple(transactions)
+    pairs = list(zip(column(given, "query"), column(given, "qtype"), strict=True))
+    questions = sorted(set(pairs))
+    number = {question: at for at, question in enumerate(questions)}
+    seen = _Seen.of(given, np.fromiter(map(number.__getitem__, pairs), np.intp, len(pairs)))
+    sums = _Sums.of(seen, seen.questions, len(questions))
     match by:
-        case "name":
-            totals.sort(key=lambda total: total.query, reverse=reverse)
-        case "type":
-            totals.sort(key=lambda total: total.qtype, reverse=reverse)
+        case "name" | "type":
+            words = [question[by == "type"] for question in questions]
+            place = {word: at for at, word in enumerate(sorted(set(words)))}
+            values = np.fromiter(map(place.__getitem__, words), np.int64, len(words)) * (-1 if reverse else 1)
         case "latency":
-            totals.sort(key=lambda total: total.median_ns or 0, reverse=not reverse)
-            totals.sort(key=lambda total: total.median_ns is None)
-        case "queries":
-            totals.sort(key=lambda total: total.queries, reverse=not reverse)
-        case "unanswered":
-            totals.sort(key=lambda total: total.unanswered, reverse=not reverse)
-    return totals
+            values = np.where(sums.medians < 0, _LAST, sums.medians * (1 if reverse else -1))
+        case "queries" | "unanswered":
+            values = (sums.queries if by == "queries" else sums.unanswered) * (1 if reverse else -1)
+    return DnsTotals(seen, questions, sums, np.argsort(values, kind="stable"))
+
+
+_LAST = np.iinfo(np.int64).max
+
+
+class _Seen(NamedTuple):
+    """Transactions in columns: the number of their question, their response's code and their latency, -1 for none."""
+
+    questions: NDArray[np.intp]
+    rcodes: NDArray[np.int64]
+    latencies: NDArray[np.int64]
+    has_query: NDArray[np.bool_]
+    is_retry: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, seen: Sequence[DnsTransaction], questions: NDArray[np.intp]) -> _Seen:
+        rcodes, latencies = (
+            np.array([-1 if value is None else value for value in column(seen, name)], np.int64)
+            for name in ("rcode", "latency_ns")
+        )
+        has_query, is_retry = (np.array(column(seen, name), np.bool_) for name in ("has_query", "retry"))
+        return cls(questions, rcodes, latencies, has_query, is_retry)
+
+    def chosen(self, mask: NDArray[np.bool_]) -> _Seen:
+        return _Seen(
+            self.questions[mask],
+            self.rcodes[mask],
+            self.latencies[mask],
+            self.has_query[mask],
+            self.is_retry[mask],
+        )
+
+
+class _Sums(NamedTuple):
+    """Sums of groups of transactions, by the group's number. medians, longest: -1 where there are none.
+
+    codes, responses: which response codes there were and how often, those of a group from `starts` of it on, most
+    frequent first.
+    """
+
+    queries: NDArray[np.int64]
+    retries: NDArray[np.int64]
+    unanswered: NDArray[np.int64]
+    medians: NDArray[np.int64]
+    longest: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    responses: NDArray[np.int64]
+    starts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, seen: _Seen, groups: NDArray[np.intp], count: int) -> _Sums:
+        """groups: the number of each transaction's, below `count`."""
+
+        def how_many(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.bincount(groups[which], minlength=count).astype(np.int64)
+
+        (answered,) = np.nonzero(seen.rcodes >= 0)
+        pairs, first, responses = np.unique(
+            groups[answered] << 16 | seen.rcodes[answered], return_index=True, return_counts=True
+        )
+        order = np.lexsort((first, -responses, pairs >> 16))
+        return cls(
+            how_many(seen.has_query),
+            how_many(seen.has_query & seen.is_retry),
+            how_many(seen.has_query & (seen.rcodes < 0)),
+            *_medians_and_longest(groups, seen.latencies, count),
+            pairs[order] & 0xFFFF,
+            responses[order],
+            np.searchsorted(pairs >> 16, np.arange(count + 1)),
+        )
+
+    def total(self, group: int, query: str = "", qtype: str = "") -> DnsTotal:
+        """Of one group."""
+        part = slice(self.starts[group], self.starts[group + 1])
+        codes = map(rcode_name, self.codes[part].tolist())
+        median_ns, max_ns = int(self.medians[group]), int(self.longest[group])
+        return DnsTotal(
+            query,
+            qtype,
+            queries=int(self.queries[group]),
+            retries=int(self.retries[group]),
+            unanswered=int(self.unanswered[group]),
+            rcodes=dict(zip(codes, self.responses[part].tolist(), strict=True)),
+            median_ns=None if median_ns < 0 else median_ns,
+            max_ns=None if max_ns < 0 else max_ns,
+        )
+
+
+def _medians_and_longest(
+    groups: NDArray[np.intp], values: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each group's values, -1 where there are none; a median between two is the nearest even number.
+
+    groups: the number of each value's. Values of -1 are none.
+    """
+    known = np.flatnonzero(values >= 0)
+    known = known[np.lexsort((values[known], groups[known]))]
+    sizes = np.bincount(groups[known], minlength=count)
+    ends = np.cumsum(sizes)
+    found = np.flatnonzero(sizes)
+    begin, size = (ends - sizes)[found], sizes[found]
+    medians, longest = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
+    in_order = values[known]
+    medians[found] = np.rint((in_order[begin + (size - 1) // 2] + in_order[begin + size // 2]) / 2)
+    longest[found] = in_order[ends[found] - 1]
+    return medians, longest
 
 
 class _Interval(NamedTuple):

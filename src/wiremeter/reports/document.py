@@ -17,7 +17,7 @@ from wiremeter.flows import totals
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import NameTotal
 from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE, packet_address_text
-from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
+from wiremeter.flows.dns import DnsTotal, dns_totals
 from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names import records
 from wiremeter.reports import schema
@@ -192,7 +192,7 @@ def _by_name(batch: FlowBatch, selected: Selected, selection: Selection) -> dict
         "domains": tuple(schema.NameSum(domain=total.name, **_sum(total, is_live)) for total in domains[shown]),
         "domains_other": schema.NameSum(**_sum(rest_of(domains, selection), is_live)),
         "dns_summary": schema.DnsSummary(
-            **_dns_sum(dns_total(batch.transactions.dns)),
+            **_dns_sum(questions.together()),
             questions=tuple(
                 schema.DnsSum(query=total.query, qtype=total.qtype, **_dns_sum(total)) for total in questions[shown]
             ),

@@ -30,7 +30,7 @@ import numpy as np
 from wiremeter.flows.batch import FlowBatch, Health
 from wiremeter.flows.by_name import NameTotal, sum_of
 from wiremeter.flows.columns import VLAN_NONE
-from wiremeter.flows.dns import DnsTotal, dns_total, dns_totals
+from wiremeter.flows.dns import DnsTotal, dns_totals
 from wiremeter.flows.protocols import protocol_name
 from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names.records import NAMELESS, FlowName
@@ -100,9 +100,8 @@ def _name_lines(batch: FlowBatch, selected: Selected, selection: Selection) -> I
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     for question in questions[selection.shown]:
         yield dns_line(f"{question.name} {question.qtype}", question)
-    if hidden := {(question.query, question.qtype) for question in questions[selection.rest]}:
-        left = [one for one in batch.transactions.dns if (one.query, one.qtype) in hidden]
-        yield dns_line(OTHERS, dns_total(left))
+    if hidden := questions[selection.rest]:
+        yield dns_line(OTHERS, hidden.together())
 
 
 def _sum_line(who: str, total: NameTotal, batch: FlowBatch, selected: Selected, selection: Selection) -> str:

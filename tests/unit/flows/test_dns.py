@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import statistics
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from wiremeter.flows.dns import DNS_SORTS, DnsSort, RecentDns, dns_total, dns_totals
-from wiremeter.names.records import Transactions
+from wiremeter.flows.dns import DNS_SORTS, DnsSort, DnsTotal, RecentDns, dns_total, dns_totals, rcode_name
+from wiremeter.names.records import DnsTransaction, Transactions
 
 from ..live_batches import SECOND_NS, START_NS, asked, make_batch
 
@@ -59,6 +63,42 @@ def test_order_is_as_asked_for(by: DnsSort, first: tuple[str, str], last: tuple[
     found = [(total.query, total.qtype) for total in dns_totals(SEEN, by)]
     assert (found[0], found[-1]) == (first, last)
     assert len(found) == 4
+
+
+def test_sums_are_those_of_plain_code() -> None:
+    rcodes, latencies = (None, 0, 0, 3, 4000), (None, 0, 5, 6, 7, 12_000_000_001)
+    chance = random.Random(11)
+    for size in range(60):
+        seen = [
+            asked(
+                f"host-{chance.randrange(6)}.example", chance.choice(["A", "AAAA"]), rcode=chance.choice(rcodes)
+            )._replace(
+                latency_ns=chance.choice(latencies), has_query=chance.random() < 0.8, retry=chance.random() < 0.3
+            )
+            for _ in range(size)
+        ]
+        totals = dns_totals(seen, "name")
+        assert list(totals) == [plain_total(seen, total.query, total.qtype) for total in totals]
+        part = totals[1:4]
+        kept = {(total.query, total.qtype) for total in part}
+        assert part.together() == plain_total([one for one in seen if (one.query, one.qtype) in kept])
+
+
+def plain_total(seen: Sequence[DnsTransaction], query: str = "", qtype: str = "") -> DnsTotal:
+    """The sum of one question's transactions, or of all, one by one."""
+    mine = [one for one in seen if not query or (one.query, one.qtype) == (query, qtype)]
+    queries = [one for one in mine if one.has_query]
+    latencies = [one.latency_ns for one in mine if one.latency_ns is not None]
+    return DnsTotal(
+        query,
+        qtype,
+        len(queries),
+        sum(one.retry for one in queries),
+        sum(one.rcode is None for one in queries),
+        dict(Counter(rcode_name(one.rcode) for one in mine if one.rcode is not None).most_common()),
+        round(statistics.median(latencies)) if latencies else None,
+        max(latencies, default=None),
+    )
 
 
 @pytest.mark.parametrize("by", DNS_SORTS)
