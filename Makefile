@@ -7,7 +7,7 @@ PROGRAMS   := src/wiremeter/programs
 BPF_HEADERS := $(wildcard bpf/*.h bpf/lib/*.h bpf/kernel/*.h)
 HOST_SOURCES := src/wiremeter/datapath/host_build.py src/wiremeter/names/library_build.py $(wildcard bpf/host/* bpf/names/* bpf/lib/*.h) bpf/records.h
 PYTHON_SOURCES := src tests benchmarks scripts setup.py
-C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] bpf/names/*.[ch] benchmarks/*.c tests/fuzz/*.[ch] tests/unit/names/*.c) src/wiremeter/libbpf/shim.c src/wiremeter/isolation/seal.c
+C_SOURCES  := $(wildcard bpf/*.c bpf/*.h bpf/lib/*.h bpf/kernel/*.h bpf/host/*.[ch] bpf/names/*.[ch] benchmarks/*.c tests/fuzz/*.[ch] tests/unit/names/*.c) src/wiremeter/libbpf/shim.c src/wiremeter/isolation/seal.c src/wiremeter/reports/json_rows.c
 # CLANG=... chooses the compiler; the newest there is unless given, and 14 suffices.
 COMPILE_BPF := scripts/compile-bpf
 
@@ -106,7 +106,7 @@ $(VENV)/bin/python: | setup
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel cffi
 
-$(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wiremeter/libbpf/shim.c $(wildcard src/wiremeter/isolation/seal*) $(HOST_SOURCES) | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wiremeter/libbpf/shim.c $(wildcard src/wiremeter/isolation/seal* src/wiremeter/reports/json_rows*.[cp]*) $(HOST_SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[arrow,server]'
 	@touch $@
 
@@ -119,4 +119,4 @@ $(VENV)/.compare: $(VENV)/.installed
 	@touch $@
 
 clean:  ## remove what was built
-	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.* src/wiremeter/datapath/_host.* src/wiremeter/names/_library.* src/wiremeter/isolation/_seal.*
+	rm -rf $(VENV) build $(PROGRAMS)/*.o src/*.egg-info src/wiremeter/libbpf/_libbpf.* src/wiremeter/datapath/_host.* src/wiremeter/names/_library.* src/wiremeter/isolation/_seal.* src/wiremeter/reports/_json_rows.*

@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: the programs are compiled for the kernel, and the bindings for Python.
 
-The libbpf binding is compiled where there is a libbpf, the host engine and the decoders everywhere.
+The libbpf binding is compiled where there is a libbpf, the others everywhere.
 """
 
 import subprocess
@@ -12,7 +12,11 @@ from setuptools.command.build_py import build_py
 
 PROGRAM = Path("src/wiremeter/programs/wiremeter.bpf.o")
 SOURCES = (Path("bpf/wiremeter.bpf.c"), *Path("bpf").rglob("*.h"))
-BINDINGS = ["src/wiremeter/datapath/host_build.py:ffi", "src/wiremeter/names/library_build.py:ffi"]
+BINDINGS = [
+    "src/wiremeter/datapath/host_build.py:ffi",
+    "src/wiremeter/names/library_build.py:ffi",
+    "src/wiremeter/reports/json_rows_build.py:ffi",
+]
 if sys.platform == "linux":
     BINDINGS += ["src/wiremeter/libbpf/build.py:ffi", "src/wiremeter/isolation/seal_build.py:ffi"]
 

@@ -153,7 +153,8 @@ def _json_writer(selection: Selection, *, is_single: bool) -> Callable[[FlowBatc
     import msgspec
 
     from wiremeter.flows.batch import Health
-    from wiremeter.reports.document import document, to_json
+    from wiremeter.reports.document import document
+    from wiremeter.reports.json_rows import to_json
 
     before = Health()
 

@@ -211,6 +211,25 @@ class DnsColumns(TransactionColumns[DnsTransaction]):
         ]
         return chosen
 
+    def answer_column(self, name: str) -> Sequence[Any]:
+        """One field of DnsAnswer of each of `answers`."""
+        answers = self.answers()
+        match name:
+            case "type":
+                numbers, of_row = np.unique(answers["type"], return_inverse=True)
+                return np.array([*map(type_text, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
+            case "name":
+                places = zip(answers["name_at"].tolist(), answers["name_bytes"].tolist(), strict=True)
+                return [self._said(*place) for place in places]
+            case "data":
+                text, at, sizes = self.answer_data()
+                return [
+                    text[begin : begin + size].decode("utf-8", "backslashreplace")
+                    for begin, size in zip(at.tolist(), sizes.tolist(), strict=True)
+                ]
+            case _:
+                return answers[name].tolist()  # type: ignore[no-any-return]
+
     def answer_data(self) -> tuple[bytes, NDArray[np.int64], NDArray[np.int64]]:
         """The data of `answers` as text: the text, and where in it each lies, and how long it is.
 

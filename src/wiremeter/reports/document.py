@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
 from wiremeter.flows import batch as batches
 from wiremeter.flows import totals
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.by_name import NameTotal
-from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE, packet_address_text
+from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_totals
 from wiremeter.flows.top import DeviceRate, device_rates
 from wiremeter.names import records
+from wiremeter.names.columns import DnsColumns
+from wiremeter.names.records import column
 from wiremeter.reports import schema
 from wiremeter.reports.cells import utc_time, utf8_text
 from wiremeter.reports.findings import findings
+from wiremeter.reports.json_rows import (
+    Column,
+    Columns,
+    Rows,
+    Words,
+    addresses,
+    chosen,
+    lists,
+    numbers,
+    optional,
+    to_json,
+    words,
+)
 from wiremeter.reports.schema import Document, Source
 from wiremeter.reports.selection import (
     Selected,
@@ -35,9 +49,6 @@ from wiremeter.reports.selection import (
 )
 
 LIVE = Source(kind="live")
-#: Rows turned into records at a time.
-_ROWS_AT_A_TIME = 4096
-_UNSET_FLOW_FIELDS = {"device": UNSET, "direction": UNSET, "skbs": UNSET}
 
 
 def document(
@@ -49,7 +60,7 @@ def document(
     before: the meter's state at the end of the interval before; None if this is the first.
     """
     head, rows = _document(batch, selection, source, before)
-    return msgspec.structs.replace(head, **{key: tuple(found) for key, found in rows.items()})
+    return msgspec.structs.replace(head, **{key: tuple(found.objects()) for key, found in rows.items()})
 
 
 def document_lines(
@@ -63,11 +74,8 @@ def document_lines(
     separator = "{"
     for key in Document.__struct_fields__:
         if key in rows:
-            yield f'{separator}"{key}": ['
-            row_separator = "\n  "
-            for row in rows[key]:
-                yield row_separator + to_json(row)
-                row_separator = ",\n  "
+            yield f'{separator}"{key}": [' + ("\n  " if rows[key].count else "")
+            yield from rows[key].lines()
             yield "]"
         elif (value := getattr(head, key)) is not UNSET:
             yield f'{separator}"{key}": {to_json(value)}'
@@ -77,34 +85,13 @@ def document_lines(
     yield "}\n"
 
 
-def to_json(value: Any) -> str:
-    """JSON that a terminal can show: what could move its cursor or turn the direction of text is escaped.
-
-    >>> to_json({"domain": "a\\x9b\\u202eb.example"})
-    '{"domain":"a\\\\u009b\\\\u202eb.example"}'
-    """
-    text = msgspec.json.encode(value).decode()
-    return text if text.isascii() and "\x7f" not in text else _NOT_ASCII.sub(_escaped, text)
-
-
-_NOT_ASCII = re.compile("[^\x20-\x7e]")
-
-
-def _escaped(found: re.Match[str]) -> str:
-    letter = found[0]
-    if letter.isprintable():
-        return letter
-    units = letter.encode("utf-16-be")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
-
-
 def _document(
     batch: FlowBatch, selection: Selection, source: Source, before: batches.Health | None
-) -> tuple[Document, dict[str, Iterator[Struct]]]:
+) -> tuple[Document, dict[str, Rows[Any]]]:
     """The document without its rows, and the rows."""
     selected = select(batch, selection)
     is_live = batch.mode == "live"
-    rows: dict[str, Iterator[Struct]] = {
+    rows: dict[str, Rows[Any]] = {
         "conversations" if selection.pairs else "flows": (
             _conversations(batch, selected) if selection.pairs else _flows(batch, selected)
         )
@@ -238,106 +225,113 @@ def _dns_sum(total: DnsTotal) -> dict[str, Any]:
 
 def flow_records(batch: FlowBatch, selection: Selection) -> Iterator[schema.Flow]:
     """The flows that a selection shows, as the document has them."""
-    yield from _flows(batch, select(batch, selection))
+    return _flows(batch, select(batch, selection)).objects()
 
 
-def _flows(batch: FlowBatch, selected: Selected) -> Iterator[schema.Flow]:
-    places = [{"device": utf8_text(a.device), "direction": a.direction} for a in batch.attachments]
-    for row, common in _rows(batch, selected):
-        ends = {
-            "src_addr": packet_address_text(row["src_addr"], row["family"]),
-            "src_port": row["src_port"],
-            "dst_addr": packet_address_text(row["dst_addr"], row["family"]),
-            "dst_port": row["dst_port"],
-            "packets": row["packets"],
-            "bytes": row["bytes"],
-        }
-        live = places[row["attachment"]] | {"skbs": row["skbs"]} if batch.mode == "live" else _UNSET_FLOW_FIELDS
-        yield schema.Flow(**ends, **common, **live)
-
-
-def _conversations(batch: FlowBatch, selected: Selected) -> Iterator[schema.Conversation]:
-    is_live = batch.mode == "live"
-    devices = [utf8_text(a.device) if is_live else UNSET for a in batch.attachments]
-    for row, common in _rows(batch, selected):
-        rx, tx = (
-            schema.Tally(row[f"{side}_packets"], row[f"{side}_bytes"], row[f"{side}_skbs"] if is_live else UNSET)
-            for side in ("rx", "tx")
-        )
-        yield schema.Conversation(
-            device=devices[row["attachment"]],
-            local_addr=packet_address_text(row["local_addr"], row["family"]),
-            local_port=row["local_port"],
-            remote_addr=packet_address_text(row["remote_addr"], row["family"]),
-            remote_port=row["remote_port"],
-            rx=rx,
-            tx=tx,
-            **common,
-        )
-
-
-def _rows(batch: FlowBatch, selected: Selected) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each selected row as plain values, and the fields that flows and conversations share."""
-    has_names = batch.flow_names is not None
-    names = [
-        {"application": name.application, "domain": name.domain, "domain_source": name.domain_source}
-        for name in (batch.names if has_names else ())
-    ]
-    columns = [column for column in (selected.flows.dtype.names or ()) if column not in ("hash", "name")]
-    for start in range(0, len(selected.flows), _ROWS_AT_A_TIME):
-        part = slice(start, start + _ROWS_AT_A_TIME)
-        rows = selected.flows[part]
-        values = (_values(rows, column) for column in columns)
-        for name, row in zip(selected.names[part].tolist(), zip(*values, strict=True), strict=True):
-            plain = dict(zip(columns, row, strict=True))
-            common = {
-                "family": FAMILY_NAMES[plain["family"]],
-                "protocol": plain["protocol"],
-                "vlan": None if plain["vlan"] == VLAN_NONE else plain["vlan"],
-                "first_ns": plain["first_ns"],
-                "last_ns": plain["last_ns"],
-                "tcp_flags": plain["tcp_flags"],
-            }
-            yield plain, common | names[name] if has_names else common
-
-
-def _values(rows: NDArray[np.void], column: str) -> Iterable[Any]:
-    """One column as Python values; addresses as their 16 bytes."""
-    if not column.endswith("_addr"):
-        values: list[Any] = rows[column].tolist()
-        return values
-    packed = np.ascontiguousarray(rows[column]).tobytes()
-    return (packed[at : at + 16] for at in range(0, len(packed), 16))
-
-
-def _transactions(found: records.Transactions, *, is_live: bool) -> dict[str, Iterator[Struct]]:
-    """What payloads told, by kind, in order of time."""
-
-    def device(one: Any) -> str | UnsetType:
-        return utf8_text(one.device) if is_live else UNSET
-
-    def dns(one: records.DnsTransaction) -> schema.Dns:
-        answers = tuple(schema.DnsAnswer(*answer) for answer in one.answers)
-        told = (one.query, one.qtype, one.rcode, one.latency_ns, answers, one.time_ns, one.retry)
-        return schema.Dns(*told, _key(one.flow), device(one))
-
-    def other(kind: type[Struct], one: Any) -> Struct:
-        *names, _, _ = kind.__struct_fields__
-        return kind(*(getattr(one, name) for name in names), _key(one.flow), device(one))
-
-    return {
-        "dns": map(dns, found.dns),
-        "tls": (other(schema.Tls, one) for one in found.tls),
-        "quic": (other(schema.Quic, one) for one in found.quic),
-        "http": (other(schema.Http, one) for one in found.http),
+def _flows(batch: FlowBatch, selected: Selected) -> Rows[schema.Flow]:
+    flows = selected.flows
+    columns = _common(batch, selected) | {
+        "src_addr": addresses(flows["src_addr"], flows["family"]),
+        "src_port": numbers(flows["src_port"]),
+        "dst_addr": addresses(flows["dst_addr"], flows["family"]),
+        "dst_port": numbers(flows["dst_port"]),
+        "packets": numbers(flows["packets"]),
+        "bytes": numbers(flows["bytes"]),
     }
+    if batch.mode == "live":
+        columns |= {
+            "device": _devices(batch, flows),
+            "direction": chosen(Words.of([a.direction for a in batch.attachments]), flows["attachment"]),
+            "skbs": numbers(flows["skbs"]),
+        }
+    return Rows(schema.Flow, columns, len(flows))
 
 
-def _key(flow: records.FlowKey) -> schema.FlowKey:
-    return schema.FlowKey(
-        packet_address_text(flow.src_addr, flow.family),
-        flow.src_port,
-        packet_address_text(flow.dst_addr, flow.family),
-        flow.dst_port,
-        flow.protocol,
+def _conversations(batch: FlowBatch, selected: Selected) -> Rows[schema.Conversation]:
+    is_live = batch.mode == "live"
+    pairs = selected.flows
+    columns: dict[str, Column | Columns] = _common(batch, selected) | {
+        f"{side}_addr": addresses(pairs[f"{side}_addr"], pairs["family"]) for side in ("local", "remote")
+    }
+    columns |= {f"{side}_port": numbers(pairs[f"{side}_port"]) for side in ("local", "remote")}
+    for side in ("rx", "tx"):
+        amounts = ("packets", "bytes", "skbs") if is_live else ("packets", "bytes")
+        columns[side] = {amount: numbers(pairs[f"{side}_{amount}"]) for amount in amounts}
+    if is_live:
+        columns["device"] = _devices(batch, pairs)
+    return Rows(schema.Conversation, columns, len(pairs))
+
+
+def _devices(batch: FlowBatch, rows: NDArray[np.void]) -> Column:
+    return chosen(Words.of([utf8_text(a.device) for a in batch.attachments]), rows["attachment"])
+
+
+def _common(batch: FlowBatch, selected: Selected) -> dict[str, Column | Columns]:
+    """What flows and conversations share."""
+    rows = selected.flows
+    columns: dict[str, Column | Columns] = {
+        "family": chosen(_FAMILIES, rows["family"]),
+        "protocol": numbers(rows["protocol"]),
+        "vlan": numbers(rows["vlan"], VLAN_NONE),
+        "first_ns": numbers(rows["first_ns"]),
+        "last_ns": numbers(rows["last_ns"]),
+        "tcp_flags": numbers(rows["tcp_flags"]),
+    }
+    if batch.flow_names is not None:
+        for fact in ("application", "domain", "domain_source"):
+            columns[fact] = chosen(Words.of([getattr(name, fact) for name in batch.names]), selected.names)
+    return columns
+
+
+_FAMILIES = Words.of([FAMILY_NAMES.get(number) for number in range(max(FAMILY_NAMES) + 1)])
+
+
+def _transactions(found: records.Transactions, *, is_live: bool) -> dict[str, Rows[Any]]:
+    """What payloads told, by kind, in order of time."""
+    kinds: tuple[tuple[str, type[Struct]], ...] = (
+        ("dns", schema.Dns),
+        ("tls", schema.Tls),
+        ("quic", schema.Quic),
+        ("http", schema.Http),
     )
+    return {name: _told(getattr(found, name), kind, is_live=is_live) for name, kind in kinds}
+
+
+def _told(seen: Sequence[Any], kind: type[Struct], *, is_live: bool) -> Rows[Any]:
+    *facts, _, _ = kind.__struct_fields__
+    columns: dict[str, Column | Columns] = {fact: _fact(seen, fact) for fact in facts}
+    families = np.array(column(seen, "family"), np.uint8)
+    columns["flow"] = {
+        end: (
+            addresses(np.frombuffer(b"".join(column(seen, end)), np.uint8).reshape(-1, 16), families)
+            if end.endswith("_addr")
+            else numbers(np.array(column(seen, end)))
+        )
+        for end in schema.FlowKey.__struct_fields__
+    }
+    if is_live:
+        columns["device"] = words(map(utf8_text, column(seen, "device")))
+    return Rows(kind, columns, len(seen))
+
+
+def _fact(seen: Sequence[Any], name: str) -> Column:
+    if name == "answers":
+        return _answers(seen)
+    values = column(seen, name)
+    return optional(values) if name in _NUMBERS else words(values)
+
+
+_NUMBERS = ("time_ns", "latency_ns", "rcode", "status")
+
+
+def _answers(seen: Sequence[records.DnsTransaction]) -> Column:
+    facts = schema.DnsAnswer.__struct_fields__
+    if isinstance(seen, DnsColumns):
+        counts = seen.rows["answers"]
+        told: dict[str, Sequence[Any]] = {fact: seen.answer_column(fact) for fact in facts}
+    else:
+        counts = np.array([len(one.answers) for one in seen], np.uint32)
+        each = [answer for one in seen for answer in one.answers]
+        told = {fact: [getattr(answer, fact) for answer in each] for fact in facts}
+    columns = {fact: optional(values) if fact == "ttl" else words(values) for fact, values in told.items()}
+    return lists(Rows(schema.DnsAnswer, columns, int(counts.sum())).words(), counts)

@@ -23,7 +23,8 @@ from wiremeter.errors import InputError
 from wiremeter.flows.arrow import needed
 from wiremeter.flows.batch import FlowBatch
 from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, FLOW, empty_rows
-from wiremeter.reports.document import flow_records, to_json
+from wiremeter.reports.document import flow_records
+from wiremeter.reports.json_rows import to_json
 from wiremeter.reports.schema import Flow
 from wiremeter.reports.selection import Selection, chosen_flows, flow_indexes
 

@@ -17,7 +17,8 @@ from wiremeter.cli.main import main
 from wiremeter.flows.batch import Drop, FlowBatch, Health, KernelCounters, ProgramStats, Tally
 from wiremeter.flows.filter import compile_filter
 from wiremeter.names.records import DnsAnswer, FlowName, HttpTransaction, QuicHandshake, TlsHandshake, Transactions
-from wiremeter.reports.document import document, document_lines, to_json
+from wiremeter.reports.document import document, document_lines
+from wiremeter.reports.json_rows import to_json
 from wiremeter.reports.schema import SCHEMA_VERSION, Document
 from wiremeter.reports.selection import EVERYTHING, Selection
 

@@ -13,7 +13,8 @@ import pytest
 from wiremeter.flows.batch import FlowBatch, Health, KernelCounters, ProgramStats, Tally
 from wiremeter.flows.filter import compile_filter
 from wiremeter.names.records import FlowName, Transactions
-from wiremeter.reports.document import document, to_json
+from wiremeter.reports.document import document
+from wiremeter.reports.json_rows import to_json
 from wiremeter.reports.selection import Selection
 from wiremeter.reports.text import text_block
 
