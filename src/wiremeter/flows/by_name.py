@@ -6,7 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,64 @@ class NameTotal:
         )
 
 
+class NameTotals(Sequence[NameTotal]):
+    """What the flows of each domain or application carried, in some order. Each is made an object when it is asked for.
+
+    `by_measure` has shape (n, len(measures), 2), directions in the order of DIRECTIONS, of `measures`; connections are
+    the last of them, and not known where `has_connections` is False.
+    """
+
+    __slots__ = ("by_measure", "has_connections", "labels")
+
+    measures: tuple[Measure, ...] = ("packets", "bytes", "skbs", "flows", "connections")
+
+    def __init__(self, labels: NDArray[np.object_], by_measure: NDArray[np.uint64], *, has_connections: bool) -> None:
+        """labels: shape (n,), names or None."""
+        self.labels, self.by_measure, self.has_connections = labels, by_measure, has_connections
+
+    def sums(self, measure: Measure) -> NDArray[np.uint64]:
+        """Both directions of one measure, shape (n,)."""
+        both: NDArray[np.uint64] = self.by_measure[:, self.measures.index(measure)].sum(axis=1)
+        return both
+
+    def together(self) -> NameTotal:
+        """All of them in one, without a name."""
+        return self._total(None, self.by_measure.sum(axis=0, dtype=np.uint64).tolist())
+
+    def sorted_by(self, by: TotalSort, *, reverse: bool) -> NameTotals:
+        """Equal ones by name; of those with equally many connections first those with more bytes."""
+        alphabet = sorted(range(len(self)), key=lambda at: (self.labels[at] is None, self.labels[at] or ""))
+        order = np.array(alphabet, np.intp)
+        if by == "name":
+            return self._with(order[::-1] if reverse else order)
+        for measure in ("bytes", "connections") if by == "connections" else (by,):
+            values = self.sums(measure)[order]
+            is_rising = reverse and measure == by
+            order = order[np.argsort(values if is_rising else ~values, kind="stable")]
+        return self._with(order)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, at: int) -> NameTotal: ...
+    @overload
+    def __getitem__(self, at: slice) -> NameTotals: ...
+    def __getitem__(self, at: int | slice) -> NameTotal | NameTotals:
+        if isinstance(at, slice):
+            return self._with(at)
+        return self._total(self.labels[at], self.by_measure[at].tolist())
+
+    def _with(self, rows: slice | NDArray[np.intp]) -> NameTotals:
+        return NameTotals(self.labels[rows], self.by_measure[rows], has_connections=self.has_connections)
+
+    def _total(self, label: str | None, by_measure: list[list[int]]) -> NameTotal:
+        *amounts, flows, connections = by_measure
+        rx, tx = zip(*amounts, strict=True)
+        begun = sum(connections) if self.has_connections else None
+        return NameTotal(label, Tally(*rx), Tally(*tx), sum(flows), begun)
+
+
 def domain_totals(
     batch: FlowBatch,
     by: TotalSort = "bytes",
@@ -63,7 +121,7 @@ def domain_totals(
     mask: NDArray[np.bool_] | None = None,
     device: str | None = None,
     reverse: bool = False,
-) -> list[NameTotal]:
+) -> NameTotals:
     """All flows by domain, in the order of `by`; those without a domain are one row, whose name is None.
 
     device: only this one.
@@ -71,7 +129,8 @@ def domain_totals(
     not known then; nor are they where names are off.
     reverse: begin at the other end of the order.
     """
-    return _sorted(_totals(batch, [name.domain for name in batch.names], mask, device), by, reverse)
+    domains = [name.domain for name in batch.names]
+    return _totals(batch, domains, mask, device).sorted_by(by, reverse=reverse)
 
 
 def application_totals(
@@ -81,9 +140,10 @@ def application_totals(
     mask: NDArray[np.bool_] | None = None,
     device: str | None = None,
     reverse: bool = False,
-) -> list[NameTotal]:
+) -> NameTotals:
     """Like domain_totals, by application; of what is not known the name is "unknown"."""
-    return _sorted(_totals(batch, [name.application for name in batch.names], mask, device), by, reverse)
+    applications = [name.application for name in batch.names]
+    return _totals(batch, applications, mask, device).sorted_by(by, reverse=reverse)
 
 
 def sum_of(totals: Iterable[NameTotal]) -> NameTotal:
@@ -172,28 +232,13 @@ def sums_by_label(labels: Iterable[Label], sums: NDArray[np.uint64]) -> tuple[li
 
 def _totals(
     batch: FlowBatch, labels: Sequence[str | None], mask: NDArray[np.bool_] | None, device: str | None
-) -> list[NameTotal]:
+) -> NameTotals:
     """One total a label; labels: one for each of batch.names."""
-    measures: tuple[Measure, ...] = (*Tally._fields, "flows", "connections")  # type: ignore[assignment]
-    found, sums = sums_by_label(labels, sums_by_name(batch, measures, mask=mask, device=device))
-    totals = []
-    for label, by_measure in zip(found, sums.tolist(), strict=True):
-        *amounts, flows, connections = by_measure
-        rx, tx = zip(*amounts, strict=True)
-        begun = sum(connections) if mask is None and batch.flow_names is not None else None
-        if sum(flows) or begun:
-            totals.append(NameTotal(label, Tally(*rx), Tally(*tx), sum(flows), begun))
-    return totals
-
-
-def _sorted(totals: list[NameTotal], by: TotalSort, reverse: bool) -> list[NameTotal]:
-    totals.sort(key=lambda total: (total.name is None, total.name or ""))
-    if by == "name":
-        return totals[::-1] if reverse else totals
-    if by == "connections":
-        # Sorted twice, so that those with equally many stand by bytes.
-        totals.sort(key=lambda total: -total.tally.bytes)
-        totals.sort(key=lambda total: (total.connections or 0) * (1 if reverse else -1))
-    else:
-        totals.sort(key=lambda total: int(getattr(total.tally, by)) * (1 if reverse else -1))
-    return totals
+    found, sums = sums_by_label(labels, sums_by_name(batch, NameTotals.measures, mask=mask, device=device))
+    of_label = np.empty(len(found), object)
+    of_label[:] = found
+    totals = NameTotals(of_label, sums, has_connections=mask is None and batch.flow_names is not None)
+    occurs = totals.sums("flows") > 0
+    if totals.has_connections:
+        occurs |= totals.sums("connections") > 0
+    return NameTotals(of_label[occurs], sums[occurs], has_connections=totals.has_connections)

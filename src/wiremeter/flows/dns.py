@@ -90,6 +90,21 @@ class DnsTotals(Sequence[DnsTotal]):
         seen = self._seen.chosen(is_one[self._seen.questions])
         return _Sums.of(seen, np.zeros(len(seen.rcodes), np.intp), 1).total(0)
 
+    @property
+    def questions(self) -> Sequence[tuple[str, str]]:
+        """Name and type of each."""
+        return [self._questions[number] for number in self._order.tolist()]
+
+    def numbers(self, name: Literal["queries", "retries", "unanswered", "medians", "longest"]) -> NDArray[np.int64]:
+        """Of each: median_ns and max_ns as `medians` and `longest`, -1 where there is none."""
+        values: NDArray[np.int64] = getattr(self._sums, name)[self._order]
+        return values
+
+    @property
+    def rcodes(self) -> Sequence[Mapping[str, int]]:
+        """Responses of each, as DnsTotal has them."""
+        return [self._sums.rcodes_of(number) for number in self._order.tolist()]
+
     def __len__(self) -> int:
         return len(self._order)
 
@@ -201,10 +216,13 @@ class _Sums(NamedTuple):
             np.searchsorted(pairs >> 16, np.arange(count + 1)),
         )
 
+    def rcodes_of(self, group: int) -> dict[str, int]:
+        """How often each code came."""
+        part = slice(self.starts[group], self.starts[group + 1])
+        return dict(zip(map(rcode_name, self.codes[part].tolist()), self.responses[part].tolist(), strict=True))
+
     def total(self, group: int, query: str = "", qtype: str = "") -> DnsTotal:
         """Of one group."""
-        part = slice(self.starts[group], self.starts[group + 1])
-        codes = map(rcode_name, self.codes[part].tolist())
         median_ns, max_ns = int(self.medians[group]), int(self.longest[group])
         return DnsTotal(
             query,
@@ -212,7 +230,7 @@ class _Sums(NamedTuple):
             queries=int(self.queries[group]),
             retries=int(self.retries[group]),
             unanswered=int(self.unanswered[group]),
-            rcodes=dict(zip(codes, self.responses[part].tolist(), strict=True)),
+            rcodes=self.rcodes_of(group),
             median_ns=None if median_ns < 0 else median_ns,
             max_ns=None if max_ns < 0 else max_ns,
         )

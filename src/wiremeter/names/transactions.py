@@ -91,7 +91,9 @@ class _HelloColumns:
 
     def _offered(self) -> list[tuple[str, ...]]:
         places = zip(self._rows["alpn_at"].tolist(), self._rows["alpn_bytes"].tolist(), strict=True)
-        return [self._protocols(*place) for place in places]
+        said = [self._text[at : at + size] for at, size in places]
+        offers = {one: _protocols(one) for one in set(said)}  # most clients offer the same
+        return [offers[one] for one in said]
 
 
 class TlsColumns(_HelloColumns, TransactionColumns[TlsHandshake]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wiremeter.flows import batch as batches
 from wiremeter.flows import totals
 from wiremeter.flows.batch import FlowBatch
-from wiremeter.flows.by_name import NameTotal
+from wiremeter.flows.by_name import DIRECTIONS, Measure, NameTotal, NameTotals
 from wiremeter.flows.columns import FAMILY_NAMES, VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_totals
 from wiremeter.flows.top import DeviceRate, device_rates
@@ -59,8 +59,11 @@ def document(
     selection.limit None: all rows, and the transactions. source: where the batch came from.
     before: the meter's state at the end of the interval before; None if this is the first.
     """
-    head, rows = _document(batch, selection, source, before)
-    return msgspec.structs.replace(head, **{key: tuple(found.objects()) for key, found in rows.items()})
+    head, parts = _document(batch, selection, source, before)
+    found = {key: part.rows.objects() for key, part in parts.items()}
+    return msgspec.structs.replace(
+        head, **{key: tuple(rows) if parts[key].is_list else next(rows) for key, rows in found.items()}
+    )
 
 
 def document_lines(
@@ -70,13 +73,12 @@ def document_lines(
 
     The same counts give the same bytes.
     """
-    head, rows = _document(batch, selection, source, before)
+    head, parts = _document(batch, selection, source, before)
     separator = "{"
     for key in Document.__struct_fields__:
-        if key in rows:
-            yield f'{separator}"{key}": [' + ("\n  " if rows[key].count else "")
-            yield from rows[key].lines()
-            yield "]"
+        if key in parts:
+            yield f'{separator}"{key}": '
+            yield from parts[key].written()
         elif (value := getattr(head, key)) is not UNSET:
             yield f'{separator}"{key}": {to_json(value)}'
         else:
@@ -85,9 +87,23 @@ def document_lines(
     yield "}\n"
 
 
+class _Part(NamedTuple):
+    """What of a document is written by columns: a list, with a row a line if so said, or the only row."""
+
+    rows: Rows[Any]
+    is_list: bool = True
+    by_line: bool = False
+
+    def written(self) -> Iterator[str]:
+        """In pieces."""
+        yield "[" * self.is_list + "\n  " * (self.by_line and self.rows.count > 0)
+        yield from self.rows.written(",\n  " if self.by_line else ",")
+        yield "]" * self.is_list
+
+
 def _document(
     batch: FlowBatch, selection: Selection, source: Source, before: batches.Health | None
-) -> tuple[Document, dict[str, Rows[Any]]]:
+) -> tuple[Document, dict[str, _Part]]:
     """The document without its rows, and the rows."""
     selected = select(batch, selection)
     is_live = batch.mode == "live"
@@ -97,7 +113,17 @@ def _document(
         )
     }
     if batch.flow_names is not None and selection.limit is None:
-        rows |= _transactions(batch.transactions, is_live=batch.mode == "live")
+        rows |= _transactions(batch.transactions, is_live=is_live)
+    parts = {key: _Part(found, by_line=True) for key, found in rows.items()}
+    others: dict[str, Any] = {}
+    if batch.flow_names is not None:
+        for key, field, sums in (
+            ("applications", "application", select_applications(batch, selected, selection)),
+            ("domains", "domain", select_domains(batch, selected, selection)),
+        ):
+            parts[key] = _Part(_name_sums(sums[selection.shown], field, is_live=is_live))
+            others[f"{key}_other"] = schema.NameSum(**_sum(rest_of(sums, selection), is_live))
+        parts["dns_summary"] = _Part(_dns_summary(batch, selection), is_list=False)
     tally = functools.partial(_tally, is_live=is_live)
     head = Document(
         source=source,
@@ -115,7 +141,7 @@ def _document(
             _device(rate, is_live) for rate in device_rates(batch) if selection.device in (None, rate.device)
         ),
         filter=selection.filter.text,
-        **(_by_name(batch, selected, selection) if batch.flow_names is not None else {}),
+        **others,
         **(_by_host(batch, selected, selection) if selection.view == "hosts" else {}),
         flows_total=len(batch.flows),
         flows_matched=selected.matched,
@@ -126,7 +152,7 @@ def _document(
         ),
         health=msgspec.convert(batch.health, schema.Health, from_attributes=True) if is_live else UNSET,
     )
-    return head, rows
+    return head, parts
 
 
 def _protocols(rows: NDArray[np.void], is_live: bool) -> schema.Protocols:
@@ -165,26 +191,41 @@ def _device(rate: DeviceRate, is_live: bool) -> schema.Device:
 # --- by name
 
 
-def _by_name(batch: FlowBatch, selected: Selected, selection: Selection) -> dict[str, Any]:
-    is_live = batch.mode == "live"
-    shown = selection.shown
-    applications = select_applications(batch, selected, selection)
-    domains = select_domains(batch, selected, selection)
-    questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
-    return {
-        "applications": tuple(
-            schema.NameSum(application=total.name or UNSET, **_sum(total, is_live)) for total in applications[shown]
-        ),
-        "applications_other": schema.NameSum(**_sum(rest_of(applications, selection), is_live)),
-        "domains": tuple(schema.NameSum(domain=total.name, **_sum(total, is_live)) for total in domains[shown]),
-        "domains_other": schema.NameSum(**_sum(rest_of(domains, selection), is_live)),
-        "dns_summary": schema.DnsSummary(
-            **_dns_sum(questions.together()),
-            questions=tuple(
-                schema.DnsSum(query=total.query, qtype=total.qtype, **_dns_sum(total)) for total in questions[shown]
-            ),
-        ),
+def _name_sums(totals: NameTotals, field: str, *, is_live: bool) -> Rows[schema.NameSum]:
+    """field: which of NameSum's the names are."""
+    amounts: list[Measure] = ["packets", "bytes", "skbs"] if is_live else ["packets", "bytes"]
+    begun = totals.sums("connections")
+    columns: dict[str, Column | Columns] = {
+        field: chosen(Words.of(totals.labels.tolist()), np.arange(len(totals))),
+        **{amount: numbers(totals.sums(amount)) for amount in amounts},
+        "flows": numbers(totals.sums("flows")),
+        "connections": numbers(begun) if totals.has_connections else words([None] * len(totals)),
     }
+    for half, side in enumerate(DIRECTIONS):
+        columns[side] = {
+            amount: numbers(totals.by_measure[:, NameTotals.measures.index(amount), half]) for amount in amounts
+        }
+    return Rows(schema.NameSum, columns, len(totals))
+
+
+def _dns_summary(batch: FlowBatch, selection: Selection) -> Rows[schema.DnsSummary]:
+    found = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
+    shown = found[selection.shown]
+    names, types = zip(*shown.questions, strict=True) if len(shown) else ((), ())
+    by_question: Columns = {
+        "query": chosen(Words.of(names), np.arange(len(shown))),
+        "qtype": words(types),
+        **{amount: numbers(shown.numbers(amount)) for amount in ("queries", "retries", "unanswered")},
+        "rcodes": chosen(Words.of(shown.rcodes), np.arange(len(shown))),
+        "latency_median_ns": numbers(shown.numbers("medians"), -1),
+        "latency_max_ns": numbers(shown.numbers("longest"), -1),
+    }
+    questions = Rows(schema.DnsSum, by_question, len(shown)).words()
+    all_of_them = _dns_sum(found.together())
+    columns: Columns = {name: chosen(Words.of([value]), np.zeros(1)) for name, value in all_of_them.items()} | {
+        "questions": lists(questions, np.array([len(shown)]))
+    }
+    return Rows(schema.DnsSummary, columns, 1)
 
 
 def _by_host(batch: FlowBatch, selected: Selected, selection: Selection) -> dict[str, Any]:

@@ -20,7 +20,6 @@ try:
 except ImportError as error:  # pragma: no cover - only without a build
     raise InputError(f"the writer of JSON is not built ({error}): run `make build`, or `pip install .`") from error
 
-SEPARATOR = ",\n  "
 #: Rows are written into this much at a time; one that is longer gets more.
 _ROOM_BYTES = 1 << 20
 
@@ -126,33 +125,33 @@ Columns = Mapping[str, "Column | Columns"]
 
 
 class Rows(Generic[Row]):
-    """Rows of one kind. Those of which there are no columns are left out of each."""
+    """Rows of one kind. Fields of which there are no columns are left out of each."""
 
     def __init__(self, kind: type[Row], columns: Columns, count: int) -> None:
         self.kind, self.count = kind, count
         self._columns = columns
 
-    def lines(self) -> Iterator[str]:
-        """All rows, with SEPARATOR between two, in pieces."""
-        for piece, is_last in self._pieces():
-            yield (piece[: -len(SEPARATOR)] if is_last else piece).decode()
+    def written(self, separator: str = ",") -> Iterator[str]:
+        """All rows, with something between two, in pieces."""
+        for piece, is_last in self._pieces(separator):
+            yield (piece[: -len(separator)] if is_last else piece).decode()
 
     def words(self) -> Words:
         """Each row as a word, for a list in others."""
-        text = "".join(self.lines())  # in which no row has a line's end
-        return Words.written([row.encode() for row in text.split(SEPARATOR)] if text else [])
+        text = "".join(self.written("\n")).encode()  # in which no row has a line's end
+        return Words.written(text.split(b"\n") if text else [])
 
     def objects(self) -> Iterator[Row]:
         """Each row as what it is."""
         decoder = msgspec.json.Decoder(list[self.kind])  # type: ignore[name-defined]
-        for piece, _ in self._pieces():
-            yield from decoder.decode(b"[" + piece[: -len(SEPARATOR)] + b"]")
+        for piece, _ in self._pieces(","):
+            yield from decoder.decode(b"[" + piece[:-1] + b"]")
 
-    def _pieces(self) -> Iterator[tuple[bytes, bool]]:
-        """Some rows, each with SEPARATOR behind it, and whether they are the last."""
+    def _pieces(self, separator: str) -> Iterator[tuple[bytes, bool]]:
+        """Some rows, each with what stands between two behind it, and whether they are the last."""
         held: list[Any] = []  # what the struct points at must live as long as it
         columns = list(_flat(self._columns, self.kind, "{"))
-        after = (columns.pop()[0] + SEPARATOR).encode()
+        after = (columns.pop()[0] + separator).encode()
         given = ffi.new("struct wm_json_column[]", [_given(before, column, held) for before, column in columns])
         held.append(ffi.from_buffer(after))
         rows = ffi.new("struct wm_json_rows *", [given, len(columns), held[-1], len(after)])

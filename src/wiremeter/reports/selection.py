@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from wiremeter.flows.batch import FlowBatch, Tally
 from wiremeter.flows.by_host import host_totals
-from wiremeter.flows.by_name import NameTotal, TotalSort, application_totals, domain_totals, sum_of
+from wiremeter.flows.by_name import NameTotal, NameTotals, TotalSort, application_totals, domain_totals
 from wiremeter.flows.dns import DnsSort
 from wiremeter.flows.filter import Filter, compile_filter
 from wiremeter.flows.top import (
@@ -122,13 +121,13 @@ def select_protocols(batch: FlowBatch, selected: Selected, selection: Selection)
     return top_protocols(batch, amount, device=selection.device)
 
 
-def select_domains(batch: FlowBatch, selected: Selected, selection: Selection) -> list[NameTotal]:
+def select_domains(batch: FlowBatch, selected: Selected, selection: Selection) -> NameTotals:
     """What was selected, by domain; connections are known where no filter is set, since it is one of flows."""
     mask = selected.mask if selection.filter.text else None
     return domain_totals(batch, selection.total_sort, mask=mask, device=selection.device, reverse=selection.reverse)
 
 
-def select_applications(batch: FlowBatch, selected: Selected, selection: Selection) -> list[NameTotal]:
+def select_applications(batch: FlowBatch, selected: Selected, selection: Selection) -> NameTotals:
     """What was selected, by application."""
     mask = selected.mask if selection.filter.text else None
     return application_totals(
@@ -136,10 +135,9 @@ def select_applications(batch: FlowBatch, selected: Selected, selection: Selecti
     )
 
 
-def rest_of(totals: Sequence[NameTotal], selection: Selection) -> NameTotal:
+def rest_of(totals: NameTotals, selection: Selection) -> NameTotal:
     """The sum of the domains or applications that are not shown; nothing, where all are."""
-    rest = sum_of(totals[selection.rest])
-    return replace(rest, connections=None) if selection.filter.text else rest
+    return totals[selection.rest].together()
 
 
 def select_hosts(batch: FlowBatch, selected: Selected, selection: Selection) -> tuple[list[NameTotal], NameTotal, int]:

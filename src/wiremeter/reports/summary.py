@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wiremeter.flows import totals
 from wiremeter.flows.batch import FlowBatch, Health, Tally
-from wiremeter.flows.by_name import NameTotal, sum_of
+from wiremeter.flows.by_name import NameTotal, NameTotals
 from wiremeter.flows.columns import address_text
 from wiremeter.flows.dns import dns_totals, rcode_name
 from wiremeter.flows.protocols import ethertype_name, protocol_name
@@ -168,10 +168,10 @@ def _name(batch: FlowBatch, number: int) -> str:
     return application + (f" {printable(name.domain)} ({name.domain_source})" if name.domain else "")
 
 
-def _name_lines(what: str, sums: Sequence[NameTotal], selected: Selected, selection: Selection) -> Iterator[str]:
+def _name_lines(what: str, sums: NameTotals, selected: Selected, selection: Selection) -> Iterator[str]:
     yield _heading(len(sums), what, selection, "the largest")
     shown, others = sums[selection.shown], sums[selection.rest]
-    yield from _sum_lines(shown, sum_of(others) if others and shown else None, selected)
+    yield from _sum_lines(shown, others.together() if others and shown else None, selected)
     yield ""
 
 

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from wiremeter.flows.batch import FlowBatch, Health
-from wiremeter.flows.by_name import NameTotal, sum_of
+from wiremeter.flows.by_name import NameTotal
 from wiremeter.flows.columns import VLAN_NONE
 from wiremeter.flows.dns import DnsTotal, dns_totals
 from wiremeter.flows.protocols import protocol_name
@@ -95,7 +95,7 @@ def _name_lines(batch: FlowBatch, selected: Selected, selection: Selection) -> I
     ):
         shown = [(total.name or NO_NAME, total) for total in sums[selection.shown]]
         others = sums[selection.rest]
-        for name, total in [*shown, *([(OTHERS, sum_of(others))] if others else [])]:
+        for name, total in [*shown, *([(OTHERS, others.together())] if others else [])]:
             yield _sum_line(f"{kind} {name}", total, batch, selected, selection)
     questions = dns_totals(batch.transactions.dns, selection.dns_sort, reverse=selection.reverse)
     for question in questions[selection.shown]:

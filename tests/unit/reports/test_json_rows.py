@@ -14,7 +14,6 @@ from msgspec import UNSET, Struct, UnsetType
 from wiremeter.flows.columns import packet_address_text
 from wiremeter.reports import json_rows
 from wiremeter.reports.json_rows import (
-    SEPARATOR,
     Columns,
     Rows,
     Words,
@@ -86,14 +85,14 @@ def rows_of(count: int, seed: int) -> tuple[list[Row], Rows[Row]]:
 @pytest.mark.parametrize("count", [0, 1, 2, 700])
 def test_rows_are_written_as_their_objects_are(count: int) -> None:
     objects, rows = rows_of(count, seed=count)
-    assert "".join(rows.lines()) == SEPARATOR.join(map(to_json, objects))
+    assert "".join(rows.written(",\n  ")) == ",\n  ".join(map(to_json, objects))
     assert list(rows.objects()) == objects
 
 
 def test_row_that_finds_no_room_gets_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_rows, "_ROOM_BYTES", 64)
     objects, rows = rows_of(50, seed=3)
-    assert "".join(rows.lines()) == SEPARATOR.join(map(to_json, objects))
+    assert "".join(rows.written(",\n  ")) == ",\n  ".join(map(to_json, objects))
     assert list(rows.objects()) == objects
 
 
@@ -109,4 +108,4 @@ def test_addresses_are_written_as_packets_have_them(text: str) -> None:
     packed = socket.inet_pton(socket.AF_INET6, text)
     column = addresses(np.frombuffer(packed, np.uint8).reshape(1, 16), np.array([6], np.uint8))
     rows = Rows(Inner, {"source": column}, 1)
-    assert json.loads("".join(rows.lines())) == {"source": packet_address_text(packed, 6)}
+    assert json.loads("".join(rows.written())) == {"source": packet_address_text(packed, 6)}
