@@ -10,7 +10,6 @@ from typing import Any, Self, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wiremeter.names.decoders.dns_text import data_text, type_text
 from wiremeter.names.library import ffi, lib
 from wiremeter.names.records import DnsAnswer, DnsTransaction, FlowKey, RawTold
 
@@ -188,7 +187,7 @@ class DnsColumns(TransactionColumns[DnsTransaction]):
                 places = zip(rows["query_at"].tolist(), rows["query_bytes"].tolist(), strict=True)
                 return [self._said(*place) for place in places]
             case "qtype":
-                return self._of_numbers("qtype", type_text)
+                return self._of_numbers("qtype", _type_text)
             case "rcode" | "latency_ns":
                 return [None if value < 0 else value for value in rows[name].tolist()]
             case "retry" | "has_query" | "cut":
@@ -217,7 +216,7 @@ class DnsColumns(TransactionColumns[DnsTransaction]):
         match name:
             case "type":
                 numbers, of_row = np.unique(answers["type"], return_inverse=True)
-                return np.array([*map(type_text, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
+                return np.array([*map(_type_text, numbers.tolist()), ""], object)[of_row].tolist()  # type: ignore[no-any-return]
             case "name":
                 places = zip(answers["name_at"].tolist(), answers["name_bytes"].tolist(), strict=True)
                 return [self._said(*place) for place in places]
@@ -264,7 +263,7 @@ class DnsColumns(TransactionColumns[DnsTransaction]):
             time_ns,
             FlowKey(src, sport, dst, dport, protocol, family),
             self._said(query_at, query_bytes),
-            type_text(qtype),
+            _type_text(qtype),
             None if rcode < 0 else rcode,
             None if latency_ns < 0 else latency_ns,
             tuple(self._answer(answer, message_at) for answer in found),
@@ -276,7 +275,7 @@ class DnsColumns(TransactionColumns[DnsTransaction]):
 
     def _answer(self, row: tuple[Any, ...], message_at: int) -> DnsAnswer:
         name_at, _, ttl, name_bytes, _, rdtype, _, _ = row
-        return DnsAnswer(self._said(name_at, name_bytes), type_text(rdtype), ttl, self._data(row, message_at))
+        return DnsAnswer(self._said(name_at, name_bytes), _type_text(rdtype), ttl, self._data(row, message_at))
 
     def _data(self, row: tuple[Any, ...], message_at: int) -> str:
         """An answer's data. message_at: where the copy of its message lies, if it needs one."""
@@ -284,7 +283,19 @@ class DnsColumns(TransactionColumns[DnsTransaction]):
         if form == lib.WM_DNS_NAME:
             return self._said(data_at, size)
         begin = message_at if form == lib.WM_DNS_WIRE else data_at
-        return data_text(self._text[begin : data_at + size], data_at - begin, size, rdtype, rdclass)
+        return _data_text(self._text[begin : data_at + size], data_at - begin, size, rdtype, rdclass)
+
+
+def _type_text(rdtype: int) -> str:
+    from wiremeter.names.decoders.dns_text import type_text  # with dnspython, which takes 2 MB: where DNS is looked at
+
+    return type_text(rdtype)
+
+
+def _data_text(message: bytes, at: int, size: int, rdtype: int, rdclass: int) -> str:
+    from wiremeter.names.decoders.dns_text import data_text
+
+    return data_text(message, at, size, rdtype, rdclass)
 
 
 def moved(rows: NDArray[np.void], by: int, *places: str) -> NDArray[np.void]:
