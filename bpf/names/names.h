@@ -409,4 +409,26 @@ _Static_assert(sizeof(struct wm_began_set) == 64, "a cache line");
 void wm_began_find(struct wm_began_set *sets, uint32_t sets_mask, uint32_t round, const uint64_t *hashes,
 		   const uint64_t *first_ns, const uint8_t *is_new, size_t count, uint64_t *began_ns);
 
+/* Names by client and address, as pairs of 16 bytes each, in order of their hashes. */
+struct wm_domains {
+	const uint64_t *hash_keys; /* five, which nobody knows */
+	const uint64_t *hashes;
+	const uint64_t *pairs;	/* four words each */
+	const int64_t *slots;	/* where each name is kept */
+	const uint32_t *starts; /* where hashes begin whose upper bits are 0, 1, … */
+	uint32_t shift;		/* by how much a hash leaves these */
+	uint32_t own_count;
+	const int64_t *end_ns; /* by slot: until when a name holds */
+	const uint8_t *own;    /* addresses of one client, whose address is `owner` in pairs */
+	const uint8_t *owner;
+};
+
+void wm_domains_hash(const uint64_t *hash_keys, const uint64_t *pairs, size_t count, uint64_t *hashes);
+
+/* For each of `count` flows the slot of its name, and -1 if it has none at `time_ns`. Where the source is not known to
+ * be the client, both ends may be, the source first; where it is, what was announced to all (client 0) comes last. src,
+ * dst: addresses, `stride` bytes from one flow to the next. */
+void wm_domains_find(const struct wm_domains *domains, const uint8_t *src, const uint8_t *dst, size_t stride,
+		     const uint8_t *src_is_client, size_t count, int64_t time_ns, int64_t *found);
+
 #endif

@@ -12,13 +12,14 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
+from wiremeter.names.library import ffi, lib
 
 #: A name holds at least so long after it was learned or last looked up, however short its TTL. Clients go on using an
 #: address after its TTL: pools and browsers for minutes, a connection for as long as it lasts, with pauses up to the
@@ -39,8 +40,6 @@ _EVERYONE = bytes(16)
 _OWN = bytes.fromhex("0100000000000000") + b"wm-owner"
 #: When full, one of so many entries goes at once: finding the least recently used takes a look at all.
 _EVICTED_SHARE = 16
-#: So many flows are looked up at a time: arrays of this length stay in the cache, and their memory in the process.
-_BLOCK = 16384
 
 _FORMAT = "wiremeter domain cache"
 _VERSION = 1
@@ -55,32 +54,9 @@ class _Index(NamedTuple):
 
     hashes: _Words
     keys: _Words
-    slots: _Slots
-    starts: NDArray[np.int32]
-    shift: np.uint64
-
-
-_HALF, _LOWER_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
-_CHUNK = 1 << 13
-
-
-def _nh(words: _Words, key: np.uint64, other_key: np.uint64) -> _Words:
-    """One word of NH (RFC 4418, section 5.2.2): the sum of its halves with a key each, multiplied."""
-    low = words & _LOWER_HALF
-    low += key
-    high = words >> _HALF
-    high += other_key
-    low *= high
-    return low
-
-
-class _Ends(NamedTuple):
-    """One end of many pairs: its addresses as two words each, and what their hashes are made of; all of shape (n,)."""
-
-    upper: _Words
-    lower: _Words
-    mixed: _Words
+    slots: NDArray[np.int64]
+    starts: NDArray[np.uint32]
+    shift: int
 
 
 class _Learnt(NamedTuple):
@@ -116,6 +92,11 @@ class _Learnt(NamedTuple):
         )
         keys = [(entry.client or b"") + entry.address for entry in entries]
         return cls(keys, [entry.name for entry in entries], until_ns, used_ns, np.minimum(since_ns, now_ns))
+
+
+def _at(kind: str, values: NDArray[Any]) -> Any:
+    """A C pointer to the first of them."""
+    return ffi.cast(f"{kind} *", values.ctypes.data)
 
 
 class DomainCache:
@@ -221,7 +202,7 @@ class DomainCache:
             self._free.append(slot)
         self._index = None
 
-    def _end_ns(self, slots: _Slots) -> NDArray[np.int64]:
+    def _end_ns(self, slots: _Slots | slice) -> NDArray[np.int64]:
         return np.maximum(self._until_ns[slots], self._used_ns[slots] + HOLD_NS)
 
     # --- looking up
@@ -260,12 +241,8 @@ class DomainCache:
         does not tell who is the client, and the name of a client is not that of its connections.
         began_ns: shape (n,), when each flow began; names learned later are none of its. None: now.
         """
-        found = np.full(len(src), -1, np.intp)
         known = np.zeros(len(src), np.bool_) if src_is_client is None else src_is_client
-        if self._slots:
-            for begin in range(0, len(src), _BLOCK):
-                rows = slice(begin, begin + _BLOCK)
-                self._find_flows(found[rows], src[rows], dst[rows], known[rows], time_ns)
+        found = self._find(src, dst, known, time_ns)
         if began_ns is not None:
             self._leave_later(found, began_ns)
         is_used = np.zeros(2 * self._capacity, np.bool_)
@@ -286,86 +263,62 @@ class DomainCache:
         has_former = self._former_ns[found[late]] <= began_ns[late]
         found[late] = np.where(has_former, found[late] + self._capacity, -1)
 
-    def _find_flows(
-        self,
-        found: _Slots,
-        src: NDArray[np.uint8],
-        dst: NDArray[np.uint8],
-        src_is_client: NDArray[np.bool_],
-        time_ns: int,
-    ) -> None:
-        """Put into `found` the slot of each flow that has one."""
-        sources, targets = self._ends(src), self._ends(dst)
-        self._find(found, found < 0, self._as_clients(src, sources), targets, time_ns)
-        self._find(found, (found < 0) & ~src_is_client, self._as_clients(dst, targets), sources, time_ns)
-        left = (found < 0) & src_is_client
-        if left.any():
-            self._find(found, left, self._ends(np.zeros_like(src)), targets, time_ns)
+    def _find(
+        self, src: NDArray[np.uint8], dst: NDArray[np.uint8], src_is_client: NDArray[np.bool_], time_ns: int
+    ) -> _Slots:
+        """The slot of each flow, -1 for none. In C: bpf/names/domains.c."""
+        found = np.full(len(src), -1, np.int64)
+        if not self._slots:
+            return found.astype(np.intp)
+        index = self._index = self._index or self._indexed()
+        if src.strides != dst.strides or src.strides[1] != 1:
+            src, dst = np.ascontiguousarray(src), np.ascontiguousarray(dst)
+        end_ns = self._end_ns(slice(None))
+        own, known = b"".join(self.own), np.ascontiguousarray(src_is_client)
+        given = ffi.new(
+            "struct wm_domains *",
+            {
+                "hash_keys": _at("uint64_t", self._hash_keys),
+                "hashes": _at("uint64_t", index.hashes),
+                "pairs": _at("uint64_t", index.keys),
+                "slots": _at("int64_t", index.slots),
+                "starts": _at("uint32_t", index.starts),
+                "shift": index.shift,
+                "own_count": len(self.own),
+                "end_ns": _at("int64_t", end_ns),
+                "own": (own_at := ffi.from_buffer("uint8_t[]", own)),
+                "owner": (owner_at := ffi.from_buffer("uint8_t[]", _OWN)),
+            },
+        )
+        lib.wm_domains_find(
+            given,
+            _at("uint8_t", src),
+            _at("uint8_t", dst),
+            src.strides[0],
+            _at("uint8_t", known),
+            len(src),
+            time_ns,
+            _at("int64_t", found),
+        )
+        del own_at, owner_at  # until here what they point at had to be held
+        return found.astype(np.intp, copy=False)
 
-    def _as_clients(self, addresses: NDArray[np.uint8], ends: _Ends) -> _Ends:
-        """`ends`, with the one for `own` where the address is of those."""
-        is_own = np.zeros(len(addresses), np.bool_)
-        for upper, lower in (np.frombuffer(address, np.uint64) for address in self.own):
-            is_own |= (ends.upper == upper) & (ends.lower == lower)
-        if not is_own.any():
-            return ends
-        return self._ends(np.where(is_own[:, None], np.frombuffer(_OWN, np.uint8), addresses))
-
-    def _ends(self, addresses: NDArray[np.uint8]) -> _Ends:
-        words = np.ascontiguousarray(addresses).view(np.uint64)
-        upper, lower = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
-        mixed = np.empty_like(upper)
-        for start in range(0, len(mixed), _CHUNK):  # what is in between stays in the nearer caches
-            part = slice(start, start + _CHUNK)
-            mixed[part] = self._mixed(upper[part], lower[part])
-        return _Ends(upper, lower, mixed)
-
-    def _mixed(self, upper: _Words, lower: _Words) -> _Words:
-        """NH and Murmur3's step behind it, as in bpf/lib/hash.h: nobody can choose addresses which share one."""
-        mixed = _nh(upper, self._hash_keys[0], self._hash_keys[1])
-        mixed += _nh(lower, self._hash_keys[2], self._hash_keys[3])
-        mixed ^= mixed >> _HALF
-        mixed *= _MIX
-        return mixed
-
-    def _hashes(self, clients: _Ends, servers: _Ends) -> _Words:
-        hashes: _Words = clients.mixed * self._hash_keys[4]
-        hashes += servers.mixed
+    def _hashes(self, keys: _Words) -> _Words:
+        """Of pairs of client and address, shape (n, 4)."""
+        hashes = np.empty(len(keys), np.uint64)
+        lib.wm_domains_hash(_at("uint64_t", self._hash_keys), _at("uint64_t", keys), len(keys), _at("uint64_t", hashes))
         return hashes
 
-    def _find(self, found: _Slots, is_wanted: NDArray[np.bool_], clients: _Ends, servers: _Ends, time_ns: int) -> None:
-        """Put into `found` the slots of those pairs that are wanted, kept, and hold at `time_ns`."""
-        index = self._index = self._index or self._indexed()
-        # `take` and `compress` are two to four times as fast as brackets, and nothing else costs time here.
-        hashes = self._hashes(clients, servers)
-        buckets = (hashes >> index.shift).astype(np.intp)
-        at, ends = index.starts.take(buckets), index.starts.take(buckets + 1)
-        left = np.flatnonzero((at < ends) & is_wanted)
-        while len(left):
-            same = left.compress(index.hashes.take(at.take(left)) == hashes.take(left))
-            places = at.take(same)
-            slots, keys = index.slots.take(places), index.keys.take(places, axis=0)
-            is_equal = (
-                (keys[:, 0] == clients.upper.take(same))
-                & (keys[:, 1] == clients.lower.take(same))
-                & (keys[:, 2] == servers.upper.take(same))
-                & (keys[:, 3] == servers.lower.take(same))
-                & (self._end_ns(slots) >= time_ns)
-            )
-            found[same[is_equal]] = slots[is_equal]
-            at[left] += 1
-            left = left.compress((at.take(left) < ends.take(left)) & (found.take(left) < 0))
-
     def _indexed(self) -> _Index:
-        slots = np.fromiter(self._slots.values(), np.intp, len(self._slots))
-        addresses = self._keys[slots].view(np.uint8)
-        hashes = self._hashes(self._ends(addresses[:, :16]), self._ends(addresses[:, 16:]))
+        slots = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        keys = np.ascontiguousarray(self._keys[slots])
+        hashes = self._hashes(keys)
         order = np.argsort(hashes)
         bits = len(slots).bit_length() + 1  # two to four times as many as entries
-        shift = np.uint64(64 - bits)
-        starts = np.zeros((1 << bits) + 1, np.int32)
-        np.cumsum(np.bincount((hashes >> shift).astype(np.intp), minlength=1 << bits), out=starts[1:])
-        return _Index(hashes[order], self._keys[slots[order]], slots[order], starts, shift)
+        starts = np.zeros((1 << bits) + 1, np.uint32)
+        places = (hashes >> np.uint64(64 - bits)).astype(np.intp)
+        np.cumsum(np.bincount(places, minlength=1 << bits), out=starts[1:])
+        return _Index(hashes[order], keys[order], slots[order], starts, 64 - bits)
 
     # --- across restarts
 
