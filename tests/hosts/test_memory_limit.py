@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -84,3 +85,33 @@ def test_the_stated_least_is_enough(solo: Host, mebibytes: int, names: str) -> N
         done = run(solo, cgroup, *words)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
+
+
+#: Sends DNS queries, each from a flow of its own and for another name, as fast as it can but for pauses.
+_FLOOD = """
+import itertools, socket, struct, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in itertools.count():
+    name = b"".join(bytes([len(label)]) + label for label in (b"host-%010d" % number, b"example", b""))
+    query = struct.pack(">HHHHHH", number & 0xFFFF, 0x100, 1, 0, 0, 0) + name + struct.pack(">HH", 1, 1)
+    sender.sendto(query, (f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255 | 1}", 53))
+    if number % 150 == 0:
+        time.sleep(0.005)
+"""
+
+
+def test_a_flood_of_look_ups_fits_in_the_stated_least(solo: Host) -> None:
+    """Tens of thousands of questions a second, none answered: with the bounds of a large host it was killed."""
+    words = ("live", "--count", "5", "--interval", "4s", "--format", "json", "--interface", "lo")
+    with solo.entered():
+        flood = subprocess.Popen([sys.executable, "-c", _FLOOD])
+    try:
+        with limited(112) as cgroup:
+            done = run(solo, cgroup, *words)
+    finally:
+        flood.kill()
+        flood.wait()
+    assert done.returncode == 0, done.stderr
+    *_, last = map(json.loads, done.stdout.splitlines())
+    assert last["balanced"]
+    assert last["health"]["payloads"]["dns"] > 0

@@ -30,6 +30,7 @@ from wiremeter.settings.words import (
 )
 
 if TYPE_CHECKING:
+    from wiremeter.isolation.process import ReaderOptions
     from wiremeter.isolation.reader import IsolatedReader
     from wiremeter.names.domains import DomainCache
     from wiremeter.names.payloads import PayloadBlock
@@ -52,6 +53,7 @@ class NameOptions:
     redact_paths: leave the paths of HTTP requests out. ja4s: fingerprint TLS servers' answers; the method is under the
     FoxIO License 1.1, patent pending, which forbids selling it. state: a directory to keep what DNS said in, or None.
     isolated: payloads are read in a process without privileges, sealed by seccomp (docs/security.md); else in this one.
+    most: transactions of a batch, and of names, addresses and waiting questions no more than that are kept either.
     Raises InputError for a value that does not fit.
     """
 
@@ -61,6 +63,7 @@ class NameOptions:
     ja4s: bool = False
     state: str | os.PathLike[str] | None = None
     isolated: bool = False
+    most: int = 1 << 17
 
     def __post_init__(self) -> None:
         if unknown := set(self.kinds) - set(NAME_KINDS):
@@ -125,15 +128,22 @@ def open_names(options: NameOptions) -> Names:
 
 def try_reader(options: NameOptions) -> str:
     """What is in the way of reading payloads in a process without privileges, as by `options`; "" if nothing is."""
-    from wiremeter.isolation.process import ReaderEnded, ReaderOptions, ReaderProcess
+    from wiremeter.isolation.process import ReaderEnded, ReaderProcess
     from wiremeter.isolation.reader import WITHOUT_READER
 
     try:
-        with contextlib.closing(ReaderProcess(ReaderOptions(options.redact_paths, options.ja4s))) as reader:
+        with contextlib.closing(ReaderProcess(_reader_options(options))) as reader:
             reader.wait_until_ready()
     except (OSError, ReaderEnded) as error:
         return f"payloads cannot be read in a process without privileges: {error}. {WITHOUT_READER}"
     return ""
+
+
+def _reader_options(options: NameOptions) -> ReaderOptions:
+    from wiremeter.isolation.process import ReaderOptions
+    from wiremeter.names.records import QUESTIONS_MAX
+
+    return ReaderOptions(options.redact_paths, options.ja4s, min(QUESTIONS_MAX, options.most))
 
 
 class NoNaming:
@@ -183,6 +193,7 @@ class Naming:
             redact=options.redact_paths,
             ja4s=options.ja4s,
             domains=self._load(),
+            most=options.most,
             open_reader=self._isolate if options.isolated else None,
         )
         for reader in self.channels:
@@ -193,11 +204,9 @@ class Naming:
         self._lost: dict[str, int] = {}
 
     def _isolate(self, audience: Audience) -> IsolatedReader:
-        from wiremeter.isolation.process import ReaderOptions
         from wiremeter.isolation.reader import IsolatedReader
 
-        options = self.options
-        self._isolated = IsolatedReader(audience, ReaderOptions(redact=options.redact_paths, ja4s=options.ja4s))
+        self._isolated = IsolatedReader(audience, _reader_options(self.options))
         return self._isolated
 
     @property
@@ -301,9 +310,9 @@ class Naming:
             log.warning("what DNS said was not saved", extra={"file": str(self._state), "reason": str(error)})
 
     def _load(self) -> DomainCache:
-        from wiremeter.names.domains import DomainCache
+        from wiremeter.names.domains import ADDRESSES_MAX, DomainCache
 
-        cache = DomainCache()
+        cache = DomainCache(min(ADDRESSES_MAX, self.options.most))
         if self._state:
             try:
                 cache.load(self._state, time.time_ns())

@@ -83,7 +83,7 @@ class _Channel:
         return bytes(data)
 
 
-def main(socket_fd: str, memory_fd: str, redact: str, ja4s: str) -> None:
+def main(socket_fd: str, memory_fd: str, redact: str, ja4s: str, questions: str) -> None:
     """Runs until the meter closes its end. Words of a command line: numbers, and "" for no."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -93,7 +93,7 @@ def main(socket_fd: str, memory_fd: str, redact: str, ja4s: str) -> None:
             importlib.import_module(module)
         places = Places(int(memory_fd), mmap.PROT_READ)
         os.close(int(memory_fd))
-        reader = Reader(_Teller(channel), redact=bool(redact), ja4s=bool(ja4s))
+        reader = Reader(_Teller(channel), redact=bool(redact), ja4s=bool(ja4s), questions=int(questions))
         gc.set_threshold(*_THRESHOLDS)
         seal()
         channel.send(Ready())

@@ -36,6 +36,7 @@ from wiremeter.isolation.messages import (
 from wiremeter.isolation.places import MEMORY_BYTES, PLACES, Places, parts
 from wiremeter.isolation.told import NotCredibleError, pass_on
 from wiremeter.names.payloads import PayloadBlock
+from wiremeter.names.records import QUESTIONS_MAX
 
 if TYPE_CHECKING:
     from wiremeter.names.reader import Audience
@@ -83,10 +84,11 @@ class ReaderOptions(NamedTuple):
 
     redact: bool = True
     ja4s: bool = False
+    questions: int = QUESTIONS_MAX
 
-    def words(self) -> tuple[str, str]:
+    def words(self) -> tuple[str, str, str]:
         """As the reader's `main` takes them."""
-        return "redact" * self.redact, "ja4s" * self.ja4s
+        return "redact" * self.redact, "ja4s" * self.ja4s, str(self.questions)
 
 
 class ReaderEnded(Exception):

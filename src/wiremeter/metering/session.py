@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import os
@@ -305,7 +306,10 @@ def opened(options: Options) -> Iterator[Session]:
         _check(host, options.attach)
         check_memory(host.memory_limit_bytes, with_names=bool(options.names.limit))
         wake = enter(contextlib.closing(Wake()))
-        meanwhile = enter(Meanwhile(lambda: open_names(options.names), lambda names: names.close(), "wiremeter-names"))
+        most_flows = _most_flows(options, host)
+        # Where memory allows few flows, it allows few transactions: a flood of look-ups is one of both.
+        naming = dataclasses.replace(options.names, most=min(options.names.most, most_flows))
+        meanwhile = enter(Meanwhile(lambda: open_names(naming), lambda names: names.close(), "wiremeter-names"))
         clock = WallClock()
         engine: LiveEngine = enter(_engine_for(options, host, clock))
         watch = enter(LinkWatch())
@@ -316,9 +320,7 @@ def opened(options: Options) -> Iterator[Session]:
         names = meanwhile.result()
         names.know_own(own_addresses())
         early = enter(EarlyFlips(engine, urgent=options.urgent))
-        session = Session(
-            engine, tracker, auditor, early, watch, names, wake, clock, options, _most_flows(options, host)
-        )
+        session = Session(engine, tracker, auditor, early, watch, names, wake, clock, options, most_flows)
         yield enter(contextlib.closing(session))
 
 

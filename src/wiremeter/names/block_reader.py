@@ -12,6 +12,7 @@ from wiremeter.names.decoders.http2 import Upgraded
 from wiremeter.names.library import ffi, lib
 from wiremeter.names.payloads import Payload, PayloadBlock
 from wiremeter.names.records import (
+    QUESTIONS_MAX,
     DecodeError,
     FlowKey,
     HttpTransaction,
@@ -54,7 +55,7 @@ class BlockReader:
     def __init__(
         self,
         on_told: Callable[[RawTold], None],
-        capacity: int = 65_536,
+        capacity: int = QUESTIONS_MAX,
         *,
         connections: int = 4096,
         redact: bool = True,

@@ -28,6 +28,8 @@ from wiremeter.names.library import ffi, lib
 HOLD_NS = 2 * 3600 * 1_000_000_000
 #: Longer TTLs count as this (RFC 8767, section 4).
 MAX_TTL_S = 7 * 86_400
+#: Pairs of client and address that are kept, if nothing else is said.
+ADDRESSES_MAX = 1 << 16
 #: Longer names are not those of hosts (RFC 1035, section 2.3.4) but bytes with escapes; they are not learned.
 MAX_NAME_CHARACTERS = 253
 
@@ -107,7 +109,7 @@ class DomainCache:
     between; if it asked for several, the latest. What was announced by multicast holds for every client.
     """
 
-    def __init__(self, capacity: int = 65_536) -> None:
+    def __init__(self, capacity: int = ADDRESSES_MAX) -> None:
         """capacity: how many (client, address) pairs are kept, and how many PTR records beside them."""
         self._capacity = capacity
         #: Where the pair of a client and an address, 32 bytes, lies in the columns.

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 NAMES_MAX = 1 << 16
 #: Transactions that one batch holds at most; further ones are counted.
 TRANSACTIONS_MAX = 1 << 17
-#: And so many bytes of text, with the answers of DNS.
-TEXT_BYTES_MAX = 128 << 20
+#: And so many bytes of text for each of these, with the answers of DNS.
+_TEXT_BYTES = 1024
 #: By how much the clocks of flows (the kernel's tick) and of payloads may differ. What came later than this before the
 #: end of an interval was perhaps read before the flow's counts, which are the next interval's.
 CLOCK_SLACK_NS = 50 * 10**6
@@ -64,19 +64,22 @@ class Namer:
         redact: bool = True,
         ja4s: bool = False,
         domains: DomainCache | None = None,
+        most: int = TRANSACTIONS_MAX,
         open_reader: Callable[[Audience], PayloadReader] | None = None,
     ) -> None:
         """hashes: of a batch's flows. kinds: what may be told. redact: leave out paths of HTTP. ja4s: fingerprint
-        servers' answers. domains: what DNS said before. open_reader: makes what reads payloads and tells it to whom it
-        is given; by default a Reader, of which redact and ja4s are."""
+        servers' answers. domains: what DNS said before. most: transactions of a batch, and of names no more than that
+        are known. open_reader: makes what reads payloads and tells it to whom it is given; by default a Reader, of
+        which redact and ja4s are."""
         self._hashes = hashes
         self._kinds = frozenset(kinds)
         self.domains = domains if domains is not None else DomainCache()
         self._reader = open_reader(self) if open_reader else _reader(self, redact=redact, ja4s=ja4s)
         self._told: list[Told] = []  # of this interval
         self._transactions = self._text_bytes = 0  # there
-        self._known = KnownNames(NAMES_MAX)
-        self._dns_heard = DnsHeard(NAMES_MAX)
+        self._most = most
+        self._known = KnownNames(min(NAMES_MAX, most))
+        self._dns_heard = DnsHeard(min(NAMES_MAX, most))
         self._begun = Begun()
         #: Names of devices by number, for what is told; who knows them puts them here.
         self.device_names: dict[int, str] = {}
@@ -111,8 +114,8 @@ class Namer:
         """Keeps transactions for the batch; those without room in it are counted."""
         kept = []
         for rows in (dns, http, hellos):
-            room = max(TRANSACTIONS_MAX - self._transactions, 0)
-            if self._text_bytes + len(told.text) > TEXT_BYTES_MAX:
+            room = max(self._most - self._transactions, 0)
+            if self._text_bytes + len(told.text) > self._most * _TEXT_BYTES:
                 room = 0
             kept.append(rows[:room])
             self.dropped += len(rows) - len(kept[-1])

@@ -10,7 +10,7 @@ from wiremeter.names.datagrams import UdpConversation
 from wiremeter.names.decoders.fragments import Fragments, is_fragment
 from wiremeter.names.listening import Listening, canonical
 from wiremeter.names.payloads import Payload, PayloadBlock
-from wiremeter.names.records import DecodeError, FlowKey, QuicHandshake, RawTold
+from wiremeter.names.records import QUESTIONS_MAX, DecodeError, FlowKey, QuicHandshake, RawTold
 
 #: Of each transport.
 CONVERSATIONS_MAX = 4096
@@ -45,9 +45,12 @@ class PayloadReader(Protocol):
 class Reader:
     """Reads the payloads of one meter. It knows nothing of flows that payloads do not tell."""
 
-    def __init__(self, audience: Audience, *, redact: bool = True, ja4s: bool = False) -> None:
-        """redact: leave out paths of HTTP. ja4s: fingerprint servers' answers."""
-        self._blocks = BlockReader(audience.take, connections=CONVERSATIONS_MAX, redact=redact, ja4s=ja4s)
+    def __init__(
+        self, audience: Audience, *, redact: bool = True, ja4s: bool = False, questions: int = QUESTIONS_MAX
+    ) -> None:
+        """redact: leave out paths of HTTP. ja4s: fingerprint servers' answers. questions: of DNS, that may wait at
+        once."""
+        self._blocks = BlockReader(audience.take, questions, connections=CONVERSATIONS_MAX, redact=redact, ja4s=ja4s)
         self._fragments = Fragments()
         self._listening = Listening(CONVERSATIONS_MAX)
 

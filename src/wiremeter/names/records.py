@@ -16,6 +16,10 @@ class DecodeError(ValueError):
     """Bytes that are not what they were taken for. Every decoder raises this and nothing else."""
 
 
+#: Questions of DNS that wait for their answers at once, if nothing else is said.
+QUESTIONS_MAX = 1 << 16
+
+
 class FlowKey(NamedTuple):
     """A flow's addresses and ports as its packets bear them.
 

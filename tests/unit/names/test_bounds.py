@@ -268,9 +268,8 @@ def test_a_flood_of_dns_leaves_other_names_where_they_are(monkeypatch: pytest.Mo
     assert (web.domain, of_first.dns_query, of_last) == ("site.example", "0.example", NAMELESS)
 
 
-def test_transactions_beyond_the_most_of_a_batch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namer_module, "TRANSACTIONS_MAX", 10)
-    names = namer()
+def test_transactions_beyond_the_most_of_a_batch_are_counted() -> None:
+    names = Namer(conversation_hashes, most=10)
     for number in range(25):
         feed(names, exchange("site.example", 7, number=number))
     assert len(closed(names, rows_of()).transactions.dns) == 10
