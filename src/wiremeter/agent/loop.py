@@ -22,6 +22,7 @@ from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Notice, Watch, attachment_fields
 from wiremeter.agent.web_config import WebConfigFile, lacking
 from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.linux.service_manager import ServiceManager
 from wiremeter.linux.terminal import Terminal
 from wiremeter.settings import Listen, Settings
 from wiremeter.sinks.prometheus import PrometheusSink
@@ -65,7 +66,8 @@ async def run(
     log.info("starting", extra={"version": __version__, "interfaces": ",".join(settings.interfaces)})
     sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
     vitals = Vitals(settings.interval)
-    stop = _Stop(vitals)
+    manager = ServiceManager()
+    stop = _Stop(vitals, manager)
     in_force = InForce(settings)
     with (
         _on_signals(_STOP_SIGNALS, stop),
@@ -78,14 +80,16 @@ async def run(
         vitals.attached(len(meter.attachments))
         for attachment in meter.attachments:
             log.info("attached", extra=attachment_fields(attachment))
+        manager.ready(f"metering: {len(meter.attachments)} programs attached")
         watch = Watch(meter.attachments)
-        async for batch in meter:
-            sink.write(batch)
-            if shipper:
-                shipper.write(batch)
-            vitals.batch_arrived(len(batch.attachments))
-            _log(watch.look(batch))
-            del batch  # megabytes, until the next one is here
+        async with manager.watched(lambda: vitals.healthy().good):
+            async for batch in meter:
+                sink.write(batch)
+                if shipper:
+                    shipper.write(batch)
+                vitals.batch_arrived(len(batch.attachments))
+                _log(watch.look(batch))
+                del batch  # megabytes, until the next one is here
         _log(watch.rest())
     log.info("stopped")
 
@@ -98,13 +102,15 @@ def _log(notices: Iterable[Notice]) -> None:
 class _Stop:
     """Ends the loop, whether the meter is open yet or not."""
 
-    def __init__(self, vitals: Vitals) -> None:
+    def __init__(self, vitals: Vitals, manager: ServiceManager) -> None:
         self._vitals = vitals
+        self._manager = manager
         self.meter: Meter | None = None
 
     def __call__(self, number: signal.Signals) -> None:
         log.info("stopping", extra={"signal": number.name})
         self._vitals.stopping()
+        self._manager.stopping()
         if self.meter:
             self.meter.close()
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from wiremeter import __version__
 from wiremeter.errors import InputError
 from wiremeter.linux.listening import bind
+from wiremeter.linux.service_manager import ServiceManager
 from wiremeter.server.access.gate import Gate
 from wiremeter.server.access.hosts import is_loopback
 from wiremeter.server.access.rates import Rates
@@ -106,17 +107,25 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             is_local=is_loopback(settings.server_listen.host),
         )
         serving = Serving(build_app(parts, routes()), tls)
+        manager = ServiceManager()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, serving.stop)
+            loop.add_signal_handler(number, _stop, serving, manager)
         if tls:
             loop.add_signal_handler(signal.SIGHUP, tls.look)
         url = f"{'https' if tls else 'http'}://{Listen(*listening.getsockname()[:2])}"
         log.info("the server is ready", extra={"url": url, "store": shown_url(where)})
         if is_open:
             log.warning("whoever can connect may read and write: there is no authentication", extra={"url": url})
+        manager.ready(f"serving at {url}")
         on_ready(url)
-        await serving.serve_on(listening)
+        async with manager.watched(lambda: True):  # the loop turns, or it is not told
+            await serving.serve_on(listening)
+
+
+def _stop(serving: Serving, manager: ServiceManager) -> None:
+    manager.stopping()
+    serving.stop()
 
 
 def _make(directory: Path) -> None:

@@ -101,6 +101,18 @@ async def test_a_signal_ends_the_loop_and_closes_the_meter(
     assert logged(caplog, "stopped")
 
 
+async def test_systemd_is_told_when_it_is_attached_and_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        await run_until_drained(FakeMeter(fabricate_batch()))
+        assert listening.recv(4096) == b"READY=1\nSTATUS=metering: 2 programs attached"
+        assert listening.recv(4096) == b"STOPPING=1"
+
+
 async def test_handlers_of_signals_are_as_before_afterwards() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     await run_until_drained(FakeMeter(fabricate_batch()))
