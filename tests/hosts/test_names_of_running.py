@@ -24,9 +24,9 @@ Said = set[tuple[str, str | None, str | None]]
 class Connection:
     """A TCP connection over loopback, open and silent."""
 
-    def __init__(self) -> None:
-        self._listening = socket.create_server((SERVER, 0))
-        self.client = socket.create_connection(self._listening.getsockname(), source_address=("127.0.0.1", 0))
+    def __init__(self, client_port: int = 0, server_port: int = 0) -> None:
+        self._listening = socket.create_server((SERVER, server_port))
+        self.client = socket.create_connection(self._listening.getsockname(), source_address=("127.0.0.1", client_port))
         self._peer, _ = self._listening.accept()
 
     def say(self, data: bytes) -> None:
@@ -52,11 +52,11 @@ def a_request_comes_late() -> list[Said]:
     return names_told(lambda: connection.say(request))
 
 
-def the_agent_has_seen_its_dns(folder: Path) -> list[Said]:
+def the_agent_has_seen_its_dns(folder: Path, client_port: int, server_port: int) -> list[Said]:
     with Monitor("lo", interval=0.2, names=NameOptions(state=folder)) as agent:
         ask("db.internal")
         next(iter(agent))
-    connection = Connection()
+    connection = Connection(client_port, server_port)
     time.sleep(0.1)
     return names_told(lambda: connection.say(b"\0opaque"), folder)
 
@@ -68,7 +68,9 @@ def test_a_request_on_a_connection_that_was_there_names_it() -> None:
     assert later[-1] == {("http", "running.example", "http_host")}
 
 
-def test_what_an_agent_remembers_of_dns_names_what_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("client_port", "server_port"), [(40_000, 50_000), (50_000, 40_000)])
+def test_what_an_agent_remembers_of_dns_names_what_runs(tmp_path: Path, client_port: int, server_port: int) -> None:
+    """Both directions, whichever port is the higher one."""
     with netns.hosts("alone") as (host,):
-        _, *later = host.run(the_agent_has_seen_its_dns, tmp_path)
+        _, *later = host.run(the_agent_has_seen_its_dns, tmp_path, client_port, server_port)
     assert {names[1:] for said in later for names in said} == {("db.internal", "dns_answer")}

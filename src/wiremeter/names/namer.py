@@ -37,6 +37,8 @@ _TEXT_BYTES = 1024
 #: By how much the clocks of flows (the kernel's tick) and of payloads may differ. What came later than this before the
 #: end of an interval was perhaps read before the flow's counts, which are the next interval's.
 CLOCK_SLACK_NS = 50 * 10**6
+#: From here on systems choose ports of clients (Linux's ip_local_port_range; IANA's dynamic ports begin at 49152).
+FIRST_EPHEMERAL_PORT = 32_768
 #: Flows that are named at a time.
 _BLOCK_FLOWS = 1 << 16
 _LAST_NS = (1 << 62) - 1  # times further on, which captures can hold, are as good as this
@@ -213,7 +215,8 @@ class Namer:
         rest = self._without_domain(code, names)
         # Columns, not rows: NumPy copies chosen rows of a struct field by field, thirty times as slowly.
         is_new = (flows["protocol"] == TCP) & (flows["tcp_flags"] & TCP_SYN > 0)
-        src_is_client = flows["src_port"] > flows["dst_port"]
+        # Of two ports that hosts choose at random neither tells who is the server.
+        src_is_client = (flows["src_port"] > flows["dst_port"]) & (flows["dst_port"] < FIRST_EPHEMERAL_PORT)
         first_ns, src, dst = flows["first_ns"], flows["src_addr"], flows["dst_addr"]
         if len(rest) < len(flows):  # of all, no copy is needed
             first_ns, is_new = first_ns.take(rest), is_new.take(rest)

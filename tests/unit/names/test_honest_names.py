@@ -158,6 +158,18 @@ def test_a_one_shot_query_to_mdns_and_its_answer_are_one_transaction() -> None:
     assert told.names[told.flow_names[0]].domain == "printer.local"
 
 
+# --- who is the client
+
+
+@pytest.mark.parametrize(("port", "server_port"), [(40_000, 50_000), (50_000, 40_000)])
+def test_between_two_ports_that_were_chosen_at_random_both_directions_have_the_name(
+    port: int, server_port: int
+) -> None:
+    names = namer()
+    feed(names, exchange("db.internal"))
+    assert named(names, key(port=port, server_port=server_port), 1) == ("db.internal", "dns_answer")
+
+
 # --- began after it
 
 
