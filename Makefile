@@ -19,10 +19,10 @@ SOAK_SECONDS ?= 1800
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist worksteal
 
-.PHONY: help run root test check build lint format bench compare accuracy kernels soak fuzz fuzz-cli docs man setup setup-test setup-compare setup-kernels clean
+.PHONY: help run root test check build lint format bench compare accuracy kernels soak fuzz fuzz-cli docs man release release-test deb setup setup-test setup-compare setup-kernels setup-release setup-deb clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: root build  ## meter the devices of the default route: live table here, /metrics on 127.0.0.1:10464, a server on :10465 (root)
 	$(BIN)/wiremeter up --listen 127.0.0.1:10464
@@ -61,6 +61,15 @@ soak: build $(VENV)/.dev  ## agents and a server under faults for SOAK_SECONDS (
 fuzz-cli: build $(VENV)/.dev  ## RUNS (5000) random command lines, streams, locales and signals; none may leave a traceback
 	PYTHONPATH=tests $(BIN)/python -m fuzz.command_line --runs $(RUNS)
 
+release: build $(VENV)/.release  ## sdist, wheel, SBOM and checksums in dist/; the wheel is built twice, and must be the same bytes
+	scripts/release
+
+release-test: setup-release $(VENV)/.dev  ## that wheel in bare roots of Debian, metering what is sent, exactly (root)
+	PYTHONPATH=tests $(BIN)/python -m release
+
+deb: setup-deb  ## Debian packages of this release of Debian, in dist/
+	scripts/build-deb
+
 docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the code
 	$(BIN)/python scripts/documents.py
 	$(BIN)/python scripts/configuration.py
@@ -92,6 +101,12 @@ setup-kernels: setup-test
 setup-compare:
 	@scripts/setup compare
 
+setup-release: setup
+	@scripts/setup release
+
+setup-deb:
+	@scripts/setup deb
+
 $(PROGRAMS)/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS) $(COMPILE_BPF) | setup
 	$(COMPILE_BPF) $< $@ -Werror
 
@@ -112,6 +127,10 @@ $(VENV)/.installed: pyproject.toml setup.py src/wiremeter/libbpf/build.py src/wi
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[release]'
 	@touch $@
 
 $(VENV)/.compare: $(VENV)/.installed

@@ -41,4 +41,8 @@ class BuildWithPrograms(build_py):
         super().run()
 
 
-setup(cffi_modules=BINDINGS, cmdclass={"build_py": BuildWithPrograms})
+setup(
+    cffi_modules=BINDINGS,
+    cmdclass={"build_py": BuildWithPrograms},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},  # what cffi makes uses no more than that: one wheel for all
+)

@@ -124,5 +124,5 @@ ffi.set_source(
     sources=[str(_HOST / name) for name in _SOURCES],
     include_dirs=[str(_HOST)],
     depends=[str(header) for header in _HEADERS],
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall"],
+    extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall"],
 )

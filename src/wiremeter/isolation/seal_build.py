@@ -18,5 +18,5 @@ ffi.cdef(
 ffi.set_source(
     "wiremeter.isolation._seal",
     Path(__file__).with_name("seal.c").read_text(),
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall"],
+    extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall"],
 )

@@ -90,7 +90,7 @@ ffi.set_source(
     "wiremeter.libbpf._libbpf",
     Path(__file__).with_name("shim.c").read_text(),
     libraries=["bpf"],
-    extra_compile_args=["-O2", "-Wall", "-Wno-unused-function"],
+    extra_compile_args=["-O2", "-g0", "-Wall", "-Wno-unused-function"],
 )
 
 if __name__ == "__main__":

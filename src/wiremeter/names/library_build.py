@@ -33,5 +33,5 @@ ffi.set_source(
     sources=[str(source) for source in _SOURCES],
     include_dirs=[str(_NAMES)],
     depends=[str(header) for header in _DEPENDS],
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall"],
+    extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall"],
 )

@@ -37,5 +37,5 @@ ffi.cdef(
 ffi.set_source(
     "wiremeter.reports._json_rows",
     Path(__file__).with_name("json_rows.c").read_text(),
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall"],
+    extra_compile_args=["-O2", "-g0", "-std=gnu11", "-Wall"],
 )
