@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wiremeter.cli.streams import say
 from wiremeter.client.connection import DEFAULT_URL, Connection, connect, read_token
 from wiremeter.errors import InputError
 from wiremeter.settings.catalogue import Asking
@@ -40,7 +41,8 @@ def answer(settings: Asking, question: str, parameters: Mapping[str, object]) ->
     with opened(settings) as server:
         if settings.format == "text":
             pieces = server.stream(question, parameters, "jsonl")
-            _print_table(json.loads(line) for line in _lines(pieces))
+            if not _print_table(json.loads(line) for line in _lines(pieces)):
+                say("wiremeter: the answer has no rows: nothing that was stored fits")
             return 0
         if settings.format in ("arrow", "parquet") and sys.stdout.isatty():
             raise InputError(f"{settings.format} is nothing for a terminal; redirect it to a file")
@@ -58,8 +60,8 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _print_table(rows: Iterator[Mapping[str, Any]]) -> None:
-    """Columns as wide as what is in them; of long answers as wide as the first rows need."""
+def _print_table(rows: Iterator[Mapping[str, Any]]) -> bool:
+    """Columns as wide as what is in them; of long answers as wide as the first rows need. Whether there was a row."""
     widths: dict[str, int] = {}
     waiting: list[Mapping[str, Any]] = []
     for row in rows:
@@ -70,7 +72,8 @@ def _print_table(rows: Iterator[Mapping[str, Any]]) -> None:
         if len(waiting) == 1000:
             widths = _print_first(waiting)
     if not widths and waiting:
-        _print_first(waiting)
+        widths = _print_first(waiting)
+    return bool(widths)
 
 
 def _print_first(rows: list[Mapping[str, Any]]) -> dict[str, int]:

@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 #: A reader that ended after less than this is followed by the next only after a pause, twice as long each time.
 STEADY_SECONDS = 60.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
-#: A reader that is not ready after so long never will be.
-START_SECONDS = 10.0
 #: What to do where no reader can be had.
 WITHOUT_READER = (
     "Allow that, or read no names (--names none), or have this process read them, with all it may do (--no-isolate)"

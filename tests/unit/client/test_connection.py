@@ -102,6 +102,13 @@ def test_the_commands_print_what_the_server_says(server: RunningServer, batch: F
     assert counted.split() == ['"n"', str(len(batch.flows))]
 
 
+def test_an_answer_without_rows_is_no_silence(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["flows", "--since", "1h", "-f", "agent nobody", "--server", server.url]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no rows" in said.err
+
+
 def test_a_mistake_in_a_command_is_told(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["top", "nothing", "--server", server.url]) == 2
     assert "those are agent" in capsys.readouterr().err
