@@ -30,13 +30,27 @@ def page(text: str) -> str:
 
 def _cells(setting: Setting) -> Iterator[str]:
     yield f"`{setting.name}`"
-    flags = [setting.flag, *([f"--no-{setting.flag[2:]}"] if setting.can_be_off else [])]
-    yield ", ".join(f"`{flag}`" for flag in (*flags, *filter(None, [setting.short])))
+    yield ", ".join(_flags(setting))
     yield f"`{ENVIRONMENT_PREFIX}{setting.name.upper()}`"
     yield setting.shown_default or f"`{setting.default_text}`"
     yield setting.values.expected
     yield f"{setting.help} ↻" if setting.reloads else setting.help
     yield ", ".join(name for name, kind in COMMANDS.items() if _is_configurable(settings_of(kind).get(setting.name)))
+
+
+def _flags(setting: Setting) -> Iterator[str]:
+    """Its flags, with the commands where not all call it the same."""
+    flags: dict[str, list[str]] = {}
+    for name, kind in COMMANDS.items():
+        if _is_configurable(each := settings_of(kind).get(setting.name)):
+            assert each
+            flags.setdefault(each.flag, []).append(name)
+    for flag, commands in flags.items():
+        yield f"`{flag}`" + (f" ({', '.join(commands)})" if len(flags) > 1 else "")
+    if setting.can_be_off:
+        yield f"`--no-{setting.flag[2:]}`"
+    if setting.short:
+        yield f"`{setting.short}`"
 
 
 def _is_configurable(setting: Setting | None) -> bool:
