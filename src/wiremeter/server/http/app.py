@@ -148,11 +148,19 @@ async def principal_of(request: Request[Any, Any, State], state: State) -> Princ
 
 def _check_host(request: Request[Any, Any, State]) -> None:
     """Raises Refusal where a page of another site asks: its name may lead to this host, by DNS rebinding or a link."""
-    named = [request.headers.get("host", ""), urlsplit(request.headers.get("origin", "")).netloc]
-    for name in filter(None, named):
-        if not is_loopback(urlsplit(f"//{name}").hostname or ""):
-            text = "without authentication only localhost is answered; make a token to be asked by another name"
-            raise Refusal(403, "host", text, is_final=False)
+    host, origin = request.headers.get("host"), request.headers.get("origin")
+    urls = ([f"//{host}"] if host else []) + ([] if origin is None else [origin])
+    if not all(map(_is_local, urls)):
+        text = "without authentication only localhost is answered; make a token to be asked by another name"
+        raise Refusal(403, "host", text, is_final=False)
+
+
+def _is_local(url: str) -> bool:
+    """Whether a URL leads to this host's loopback. One without a host does not, such as the "null" of a sandbox."""
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 def need(principal: Principal, right: TokenRight) -> None:

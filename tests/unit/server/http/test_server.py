@@ -202,6 +202,9 @@ def test_bodies_may_be_as_large_as_a_busy_hosts_batch_and_no_larger(server: Runn
     [
         ({"Host": "evil.example"}, 403),
         ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),  # of a page in a sandbox or of a file
+        ({"Host": "["}, 403),
+        ({"Host": "localhost", "Origin": "http://["}, 403),
         ({"Host": "localhost:1", "Origin": "http://127.0.0.1"}, 200),
     ],
 )
