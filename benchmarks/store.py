@@ -31,7 +31,7 @@ AGENTS = 20
 INTERVAL = 5
 #: Flows of one batch: at 250,000 a second of 20 agents.
 FLOWS = 62_500
-INGEST_SECONDS = 30
+INGEST_SECONDS = 60
 #: Flows of the store that is asked, all of one hour.
 FILLED = 50_000_000
 #: Batches that are made of each agent, and sent again and again with other times: as many as memory has room for.
