@@ -306,6 +306,9 @@ def test_a_super_packet_of_tcp_is_one_payload(entry: str, over: Callable[..., by
 
 # Live engines: a tick of their own, and rings that fill --------------------------------------------------------------
 
+#: Places for all flows of a flood: one that finds none is not inspected at all.
+ROOMY = plan_tables(CPUS, 16_384)
+
 
 def many(protocol: int, flows: int, over: Callable[..., bytes] = over4, first: int = 0) -> list[bytes]:
     """An opaque packet of each of many flows."""
@@ -319,7 +322,7 @@ def many(protocol: int, flows: int, over: Callable[..., bytes] = over4, first: i
 def test_of_a_flood_of_new_flows_few_are_inspected_in_a_tick_and_the_others_count_as_lost(
     protocol: int, entry: str
 ) -> None:
-    with pinned(USABLE[0]), KernelEngine(plan_tables(CPUS, 4096), payload_limit=LIMIT) as engine:
+    with pinned(USABLE[0]), KernelEngine(ROOMY, payload_limit=LIMIT) as engine:
         program = load_only(engine, ENTRIES[entry].direction, ENTRIES[entry].mode)
         tick_s = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE
         time.sleep(2 * tick_s)
@@ -337,7 +340,7 @@ def test_of_a_flood_of_new_flows_few_are_inspected_in_a_tick_and_the_others_coun
 
 @pytest.mark.kernel
 def test_a_refusal_is_not_remembered_where_an_earlier_connection_had_the_same_ports() -> None:
-    with pinned(USABLE[0]), KernelEngine(plan_tables(CPUS, 4096), payload_limit=LIMIT) as engine:
+    with pinned(USABLE[0]), KernelEngine(ROOMY, payload_limit=LIMIT) as engine:
         program = load_only(engine, "rx", "tcx")
 
         def asked(frames: Sequence[bytes]) -> set[int]:
@@ -367,7 +370,7 @@ def test_a_refusal_is_not_remembered_where_an_earlier_connection_had_the_same_po
 
 @pytest.mark.kernel
 def test_a_refused_flow_is_silent_but_for_what_begins_like_something_until_there_is_room_in_another_epoch() -> None:
-    with pinned(USABLE[0]), KernelEngine(plan_tables(CPUS, 4096), payload_limit=LIMIT) as engine:
+    with pinned(USABLE[0]), KernelEngine(ROOMY, payload_limit=LIMIT) as engine:
         program = load_only(engine, "rx", "tcx")
 
         def sources(frame: bytes) -> list[str]:
