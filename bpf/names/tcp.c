@@ -70,6 +70,7 @@ struct queue {
 /* One direction of DNS over TCP (RFC 1035, section 4.2.2): the message that has begun, behind its length. */
 struct dns_half {
 	struct wm_bytes message;
+	uint32_t passed_over; /* bytes to come of one that found no cell */
 	uint64_t time_ns;
 };
 
@@ -350,51 +351,6 @@ static int64_t dns_length(const uint8_t *data, uint32_t bytes)
 	return 2 + (int64_t)length;
 }
 
-/* The next bytes of a direction. Nothing in the stream marks where a message begins but the length of the one before.
- */
-static int dns_data(const struct reading *r, int from_client, const uint8_t *data, uint32_t bytes, uint64_t time_ns)
-{
-	struct dns_half *half = &r->connection->dns[from_client];
-	uint8_t *room = r->tcp->room, head[14];
-	int64_t length = 0;
-
-	half->time_ns = time_ns;
-	while (half->message.count && bytes) { /* what is missing of a message that has begun */
-		uint32_t had = half->message.count, part;
-
-		length = dns_length(head, wm_bytes_copy(&r->tcp->cells, &half->message, sizeof(head), head));
-		if (length < 0)
-			return -1;
-		part = had < 14 ? 14 - had : (uint32_t)length - had;
-		part = part < bytes ? part : bytes;
-		if (wm_bytes_add(&r->tcp->cells, &half->message, data, part) < part)
-			return -1;
-		data += part;
-		bytes -= part;
-		length = dns_length(head, wm_bytes_copy(&r->tcp->cells, &half->message, sizeof(head), head));
-		if (length < 0)
-			return -1;
-		if (!length || half->message.count < length)
-			continue;
-		(void)wm_bytes_copy(&r->tcp->cells, &half->message, (uint32_t)length, room);
-		wm_bytes_clear(&r->tcp->cells, &half->message);
-		if (dns_message(r, from_client, room + 2, (uint32_t)length - 2, 0, time_ns))
-			return -1;
-	}
-	while (bytes) {
-		length = dns_length(data, bytes);
-		if (length < 0)
-			return -1;
-		if (!length || length > bytes)
-			return wm_bytes_add(&r->tcp->cells, &half->message, data, bytes) < bytes ? -1 : 0;
-		if (dns_message(r, from_client, data + 2, (uint32_t)length - 2, 0, time_ns))
-			return -1;
-		data += length;
-		bytes -= (uint32_t)length;
-	}
-	return 0;
-}
-
 /* What is there of a message is read. Packets mostly begin with one, so the next packet is tried. */
 static void dns_gap(const struct reading *r, int from_client)
 {
@@ -402,8 +358,83 @@ static void dns_gap(const struct reading *r, int from_client)
 	uint32_t bytes = wm_bytes_copy(&r->tcp->cells, &half->message, WM_HTTP_ROOM, r->tcp->room);
 
 	wm_bytes_clear(&r->tcp->cells, &half->message);
+	half->passed_over = 0;
 	if (bytes > 2)
 		(void)dns_message(r, from_client, r->tcp->room + 2, bytes - 2, WM_DNS_IS_CUT, half->time_ns);
+}
+
+/* Keeps what has come of a message until the rest of it comes. Without a free cell it is read as it is, and the rest
+ * passed over: that this side has no memory says nothing of the other. length: of all of it; 0: not known yet. */
+static void dns_keep(const struct reading *r, int from_client, const uint8_t *data, uint32_t bytes, int64_t length)
+{
+	struct dns_half *half = &r->connection->dns[from_client];
+	uint32_t left = (uint32_t)length - half->message.count - bytes;
+
+	if (wm_bytes_add(&r->tcp->cells, &half->message, data, bytes) == bytes)
+		return;
+	r->told->lost++;
+	dns_gap(r, from_client);
+	half->passed_over = length ? left : 0;
+}
+
+/* Takes what is missing of a message that has begun; returns how many bytes, or -1 if it is none. */
+static int64_t dns_rest(const struct reading *r, int from_client, const uint8_t *data, uint32_t bytes)
+{
+	struct dns_half *half = &r->connection->dns[from_client];
+	uint8_t *room = r->tcp->room, head[14];
+	uint32_t had = half->message.count, part;
+	int64_t length = dns_length(head, wm_bytes_copy(&r->tcp->cells, &half->message, sizeof(head), head));
+
+	if (length < 0)
+		return -1;
+	part = had < sizeof(head) ? (uint32_t)sizeof(head) - had : (uint32_t)length - had;
+	part = part < bytes ? part : bytes;
+	dns_keep(r, from_client, data, part, length);
+	length = dns_length(head, wm_bytes_copy(&r->tcp->cells, &half->message, sizeof(head), head));
+	if (length < 0)
+		return -1;
+	if (!length || half->message.count < length)
+		return part;
+	(void)wm_bytes_copy(&r->tcp->cells, &half->message, (uint32_t)length, room);
+	wm_bytes_clear(&r->tcp->cells, &half->message);
+	return dns_message(r, from_client, room + 2, (uint32_t)length - 2, 0, half->time_ns) ? -1 : part;
+}
+
+/* Takes a message that begins there, or the beginning of it; returns how many bytes, or -1 if it is none. */
+static int64_t dns_begin(const struct reading *r, int from_client, const uint8_t *data, uint32_t bytes)
+{
+	struct dns_half *half = &r->connection->dns[from_client];
+	int64_t length = dns_length(data, bytes);
+
+	if (length < 0)
+		return -1;
+	if (!length || length > bytes) {
+		dns_keep(r, from_client, data, bytes, length);
+		return bytes;
+	}
+	return dns_message(r, from_client, data + 2, (uint32_t)length - 2, 0, half->time_ns) ? -1 : length;
+}
+
+/* The next bytes of a direction; returns 0, or -1 if they are no DNS. Nothing in the stream marks where a message
+ * begins but the length of the one before. */
+static int dns_data(const struct reading *r, int from_client, const uint8_t *data, uint32_t bytes, uint64_t time_ns)
+{
+	struct dns_half *half = &r->connection->dns[from_client];
+	int64_t taken;
+
+	half->time_ns = time_ns;
+	for (; bytes; data += taken, bytes -= (uint32_t)taken) {
+		if (half->passed_over) {
+			taken = half->passed_over < bytes ? half->passed_over : bytes;
+			half->passed_over -= (uint32_t)taken;
+		} else {
+			taken = half->message.count ? dns_rest(r, from_client, data, bytes)
+						    : dns_begin(r, from_client, data, bytes);
+		}
+		if (taken < 0)
+			return -1;
+	}
+	return 0;
 }
 
 static struct wm_tls_to with_tls(const struct reading *r)

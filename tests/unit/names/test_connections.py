@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wiremeter.names import block_reader
 from wiremeter.names.decoders.http2 import PREFACE
+from wiremeter.names.payloads import Payload, packed
 from wiremeter.names.records import NAMELESS, FlowName, HttpTransaction, TlsHandshake
 
 from .tcp_wire import ACK, PSH, SYN, SYN_ACK, Wire, statuses
@@ -109,6 +111,30 @@ def test_dns_message_of_which_only_the_beginning_was_captured_is_told_as_cut() -
     wire.end()
     (told,) = wire.dns
     assert told.cut
+
+
+def test_a_dns_message_that_finds_no_cell_is_told_as_cut_and_the_connection_is_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(block_reader, "CELLS_MAX", 165)
+    wire, rounds = Wire(53).shake(), 12  # more than the messages that are none which end a connection
+    short = bytes.fromhex("000c 0007 8182 0000 0000 0000 0000")
+    answer = bytes.fromhex("c00c 0010 0001 00000000 0100 ff") + bytes(255)
+    long = bytes.fromhex("0008 8180 0001 0050 0000 0000") + b"\3www\7example\0\0\1\0\1" + 80 * answer
+    wire.server(short)
+    for number in range(400):  # those that were silent for longest go when there are few cells: here they free none
+        other = wire.flow._replace(src_port=50_000 + number, dst_port=22)
+        assert not list(wire.reader.read(packed([Payload(wire.now_ns, other, 1, 11, 0, ACK, 4, b"SSH-2.0-x\r\n")])))
+    wire.skip(True, 100)
+    for _ in range(28):  # behind a hole: five cells each
+        wire.client(bytes(2000))
+    assert wire.reader.lost == 0
+    for _ in range(rounds):
+        said = struct.pack("!H", len(long)) + long + short
+        for at in range(0, len(said), 4000):
+            wire.server(said[at : at + 4000])
+    assert [(one.rcode, one.cut) for one in wire.dns] == [(2, False)] + rounds * [(0, True), (2, False)]
+    assert wire.reader.lost == rounds
 
 
 def test_http2_conversation_is_read_from_its_preface() -> None:
