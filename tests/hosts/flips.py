@@ -30,7 +30,7 @@ def flipping(
     job = host.start(_flip_until_stopped, device, direction, mode, board)
     answer: list[tuple[Traffic, int]] = []
     try:
-        wait_until(lambda: bool(board["attached"]) or job.has_answered, "the program is attached", 15)
+        wait_until(lambda: bool(board["attached"]) or job.has_answered, "the program is attached")
         yield lambda: answer[0]
     except BaseException:
         job.kill()

@@ -134,25 +134,25 @@ class Meter:
         assert self.reading, "the meter still runs: ask after the metering block"
         return self.reading[where]
 
-    def _wait(self, claim: Callable[[], bool], what: str, timeout: float) -> None:
+    def _wait(self, claim: Callable[[], bool], what: str) -> None:
         """Return once `claim` holds. Raises JobFailed with the monitor's error when it ended before."""
-        wait_until(lambda: claim() or self._job.has_answered, what, timeout)
+        wait_until(lambda: claim() or self._job.has_answered, what)
         if not claim():
             self._job.result()
             raise JobFailed("the monitor ended while it was needed")
 
     def wait_attached(self) -> None:
         """Return when the monitor is attached."""
-        self._wait(lambda: bool(self._board["attached"]), "the monitor is attached", 15)
+        self._wait(lambda: bool(self._board["attached"]), "the monitor is attached")
 
     def wait_attachments(self, number: int) -> None:
         """Return when there have been so many attachments, two a device, those that are gone included."""
-        self._wait(lambda: self._board["attachments"] >= number, f"{number} attachments were made", 15)
+        self._wait(lambda: self._board["attachments"] >= number, f"{number} attachments were made")
 
     def wait_counted(self) -> None:
         """Return when a batch has come that began after this call: then all that was sent before it is counted."""
         now = time.time_ns()
-        self._wait(lambda: self._board["last_start_ns"] >= now, "a batch has come that began after the traffic", 5)
+        self._wait(lambda: self._board["last_start_ns"] >= now, "a batch has come that began after the traffic")
 
     def stop(self) -> None:
         """Tell the monitor to end once it has delivered what was seen until now."""

@@ -45,7 +45,7 @@ def start(host: Host, folder: Path, *argv: str, listens: tuple[str, ...] = ()) -
         assert os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, log.read_text()
         return set(listens) <= listening_sockets(host)
 
-    wait_until(is_ready, f"{argv[0]} listens", timeout=10)
+    wait_until(is_ready, f"{argv[0]} listens")
     return job
 
 

@@ -41,7 +41,7 @@ class JobFailed(Exception):
     """A function raised, died or ran out of time in its forked process; the text holds the traceback."""
 
 
-def command(*argv: str, stdin: str | None = None, timeout: float = 20) -> str:
+def command(*argv: str, stdin: str | None = None, timeout: float = 60) -> str:
     """What `argv` prints. Raises CommandFailed with its error output."""
     done = subprocess.run(
         argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout * PATIENCE, check=False
@@ -51,7 +51,7 @@ def command(*argv: str, stdin: str | None = None, timeout: float = 20) -> str:
     return done.stdout
 
 
-def wait_until(claim: Callable[[], bool], what: str, timeout: float = 5) -> None:
+def wait_until(claim: Callable[[], bool], what: str, timeout: float = 60) -> None:
     """Return once `claim` holds; looks again every millisecond. Raises TimeoutError naming `what`."""
     deadline = time.monotonic() + timeout * PATIENCE
     while not claim():
@@ -69,7 +69,7 @@ class Job:
         self._what = what
         self._ended = False
 
-    def result(self, timeout: float = 20) -> Any:
+    def result(self, timeout: float = 120) -> Any:
         """What the function returned. Raises JobFailed with its traceback, or when `timeout` seconds have passed."""
         try:
             data = self._read_all(timeout)
@@ -204,7 +204,7 @@ class Host:
         self._jobs.append(job)
         return job
 
-    def run(self, function: Callable[..., Any], *args: Any, timeout: float = 20) -> Any:
+    def run(self, function: Callable[..., Any], *args: Any, timeout: float = 120) -> Any:
         """What `function(*args)` returns in a process inside this namespace."""
         return self.start(function, *args).result(timeout)
 

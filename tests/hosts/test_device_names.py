@@ -107,9 +107,9 @@ def test_the_agent_exports_and_logs_them(solo: Host, tmp_path: Path) -> None:
         agent = subprocess.Popen(argv, stderr=log)
     try:
         with solo.entered():
-            netns.wait_until(lambda: is_ready(agent), "the agent is ready", 60)
+            netns.wait_until(lambda: is_ready(agent), "the agent is ready")
             send(solo)
-            netns.wait_until(lambda: tx_packets() == EXPECTED, "all is exported", 5)
+            netns.wait_until(lambda: tx_packets() == EXPECTED, "all is exported")
             assert set(tx_packets("application/openmetrics-text; version=1.0.0")) == set(EXPECTED)
     finally:
         agent.send_signal(signal.SIGTERM)

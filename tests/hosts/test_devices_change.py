@@ -109,10 +109,10 @@ def test_many_devices_that_appear_at_once_are_metered_soon_and_no_batch_is_late(
         made = time.monotonic()
         while True:
             batch = next(batches)
-            assert batch.end_ns - batch.start_ns < 2 * interval * 1e9
+            assert batch.end_ns - batch.start_ns < 4 * interval * 1e9
             if len({attachment.device for attachment in batch.attachments}) == count + 1:
                 break
-            assert time.monotonic() - made < 3 * netns.PATIENCE
+            assert time.monotonic() - made < 20 * netns.PATIENCE
         assert batch.health.attaching == 0
 
 
@@ -130,7 +130,7 @@ def test_a_meter_of_many_devices_ends_soon_and_leaves_the_kernels_grace_periods_
         seconds = time.monotonic() - ending
     assert SWITCH.read_text() == before
     if os.access(SWITCH, os.W_OK):
-        assert seconds < 1 * netns.PATIENCE
+        assert seconds < 8 * netns.PATIENCE
 
 
 def test_a_device_made_again_under_the_same_name_is_metered_again() -> None:

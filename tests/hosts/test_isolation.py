@@ -205,7 +205,7 @@ def test_a_decoder_that_makes_a_forbidden_call_dies_alone(live: Live, talk: Talk
     said = live.until(lambda document: document["health"]["reader_endings"] == 1)
     assert any("SIGSYS" in finding["text"] for finding in said["alarms"] if finding["kind"] == "reader_ended")
     assert not Path(f"/proc/{reader}").exists()
-    wait_until(lambda: readers(live.process.pid) != [], "another reader begins", 20)
+    wait_until(lambda: readers(live.process.pid) != [], "another reader begins")
     live.until(lambda _: True)
     for number in range(1000):
         talk.exchange(f"after-{number % 10}.example")
@@ -230,10 +230,10 @@ def test_the_agent_outlives_its_reader(solo: Host, talk: Talk, tmp_path: Path, n
         talk.exchange("first.example")
         os.kill(reader, number)
         with solo.entered():
-            wait_until(lambda: metric("wiremeter_reader_endings_total") == 1, "the end is told", 10)
-        wait_until(lambda: readers(process.pid) != [], "another reader begins", 20)
+            wait_until(lambda: metric("wiremeter_reader_endings_total") == 1, "the end is told")
+        wait_until(lambda: readers(process.pid) != [], "another reader begins")
         with solo.entered():
-            wait_until(lambda: asks_and_is_told(talk), "names are read again", 20)
+            wait_until(lambda: asks_and_is_told(talk), "names are read again")
             wait_until(
                 lambda: metric("network_packets_total", direction="tx", protocol="udp") == 2 * talk.exchanges, "all", 10
             )
@@ -250,7 +250,7 @@ def test_the_reader_does_not_outlive_the_agent(solo: Host, tmp_path: Path) -> No
         (reader,) = readers(process.pid)
         process.kill()
         process.wait()
-        wait_until(lambda: not Path(f"/proc/{reader}").exists() or status(reader)["State"][0] == "Z", "it ends", 10)
+        wait_until(lambda: not Path(f"/proc/{reader}").exists() or status(reader)["State"][0] == "Z", "it ends")
 
 
 def test_a_group_that_is_stopped_at_once_still_tells_its_last_interval(solo: Host, talk: Talk) -> None:
@@ -309,7 +309,7 @@ def agent(host: Host, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(argv, stderr=file)
     try:
         with host.entered():
-            wait_until(is_ready, "the agent is ready", 60)
+            wait_until(is_ready, "the agent is ready")
         yield process
     finally:
         process.terminate()

@@ -614,7 +614,7 @@ def test_quic_handshakes_are_told(town: Town, tmp_path: Path, attach: Attach) ->
     for address in (V4, V6):
         versions = list(QUIC_VERSIONS.values())
         town.server.start(name_peers.serve_quic, address, port, certificate, key, ["h3", "hq-interop"], versions)
-    wait_until(lambda: {f"udp {port}", f"udp6 {port}"} <= listening_sockets(town.server), "it listens", timeout=10)
+    wait_until(lambda: {f"udp {port}", f"udp6 {port}"} <= listening_sockets(town.server), "it listens")
     many = [*(f"protocol-number-{number:010}" for number in range(90)), "h3"]
     asked = [
         (town.alice, V4, 20001, "shop.wire.test", ["h3"], "1"),

@@ -34,7 +34,7 @@ def test_while_many_devices_are_attached(interfaces: list[str], after: float) ->
             began = time.monotonic()
             said = agent.stderr.read()
             status = agent.wait(20)
-            assert time.monotonic() - began < 2 * netns.PATIENCE
+            assert time.monotonic() - began < 10 * netns.PATIENCE
             if not after and status == -signal.SIGTERM:  # it did not listen for signals yet
                 return
             assert status == 0, said

@@ -37,7 +37,7 @@ def test_what_it_shows_is_what_its_server_has(tmp_path: Path) -> None:
                     sender.sendto(bytes(SIZE), ("127.0.0.1", 9))
             time.sleep(2)
             up.send_signal(signal.SIGINT)
-            said, told = up.communicate(timeout=60)
+            said, told = up.communicate(timeout=120)
             assert up.returncode == 0, told
     documents += map(json.loads, said.splitlines())
     assert "the server is at http://127.0.0.1:10465" in told
@@ -63,7 +63,7 @@ def test_without_the_server_it_says_why_and_attaches_nothing(tmp_path: Path) -> 
         host.ip("link set lo up")
         with socket.create_server(("127.0.0.1", 10465)):
             argv = [WIREMETER, "up", "-i", "lo", "--data-dir", str(tmp_path / "data"), "--once"]
-            ended = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+            ended = subprocess.run(argv, capture_output=True, text=True, timeout=120)
         assert ended.returncode == 2
         said = ended.stderr.splitlines()[-1]
         assert "10465" in said

@@ -35,7 +35,7 @@ def test_a_heartbeat_says_who_where_and_how(receiver: Receiver, tmp_path: Path) 
     with shipped(lambda: settings) as shipper:
         assert shipper
         shipper.write(fabricate_batch(attachments=attachments))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not (receiver.heartbeats and receiver.heartbeats[-1]["devices"]):
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -319,7 +319,7 @@ def test_a_stop_does_not_wait_for_clients() -> None:
         assert time.monotonic() - began < 3
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits until `condition()` holds."""
     until = time.monotonic() + seconds
     while not condition():

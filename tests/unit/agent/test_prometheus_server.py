@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="needs pr
 KEY = FlowKey(bytes(16), 1, bytes(16), 2, 17, 4)
 NAMES = (NAMELESS, *(FlowName("tls", f"{n}.example") for n in range(6)))
 #: Seconds until a server must have started and scraped a few times.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 #: Values by labels, and what gives them for a query.
 Result = dict[tuple[str, ...], float]
@@ -98,7 +98,7 @@ def ask(port: int, query: str) -> Result:
     """Label values but for those of the scrape, and value, of each result; nothing while the server starts."""
     url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             found = json.load(answer)["data"]["result"]
     except OSError:
         return {}

@@ -96,7 +96,7 @@ def test_a_shipper_takes_its_settings(receiver: Receiver, tmp_path: Path, caplog
         Reload(in_force, lambda: after, shipper)()
         assert in_force.settings == replace(after, spool_dir=before.spool_dir)
         shipper.write(make_batch([flow("10.0.0.1", "10.0.0.2", 1, 22), flow("10.0.0.1", "10.0.0.2", 1, 80)]))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not receiver.order:
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -142,7 +142,7 @@ class Agent:
         self._log, self._text = self.process.stderr.fileno(), ""
 
     def says(self, text: str) -> bool:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while text not in self._text and time.monotonic() < end:
             if select.select([self._log], [], [], 0.1)[0]:
                 chunk = os.read(self._log, 65536).decode()

@@ -60,9 +60,9 @@ def get(
     address: Listen, path: str = "/healthz", password: str = "", tls: ssl.SSLContext | None = None
 ) -> http.client.HTTPResponse:
     connection = (
-        http.client.HTTPSConnection(address.host, address.port, timeout=5, context=tls)
+        http.client.HTTPSConnection(address.host, address.port, timeout=30, context=tls)
         if tls
-        else http.client.HTTPConnection(address.host, address.port, timeout=5)
+        else http.client.HTTPConnection(address.host, address.port, timeout=30)
     )
     headers = {"Authorization": "Basic " + base64.b64encode(password.encode()).decode()} if password else {}
     connection.request("GET", path, headers=headers)

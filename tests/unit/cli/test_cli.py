@@ -99,7 +99,7 @@ def test_a_fault_of_ours_is_not_hidden(run_with: RunWith) -> None:
 def wiremeter(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command in a process of its own."""
     line = [sys.executable, "-m", "wiremeter", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_version_is_the_packages() -> None:

@@ -86,7 +86,7 @@ def pid_of(isolated: IsolatedReader) -> int:
 
 
 def until(is_so: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(3000):
         if is_so():
             return
         time.sleep(0.02)

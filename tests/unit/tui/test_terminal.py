@@ -62,7 +62,7 @@ class View:
             while more := os.read(self.master, 1 << 16):
                 self.shown += more
 
-    def until(self, comes: Callable[[], bool], seconds: float = 20) -> bool:
+    def until(self, comes: Callable[[], bool], seconds: float = 60) -> bool:
         """Whether it comes in time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -64,7 +64,7 @@ def heartbeat(agent: str = "web-1", *, ahead_ns: int = 0) -> bytes:
     )
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from wiremeter.server.store import Unavailable
 
 
-def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until it is so; Unavailable meanwhile is no more than not yet."""
     deadline = time.monotonic() + seconds
     while True:

@@ -65,7 +65,7 @@ def batch(number: int = 0) -> FlowBatch:
     return make_batch([flow("10.0.0.1", "10.0.0.2", number + 1, 443)], start_ns=START_NS + number * SECOND_NS)
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
