@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder, Encoder
 
-#: Longer than any frame that a reader sends: what fills the columns of the decoders, 3 MB, and some more.
+#: Twice as long as any frame that a reader sends: what fills the columns of the decoders, 8 MB.
 FRAME_BYTES_MAX = 16 << 20
 LENGTH = struct.Struct("<I")
 

@@ -12,7 +12,7 @@ from msgspec import MsgspecError
 
 from wiremeter.datapath.rows import conversation_hashes
 from wiremeter.flows.columns import FLOW
-from wiremeter.isolation.messages import LENGTH, Told, answers, framed
+from wiremeter.isolation.messages import FRAME_BYTES_MAX, LENGTH, Told, answers, framed
 from wiremeter.isolation.told import NotCredibleError, pass_on
 from wiremeter.names.block_reader import BlockReader
 from wiremeter.names.columns import DTYPES
@@ -23,6 +23,12 @@ from wiremeter.names.records import DnsAnswer
 from ..names.dns_messages import wire_message
 from ..names.payload_records import DNS, HTTP, MS, SECOND_NS, START_NS, TLS, UDP, key, payload
 from ..names.tls_hellos import client_hello, records, server_name
+
+
+def test_no_frame_is_half_as_long_as_one_that_is_refused() -> None:
+    reader = BlockReader(lambda raw: None)
+    columns = {name: bytes(column) for name, column in reader._columns.items() if name != "pieces"}
+    assert 4 << 20 < len(framed(Told(columns))) <= FRAME_BYTES_MAX // 2
 
 
 def dns_told() -> dict[str, bytes]:
