@@ -60,7 +60,7 @@ struct wm_said {
 
 /* enum wm_application of a TCP connection: client, server: the first bytes of each direction that were seen, or none of
  * them. */
-int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t client_port, uint16_t server_port);
+int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t server_port);
 
 /* The same of a datagram. */
 int wm_udp_application(struct wm_said said, uint16_t src_port, uint16_t dst_port);

@@ -575,12 +575,11 @@ static int tcp_application(const struct tcp *tcp, struct wm_said said)
 	return WM_APP_UNKNOWN;
 }
 
-int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t client_port, uint16_t server_port)
+int wm_tcp_application(struct wm_said client, struct wm_said server, uint16_t server_port)
 {
 	struct tcp tcp = {client, server, server_port};
 	int found = tcp_application(&tcp, client);
 
-	(void)client_port;
 	return found ? found : tcp_application(&tcp, server);
 }
 
@@ -589,8 +588,7 @@ int wm_tcp_begins(struct wm_said said, uint16_t src_port, uint16_t dst_port)
 	struct wm_said nothing = {said.data, 0};
 
 	return src_port == 53 || dst_port == 53 || wm_prelude_bytes(said) ||
-	       wm_tcp_application(said, nothing, src_port, dst_port) ||
-	       wm_tcp_application(nothing, said, dst_port, src_port);
+	       wm_tcp_application(said, nothing, dst_port) || wm_tcp_application(nothing, said, src_port);
 }
 
 /* A segment of fewer bytes may be the beginning of anything: a message's length is sometimes sent by itself. */

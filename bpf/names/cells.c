@@ -13,9 +13,10 @@ uint32_t wm_cell_take(struct wm_cells *cells)
 		cells->free = cells->cells[number - 1].next;
 	else if (cells->touched < cells->capacity)
 		number = ++cells->touched;
+	if (number)
+		cells->count++;
 	else
-		return 0;
-	cells->count++;
+		cells->lost++;
 	return number;
 }
 

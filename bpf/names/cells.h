@@ -22,9 +22,10 @@ struct wm_cells {
 	uint32_t touched; /* cells from the first on that were ever in use */
 	uint32_t free;	  /* those of them that are free again */
 	uint32_t count;	  /* in use */
+	uint64_t lost;	  /* how often something found no room here */
 };
 
-/* A free cell, not cleared; 0: there is none. */
+/* A free cell, not cleared; 0: there is none, which is counted. */
 uint32_t wm_cell_take(struct wm_cells *cells);
 void wm_cell_give(struct wm_cells *cells, uint32_t number);
 

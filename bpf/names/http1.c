@@ -450,6 +450,17 @@ static void body_begin(struct wm_http_half *half, const struct fields *fields, i
 	}
 }
 
+/* A path is told whole or not at all. */
+static void path_keep(struct request *request, const struct wm_http_to *to, struct text path)
+{
+	uint32_t bytes = (uint32_t)size_of(path);
+
+	if (bytes > WM_HTTP_PATH_BYTES)
+		to->told->lost++;
+	else if (wm_bytes_add(to->cells, &request->path, path.at, bytes) < bytes)
+		wm_bytes_clear(to->cells, &request->path);
+}
+
 /* A request's head. Returns 0 if it is none, or its end can't be told (section 6.3). */
 static int request_read(struct wm_http *http, const struct wm_http_to *to, struct text head, uint64_t last_ns)
 {
@@ -469,7 +480,6 @@ static int request_read(struct wm_http *http, const struct wm_http_to *to, struc
 		request_end(http, to, WM_NONE, WM_NONE);
 	number = wm_cell_take(to->cells);
 	if (!number) {
-		to->told->lost++;
 		body_begin(half, &fields, 0);
 		return !fields.has_other_coding;
 	}
@@ -479,8 +489,7 @@ static int request_read(struct wm_http *http, const struct wm_http_to *to, struc
 	memcpy(request->method, line.method.at, size_of(line.method));
 	request->host_bytes = (uint8_t)wm_http_host(host.at, size_of(host), request->host);
 	if (!to->redact)
-		(void)wm_bytes_add(to->cells, &request->path, path.at,
-				   size_of(path) < WM_HTTP_PATH_BYTES ? (uint32_t)size_of(path) : WM_HTTP_PATH_BYTES);
+		path_keep(request, to, path);
 	if (http->newest)
 		request_at(to, http->newest)->next = number;
 	else
@@ -656,8 +665,10 @@ static const uint8_t *head_take(struct wm_http *http, const struct wm_http_to *t
 		half->ends = half->has_line = 0;
 	}
 	head_ends = head_end(half, at, end);
-	if (before + (uint32_t)((head_ends ? head_ends : end) - at) > WM_HTTP_HEAD_BYTES)
+	if (before + (uint32_t)((head_ends ? head_ends : end) - at) > WM_HTTP_HEAD_BYTES) {
+		to->told->lost++;
 		return NULL;
+	}
 	if (head_ends && !before) {
 		head = (struct text){at, head_ends};
 	} else {
@@ -702,8 +713,10 @@ static const uint8_t *line_take(struct wm_http_half *half, const struct wm_http_
 	int64_t size;
 
 	half->line_bytes += bytes;
-	if (half->line_bytes > WM_HTTP_HEAD_BYTES)
+	if (half->line_bytes > WM_HTTP_HEAD_BYTES) {
+		to->told->lost++;
 		return NULL;
+	}
 	/* Of longer lines only the beginning matters. */
 	if (half->buffer.count < 128 &&
 	    wm_bytes_add(to->cells, &half->buffer, at, bytes < 128 ? bytes : 128) < (bytes < 128 ? bytes : 128))

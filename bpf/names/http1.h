@@ -14,7 +14,7 @@
 /* Requests without a response, at most; the oldest is given up then. */
 #define WM_HTTP_WAITING 256
 
-/* Bytes of a path that are kept; every recipient should support 8,000 (RFC 9110, section 4.1). Methods of more
+/* The longest path that is kept; every recipient should support 8,000 bytes (RFC 9110, section 4.1). Methods of more
  * characters than any registered one has are not believed. */
 #define WM_HTTP_PATH_BYTES   8192
 #define WM_HTTP_METHOD_BYTES 32

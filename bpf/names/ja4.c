@@ -271,7 +271,7 @@ size_t wm_ja4(const struct wm_ja4_hello *hello, enum wm_ja4_transport transport,
 	return (size_t)(to - text);
 }
 
-size_t wm_ja4s(const struct wm_ja4_hello *hello, enum wm_ja4_transport transport, uint8_t text[WM_JA4S_BYTES])
+size_t wm_ja4s(const struct wm_ja4_hello *hello, uint8_t text[WM_JA4S_BYTES])
 {
 	struct hashed hashed;
 	size_t at = 0, count = 0;
@@ -285,7 +285,7 @@ size_t wm_ja4s(const struct wm_ja4_hello *hello, enum wm_ja4_transport transport
 		hashed_add(&hashed, (uint32_t)number);
 		count++;
 	}
-	*to++ = (uint8_t)transport;
+	*to++ = WM_JA4_TLS;
 	to = put_text(to, version_text(hello->version));
 	to = put_count(to, count);
 	to = put_ends(to, hello->protocol);

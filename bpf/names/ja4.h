@@ -45,8 +45,8 @@ struct wm_ja4_hello {
 /* Writes the fingerprint of a client; returns its bytes, 0 where it lists too much. */
 size_t wm_ja4(const struct wm_ja4_hello *hello, enum wm_ja4_transport transport, uint8_t text[WM_JA4_BYTES]);
 
-/* The same of a server, of which there is always one. */
-size_t wm_ja4s(const struct wm_ja4_hello *hello, enum wm_ja4_transport transport, uint8_t text[WM_JA4S_BYTES]);
+/* The same of a server over TCP, of which there is always one. */
+size_t wm_ja4s(const struct wm_ja4_hello *hello, uint8_t text[WM_JA4S_BYTES]);
 
 /* Whether a number is one of those that are sent to be ignored (GREASE: RFC 8701, section 2). */
 int wm_is_grease(uint32_t number);

@@ -42,7 +42,11 @@ void wm_known_text(struct wm_known *known, struct wm_cells *cells, enum wm_known
 {
 	uint8_t *to;
 
-	if (bytes > places[what].room || (!bytes && !known->bytes[what]))
+	if (bytes > places[what].room) {
+		cells->lost++;
+		bytes = 0; /* what was there before is true no more */
+	}
+	if (!bytes && !known->bytes[what])
 		return;
 	if (!known->cell)
 		known->cell = wm_cell_take(cells);
@@ -66,16 +70,24 @@ static int is_domain(const uint8_t *host, uint32_t bytes)
 	return bytes && host[0] != '[' && (at == bytes || (at && host[at - 1] != '.'));
 }
 
+static void domain_learn(struct wm_known *known, struct wm_cells *cells, const uint8_t *domain, uint32_t bytes,
+			 uint8_t source, uint64_t time_ns)
+{
+	wm_known_text(known, cells, WM_KNOWN_DOMAIN, domain, bytes, time_ns);
+	if (!known->bytes[WM_KNOWN_DOMAIN])
+		source = WM_NAME_NO_DOMAIN;
+	if (known->source == source)
+		return;
+	known->source = source;
+	changed(known, time_ns);
+}
+
 void wm_known_host(struct wm_known *known, struct wm_cells *cells, const uint8_t *host, uint32_t bytes,
 		   uint64_t time_ns)
 {
 	if (!is_domain(host, bytes))
 		return;
-	wm_known_text(known, cells, WM_KNOWN_DOMAIN, host, bytes, time_ns);
-	if (known->source == WM_NAME_HTTP_HOST)
-		return;
-	known->source = WM_NAME_HTTP_HOST;
-	changed(known, time_ns);
+	domain_learn(known, cells, host, bytes, WM_NAME_HTTP_HOST, time_ns);
 }
 
 static void number_learn(struct wm_known *known, int32_t *number, int32_t value, uint64_t time_ns)
@@ -104,10 +116,7 @@ void wm_known_learn(struct wm_known *known, struct wm_cells *cells, const struct
 	if (said->source == WM_NAME_HTTP_HOST) {
 		wm_known_host(known, cells, said->domain, said->domain_bytes, time_ns);
 	} else if (said->domain_bytes) {
-		wm_known_text(known, cells, WM_KNOWN_DOMAIN, said->domain, said->domain_bytes, time_ns);
-		if (known->source != said->source)
-			changed(known, time_ns);
-		known->source = said->source;
+		domain_learn(known, cells, said->domain, said->domain_bytes, said->source, time_ns);
 	}
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
 		if (texts[i].bytes)

@@ -32,7 +32,8 @@ struct wm_known {
 
 void wm_known_begin(struct wm_known *known);
 
-/* Each takes what is new, and when; a text that is too long, or finds no room, is not known. */
+/* Each takes what is new, and when. A text that is too long for its place, or finds no cell, is not known then, and
+ * counted in `cells`. */
 void wm_known_application(struct wm_known *known, uint8_t application, uint64_t time_ns);
 void wm_known_number(struct wm_known *known, int16_t *number, int16_t value, uint64_t time_ns);
 void wm_known_text(struct wm_known *known, struct wm_cells *cells, enum wm_known_text what, const uint8_t *text,
@@ -45,7 +46,7 @@ void wm_known_host(struct wm_known *known, struct wm_cells *cells, const uint8_t
 /* What others have read of it. */
 void wm_known_learn(struct wm_known *known, struct wm_cells *cells, const struct wm_known_said *said, uint64_t time_ns);
 
-/* Tells what has changed, of `flow`; `told` has room. */
+/* Tells what has changed, of `flow`; without room in `told` that is counted as lost there, and still to be told. */
 void wm_known_tell(struct wm_known *known, struct wm_cells *cells, const struct wm_ends *flow, uint64_t hash,
 		   struct wm_told *told);
 void wm_known_end(struct wm_known *known, struct wm_cells *cells);

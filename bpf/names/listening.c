@@ -84,5 +84,6 @@ void wm_udp_learn(const struct wm_listening *listening, uint32_t device, const s
 
 	wm_known_begin(&known);
 	wm_known_learn(&known, &cells, said, time_ns);
+	told->lost += cells.lost;
 	wm_known_tell(&known, &cells, flow, wm_conversation_hash(listening->seed, device, flow), told);
 }

@@ -213,7 +213,7 @@ struct wm_told {
 	struct wm_name *names;
 	struct wm_piece *pieces;
 	uint8_t *text;
-	uint64_t lost; /* what found no room here, or no cell to wait in */
+	uint64_t lost; /* what found no room here, or is longer than is read */
 	uint32_t transactions_room, transactions_count;
 	uint32_t answers_room, answers_count;
 	uint32_t heard_room, heard_count;
@@ -257,7 +257,6 @@ void wm_hello_tell(struct wm_told *told, const struct wm_hello *of, const uint8_
  * is none. */
 uint32_t wm_http_host(const uint8_t *authority, size_t bytes, uint8_t host[WM_HTTP_HOST_BYTES]);
 
-/* Questions that wait for their responses; behind this head lie its buckets and slots. */
 /* Messages that are remembered, by hash, to know their copies. */
 #define WM_DNS_SEEN 1024
 
@@ -266,6 +265,7 @@ struct wm_dns_seen {
 	uint64_t time_ns;
 };
 
+/* Questions that wait for their responses; behind this head lie its buckets and slots. */
 struct wm_dns {
 	uint64_t seed;	      /* unpredictable: who sends packets must not be able to choose their places */
 	uint64_t ended_early; /* questions that ended unanswered before their time, for want of room */
@@ -325,6 +325,12 @@ void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_
 /* How many are being read. */
 uint32_t wm_tcp_count(const struct wm_tcp *tcp);
 
+/* Cells in use; tests look that they are bounded, and that none stays where no connection is read. */
+uint32_t wm_tcp_cells(const struct wm_tcp *tcp);
+
+/* How often something of them found no cell to wait in, or went before its time because others needed the room. */
+uint64_t wm_tcp_lost(const struct wm_tcp *tcp);
+
 /* Stops waiting for segments that should have come by `now_ns`, lets go connections that nothing was heard of since
  * `silent_ns`, and tells what has become known of all. Returns whether that was all; else `told` has no room left, or
  * others should read first what is left to them. */
@@ -351,9 +357,6 @@ struct wm_known_said {
 };
 void wm_tcp_learn(struct wm_tcp *tcp, uint32_t connection, uint64_t serial, uint64_t time_ns,
 		  const struct wm_known_said *said);
-
-/* Cells in use. */
-uint32_t wm_tcp_cells(const struct wm_tcp *tcp);
 
 /* Conversations over UDP that others than this library read, as they have it from wm_names_read(). */
 struct wm_listening;

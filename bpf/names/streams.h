@@ -62,7 +62,7 @@ enum wm_stream_took {
 	WM_STREAM_HELD,	 /* see wm_stream_next() */
 	WM_STREAM_NEXT,	 /* it is next, and `next` says of it what is new */
 	WM_STREAM_WAITS, /* not taken: all that is held must go first (wm_stream_next() with `give_up`), then again */
-	WM_STREAM_LOST,	 /* no cell was free for it */
+	WM_STREAM_LOST,	 /* no cell was free for it, which is counted there */
 };
 
 /* Takes a segment. begins: it looks like the beginning of what a stream may say; of account only where no SYN was seen

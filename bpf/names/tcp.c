@@ -107,7 +107,8 @@ struct late {
 
 struct wm_tcp {
 	uint64_t seed;
-	uint64_t serial; /* of the latest connection */
+	uint64_t serial;      /* of the latest connection */
+	uint64_t ended_early; /* connections that were let go for want of room, and waited for something */
 	struct wm_cells cells;
 	struct connection *connections;
 	uint32_t *buckets;
@@ -179,6 +180,16 @@ void wm_tcp_begin(struct wm_tcp *tcp, uint32_t capacity, uint32_t cells, uint64_
 uint32_t wm_tcp_count(const struct wm_tcp *tcp)
 {
 	return tcp->count;
+}
+
+uint32_t wm_tcp_cells(const struct wm_tcp *tcp)
+{
+	return tcp->cells.count;
+}
+
+uint64_t wm_tcp_lost(const struct wm_tcp *tcp)
+{
+	return tcp->cells.lost + tcp->ended_early;
 }
 
 static struct connection *connection_at(struct wm_tcp *tcp, uint32_t number)
@@ -372,7 +383,6 @@ static void dns_keep(const struct reading *r, int from_client, const uint8_t *da
 
 	if (wm_bytes_add(&r->tcp->cells, &half->message, data, bytes) == bytes)
 		return;
-	r->told->lost++;
 	dns_gap(r, from_client);
 	half->passed_over = length ? left : 0;
 }
@@ -397,7 +407,7 @@ static int64_t dns_rest(const struct reading *r, int from_client, const uint8_t 
 		return part;
 	(void)wm_bytes_copy(&r->tcp->cells, &half->message, (uint32_t)length, room);
 	wm_bytes_clear(&r->tcp->cells, &half->message);
-	return dns_message(r, from_client, room + 2, (uint32_t)length - 2, 0, half->time_ns) ? -1 : part;
+	return dns_message(r, from_client, room + 2, (uint32_t)length - 2, 0, half->time_ns) ? -1 : (int64_t)part;
 }
 
 /* Takes a message that begins there, or the beginning of it; returns how many bytes, or -1 if it is none. */
@@ -516,7 +526,7 @@ static int tls_took(const struct reading *r, enum wm_tls_took took, uint64_t tim
 		return 1;
 	if (took == WM_TLS_TOLD && shake.offer)
 		tls_tell(r, &shake);
-	r->told->lost += connection->tls.is_lost;
+	r->told->lost += connection->tls.is_too_long;
 	wm_tls_clear(&connection->tls, &r->tcp->cells);
 	connection->reader = NO_READER;
 	return 0;
@@ -737,9 +747,9 @@ static uint32_t hello_behind(struct wm_said said)
 
 static int application_of(const struct connection *connection, const struct wm_said said[2], int client)
 {
-	struct wm_ends flow = client ? wm_reversed(&connection->flow) : connection->flow;
+	uint16_t server_port = client ? connection->flow.src_port : connection->flow.dst_port;
 
-	return wm_tcp_application(said[client], said[1 - client], flow.src_port, flow.dst_port);
+	return wm_tcp_application(said[client], said[1 - client], server_port);
 }
 
 /* Finds out what this is, and who the client is. side: who spoke last. */
@@ -876,7 +886,6 @@ static void hear(const struct reading *r, int side, const uint8_t *data, uint32_
 		return;
 	}
 	if (!queue_add(r->tcp, &connection->said, &one, data, bytes)) {
-		r->told->lost++;
 		close_it(r);
 		return;
 	}
@@ -1004,14 +1013,18 @@ static void tell_name(const struct reading *r)
 	wm_known_tell(&connection->known, &r->tcp->cells, &connection->flow, connection->hash, r->told);
 }
 
-/* Lets the connection go that nothing was heard of for longest. */
-static void let_go(struct wm_tcp *tcp, struct wm_dns *dns, uint64_t now_ns, struct wm_told *told)
+/* Lets the connection go that nothing was heard of for longest; early: for want of room. */
+static void let_go(struct wm_tcp *tcp, struct wm_dns *dns, uint64_t now_ns, int early, struct wm_told *told)
 {
 	uint32_t number = tcp->oldest, *link;
 	struct connection *connection = connection_at(tcp, number);
 	struct reading r = {tcp, dns, told, connection, now_ns};
+	uint32_t cells = tcp->cells.count;
+	int is_open = connection->reader == READER_OTHER;
 
 	flush(&r);
+	is_open |= tcp->cells.count < cells; /* something waited for the rest */
+	tcp->ended_early += early && is_open;
 	tell_name(&r);
 	queue_clear(tcp, &connection->late);
 	wm_known_end(&connection->known, &tcp->cells);
@@ -1031,7 +1044,7 @@ static struct connection *connection_add(struct wm_tcp *tcp, struct wm_dns *dns,
 	uint32_t number;
 
 	if (tcp->count == tcp->capacity)
-		let_go(tcp, dns, now_ns, told);
+		let_go(tcp, dns, now_ns, 1, told);
 	number = tcp->free ? tcp->free : ++tcp->touched;
 	connection = connection_at(tcp, number);
 	if (tcp->free)
@@ -1087,8 +1100,6 @@ static void segment_take(const struct reading *r, int side, const struct wm_segm
 	}
 	if (took == WM_STREAM_NEXT)
 		process(r, side, &next);
-	else if (took == WM_STREAM_LOST)
-		r->told->lost++;
 	drain(r, side, 0);
 }
 
@@ -1216,10 +1227,11 @@ static void packet_take(const struct reading *r, const struct wm_payload *head, 
 
 static void late_keep(struct wm_tcp *tcp, uint64_t hash, const struct wm_payload *head, const uint8_t *data)
 {
-	struct late *late = &tcp->late[tcp->late_next++ % LATE_PACKETS];
+	struct late *late = &tcp->late[tcp->late_next % LATE_PACKETS];
 
 	if (head->captured > sizeof(late->data))
 		return;
+	tcp->late_next++;
 	late->hash = hash;
 	late->head = *head;
 	memcpy(late->data, data, head->captured);
@@ -1257,7 +1269,7 @@ enum wm_tcp_took wm_tcp_take(struct wm_tcp *tcp, struct wm_dns *dns, uint32_t de
 		return WM_TCP_OPAQUE;
 	}
 	for (int i = 0; i < LET_GO_AT_ONCE && tcp->count && tcp->cells.capacity - tcp->cells.count < CELLS_FREE; i++)
-		let_go(tcp, dns, head->time_ns, told);
+		let_go(tcp, dns, head->time_ns, 1, told);
 	link = link_to(tcp, hash);
 	if (*link) {
 		r.connection = connection_at(tcp, *link);
@@ -1290,7 +1302,7 @@ int wm_tcp_advance(struct wm_tcp *tcp, struct wm_dns *dns, uint64_t now_ns, uint
 	while (tcp->count && connection_at(tcp, tcp->oldest)->heard_ns < silent_ns) {
 		if (!wm_told_has_room(told, 2))
 			return 0;
-		let_go(tcp, dns, now_ns, told);
+		let_go(tcp, dns, now_ns, 0, told);
 	}
 	return !told->pieces_count;
 }
@@ -1298,11 +1310,12 @@ int wm_tcp_advance(struct wm_tcp *tcp, struct wm_dns *dns, uint64_t now_ns, uint
 /* Whose piece it is, if that is still read by others. */
 static struct connection *others(struct wm_tcp *tcp, uint32_t number, uint64_t serial)
 {
-	struct connection *connection = connection_at(tcp, number);
+	struct connection *connection;
 
-	return number && number <= tcp->touched && connection->serial == serial && connection->reader == READER_OTHER
-		       ? connection
-		       : NULL;
+	if (!number || number > tcp->touched)
+		return NULL;
+	connection = connection_at(tcp, number);
+	return connection->serial == serial && connection->reader == READER_OTHER ? connection : NULL;
 }
 
 void wm_tcp_allow_missing(struct wm_tcp *tcp, struct wm_dns *dns, uint32_t number, uint64_t serial, int from_client,
@@ -1336,9 +1349,4 @@ void wm_tcp_learn(struct wm_tcp *tcp, uint32_t number, uint64_t serial, uint64_t
 
 	if (connection)
 		wm_known_learn(&connection->known, &tcp->cells, said, time_ns);
-}
-
-uint32_t wm_tcp_cells(const struct wm_tcp *tcp)
-{
-	return tcp->cells.count;
 }

@@ -45,8 +45,6 @@ static int keep(const struct reading *r, uint32_t *cell, const void *hello, size
 		*cell = wm_cell_take(r->to->cells);
 	if (*cell)
 		memcpy(wm_cell_data(r->to->cells, *cell), hello, bytes);
-	else
-		r->tls->is_lost = 1;
 	return !!*cell;
 }
 
@@ -59,10 +57,8 @@ static int offer_take(const struct reading *r, struct wm_span body, int is_cut)
 	if (wm_client_hello_read(body, is_cut, WM_JA4_TLS, &hello))
 		return -1;
 	if (keep(r, &r->tls->offer, &hello, sizeof(hello)) &&
-	    wm_bytes_add(r->to->cells, &r->tls->alpn, hello.alpn.at, (uint32_t)hello.alpn.bytes) < hello.alpn.bytes) {
+	    wm_bytes_add(r->to->cells, &r->tls->alpn, hello.alpn.at, (uint32_t)hello.alpn.bytes) < hello.alpn.bytes)
 		wm_bytes_clear(r->to->cells, &r->tls->alpn);
-		r->tls->is_lost = 1;
-	}
 	return 0;
 }
 
@@ -70,7 +66,7 @@ static int choice_take(const struct reading *r, struct wm_span body)
 {
 	struct wm_server_hello hello;
 
-	if (wm_server_hello_read(body, r->to->with_ja4s, WM_JA4_TLS, &hello))
+	if (wm_server_hello_read(body, r->to->with_ja4s, &hello))
 		return -1;
 	(void)keep(r, &r->tls->choice, &hello, sizeof(hello));
 	r->half->is_over = !hello.is_retry;
@@ -93,10 +89,8 @@ static int message_take(const struct reading *r, struct wm_span body)
 /* Adds to the hello that is not whole yet; `is_over` where no cell is free. */
 static void hello_add(const struct reading *r, struct wm_span part)
 {
-	if (wm_bytes_add(r->to->cells, &r->half->hello, part.at, (uint32_t)part.bytes) < part.bytes) {
-		r->tls->is_lost = 1;
+	if (wm_bytes_add(r->to->cells, &r->half->hello, part.at, (uint32_t)part.bytes) < part.bytes)
 		r->half->is_over = 1;
-	}
 }
 
 static struct wm_span hello_join(const struct reading *r)
@@ -147,7 +141,7 @@ static int64_t message_head_take(const struct reading *r, struct wm_span part)
 		return bytes;
 	length = wm_get32(half->message_head) & 0xffffff;
 	if (length > WM_TLS_HELLO_BYTES) {
-		r->tls->is_lost |= half->message_head[0] == CLIENT_HELLO;
+		r->tls->is_too_long |= half->message_head[0] == CLIENT_HELLO;
 		return -1;
 	}
 	half->message_left = length;

@@ -46,9 +46,8 @@ _Static_assert(sizeof(struct wm_server_hello) <= sizeof(((struct wm_cell *)0)->d
 int wm_client_hello_read(struct wm_span body, int is_cut, enum wm_ja4_transport transport,
 			 struct wm_client_hello *hello);
 
-/* with_ja4s: fingerprint it, too; ja4.h says why not always. */
-int wm_server_hello_read(struct wm_span body, int with_ja4s, enum wm_ja4_transport transport,
-			 struct wm_server_hello *hello);
+/* with_ja4s: fingerprint it as one over TCP, too; ja4.h says why not always. */
+int wm_server_hello_read(struct wm_span body, int with_ja4s, struct wm_server_hello *hello);
 
 /* One direction, up to its hello. */
 struct wm_tls_half {
@@ -73,7 +72,7 @@ struct wm_tls {
 	struct wm_tls_half halves[2]; /* of the server, of the client */
 	uint8_t has_time;
 	uint8_t is_answered; /* no further ServerHello will come */
-	uint8_t is_lost;     /* a hello was longer than is read, or found no free cell */
+	uint8_t is_too_long; /* a ClientHello was longer than is read */
 };
 
 enum wm_tls_took {

@@ -240,8 +240,7 @@ int wm_client_hello_read(struct wm_span body, int is_cut, enum wm_ja4_transport 
 	return 0;
 }
 
-int wm_server_hello_read(struct wm_span body, int with_ja4s, enum wm_ja4_transport transport,
-			 struct wm_server_hello *hello)
+int wm_server_hello_read(struct wm_span body, int with_ja4s, struct wm_server_hello *hello)
 {
 	struct cursor from = cursor_on(body), extensions;
 	struct wm_ja4_hello of = {.version = (uint16_t)take_number(&from, 2)};
@@ -277,6 +276,6 @@ int wm_server_hello_read(struct wm_span body, int with_ja4s, enum wm_ja4_transpo
 		memcpy(hello->alpn, of.protocol.at, of.protocol.bytes);
 	hello->is_retry = !memcmp(random.at, retry_random, RANDOM_BYTES);
 	if (with_ja4s && !hello->is_retry)
-		hello->ja4s_bytes = (uint8_t)wm_ja4s(&of, transport, hello->ja4s);
+		hello->ja4s_bytes = (uint8_t)wm_ja4s(&of, hello->ja4s);
 	return 0;
 }

@@ -234,8 +234,7 @@ static int proves(const struct wm_ends *flow, struct wm_said said)
 {
 	struct wm_said nothing = {said.data, 0};
 
-	return wm_tcp_application(said, nothing, flow->src_port, flow->dst_port) ||
-	       wm_tcp_application(nothing, said, flow->dst_port, flow->src_port);
+	return wm_tcp_application(said, nothing, flow->dst_port) || wm_tcp_application(nothing, said, flow->src_port);
 }
 
 /* What a packet must lead to. */
@@ -364,6 +363,7 @@ static void pieces_take(struct wm_dns *dns, uint64_t time_ns, struct wm_told *to
 				     .tls_version = WM_NONE,
 				     .status = WM_NONE};
 
+	wm_tcp_learn(tcp, 0, 0, time_ns, &said); /* of no connection */
 	while (told->pieces_count) {
 		struct wm_piece piece = pieces[--told->pieces_count];
 

@@ -128,7 +128,7 @@ static void same_check(const struct connection *a, const struct connection *b)
 	struct wm_tls_handshake x = wm_tls_handshake(&a->tls, &a->to), y = wm_tls_handshake(&b->tls, &b->to);
 
 	REQUIRE(a->took == b->took && !x.offer == !y.offer && !x.choice == !y.choice);
-	REQUIRE(!a->tls.is_lost == !b->tls.is_lost);
+	REQUIRE(!a->tls.is_too_long == !b->tls.is_too_long);
 	if (x.offer) {
 		REQUIRE(x.offer->version == y.offer->version && x.offer->has_ech == y.offer->has_ech);
 		REQUIRE(x.offer->is_cut == y.offer->is_cut && x.offer->sni_bytes == y.offer->sni_bytes);
@@ -157,7 +157,7 @@ static void message_check(const uint8_t *data, size_t bytes)
 
 	REQUIRE(exact);
 	memcpy(exact, data, bytes);
-	if (!wm_server_hello_read(body, 1, WM_JA4_TLS, &answer))
+	if (!wm_server_hello_read(body, 1, &answer))
 		ja4_check(answer.ja4s, answer.ja4s_bytes, 7, WM_JA4S_BYTES);
 	if (!wm_client_hello_read(body, 0, WM_JA4_QUIC, &whole)) {
 		offer_check(&whole);

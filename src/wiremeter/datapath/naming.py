@@ -255,6 +255,7 @@ class Naming:
                 self._lost[source] = self._lost.get(source, 0) + count
         self._lost["transactions"] = self._namer.dropped  # read, and then without room in a batch
         self._lost["unread"] = self._namer.lost  # arrived, and then without room to wait for the rest
+        self._lost["names"] = self._namer.forgotten  # read, and then without room while their flows were there
         connections = np.array([(a, n, count) for (a, n), count in named.connections.items()], CONNECTIONS)
         if self._state and time.monotonic() >= self._save_at:
             self._save_aside()

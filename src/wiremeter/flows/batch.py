@@ -140,7 +140,8 @@ class Health:
     programs: tuple[ProgramStats, ...] = ()  # only with BPF statistics on
     #: Payloads picked to read names from, by source (records.SOURCES of the datapath): those that arrived, and those
     #: that were lost because nobody took them in time; "transactions": told, and then without room in a batch;
-    #: "unread": how often what had arrived found no room to wait for the rest. Empty where names are off.
+    #: "unread": how often what had arrived found no room to wait for the rest, or was longer than is read; "names":
+    #: those that went for want of room while there were flows to bear them. Empty where names are off.
     payloads: Mapping[str, int] = field(default_factory=dict)
     lost_payloads: Mapping[str, int] = field(default_factory=dict)
     #: Processes that read payloads and ended without being asked, and why the last one did.

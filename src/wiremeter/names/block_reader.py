@@ -109,8 +109,9 @@ class BlockReader:
 
     @property
     def lost(self) -> int:
-        """How often something that was read found no room, since the start: segments, heads, hellos, questions."""
-        return int(self._told.lost) + self.ended_early
+        """How often something that was read found no room, since the start: segments, heads, hellos, questions, and
+        connections that went before their time for others."""
+        return int(self._told.lost) + self.ended_early + int(lib.wm_tcp_lost(self._tcp))
 
     def read(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> Iterator[tuple[int, Payload]]:
         """Takes a block; yields each payload that others can read, with its device.

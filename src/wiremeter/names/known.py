@@ -33,7 +33,7 @@ def _as_flows(rows: NDArray[np.void], dtype: np.dtype[np.void]) -> NDArray[np.vo
 
 
 class KnownNames:
-    """Names by conversation, the least recently told go first.
+    """Names by conversation. Those go first that were not told and named no flow for longest.
 
     Each is in a place, until more is told. It becomes an object only for flows that ask for it.
     """
@@ -44,8 +44,10 @@ class KnownNames:
         self._texts = np.zeros(0, object)  # of each row; its columns that end in `_at` are places there
         self._told: list[tuple[NDArray[np.void], list[bytes]]] = []  # since then
         self._told_rows = 0
+        self._used = np.zeros(0, np.int64)  # in which round each was told or last found
+        self._round = 0
         self._index: HashIndex | None = None
-        #: Names that went for want of room.
+        #: Names that went for want of room while there were flows to bear them.
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -73,12 +75,19 @@ class KnownNames:
         rows = np.concatenate([self._rows, *(rows for rows, _ in self._told)])
         texts = np.empty(len(rows), object)
         texts[:] = [*self._texts, *(text for _, part in self._told for text in part)]
+        used = np.concatenate([self._used, np.full(self._told_rows, self._round)])
         self._told, self._told_rows, self._index = [], 0, None
         _, last = np.unique(rows["hash"][::-1], return_index=True)
         kept = np.sort(len(rows) - 1 - last)
-        self.evicted += max(len(kept) - self._most, 0)
-        kept = kept[-self._most :]
-        self._rows, self._texts = rows[kept], texts[kept]
+        if len(kept) > self._most:
+            by_use = kept[np.argsort(used[kept], kind="stable")]
+            gone, kept = by_use[: -self._most], np.sort(by_use[-self._most :])
+            self.evicted += int(np.count_nonzero(used[gone] >= self._round - 1))
+        self._rows, self._texts, self._used = rows[kept], texts[kept], used[kept]
+
+    def next_round(self) -> None:
+        """An interval is over: what names no flow in the next one is missed by nobody when it goes."""
+        self._round += 1
 
     def find(self, flows: NDArray[np.void], hashes: NDArray[np.uint64], hash_of: ConversationHashes) -> _Places:
         """Where the name of each flow is, and −1 where none is known. Shape (n,).
@@ -90,7 +99,9 @@ class KnownNames:
             # Of a conversation on two devices the one that was told last is found.
             self._index = HashIndex(hash_of(_as_flows(self._rows, flows.dtype))[::-1])
         places = self._index.positions(hashes)
-        return np.where(places >= 0, len(self._rows) - 1 - places, -1)
+        found: _Places = np.where(places >= 0, len(self._rows) - 1 - places, -1)
+        self._used[found[found >= 0]] = self._round
+        return found
 
     def names(self, places: _Places) -> Iterator[FlowName]:
         """The names there."""
@@ -138,18 +149,22 @@ class DnsHeard:
         self._parts = np.zeros(0, np.intp)  # of each row, whose text is its query's
         self._texts: list[bytes] = []
         self._index: HashIndex | None = None
+        #: How often a conversation found no room.
+        self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def tell(self, heard: NDArray[np.void], text: bytes) -> None:
-        """Messages, dtype HEARD, in order. Further conversations than there is room for stay unnamed."""
+        """Messages, dtype HEARD, in order. More conversations than there is room for are counted, and stay unnamed."""
         rows = np.concatenate([self._rows, heard])
         parts = np.concatenate([self._parts, np.full(len(heard), len(self._texts))])
         self._texts.append(text)
         _, first = np.unique(rows["hash"], return_index=True)
         _, last = np.unique(rows["hash"][::-1], return_index=True)
-        kept = (len(rows) - 1 - last)[np.argsort(first)][: self._most]
+        kept = (len(rows) - 1 - last)[np.argsort(first)]
+        self.dropped += max(len(kept) - self._most, 0)
+        kept = kept[: self._most]
         self._keep(rows[kept], parts[kept])
 
     def _keep(self, rows: NDArray[np.void], parts: NDArray[np.intp]) -> None:

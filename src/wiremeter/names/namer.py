@@ -92,6 +92,11 @@ class Namer:
         #: How often something that was read found no room to be told, since the start.
         self.lost = 0
 
+    @property
+    def forgotten(self) -> int:
+        """How often a name that was read found no room while its flow was there, since the start."""
+        return self._known.evicted + self._dns_heard.dropped
+
     # --- what is told
 
     def feed(self, block: PayloadBlock, devices: Mapping[int, int] | None = None) -> None:
@@ -159,6 +164,7 @@ class Namer:
         )
         connections = {(int(a), int(n)): int(count) for (a, n), count in zip(pairs, counts, strict=True)}
         self._dns_heard.forget_before(end_ns - CLOCK_SLACK_NS)
+        self._known.next_round()
         return Named(names, flow_names, connections, transactions)
 
     def _ended(self) -> Transactions:

@@ -108,7 +108,7 @@ def test_payload_counts_add_up_over_the_intervals() -> None:
     names.add(batch_of_one_flow(), {"dns": 2}, {"dns": 1})
     batch = names.add(batch_of_one_flow(), {"dns": 3, "tls": 1}, {})
     assert batch.health.payloads == {"dns": 5, "tls": 1}
-    assert batch.health.lost_payloads == {"dns": 1, "transactions": 0, "unread": 0}
+    assert batch.health.lost_payloads == {"dns": 1, "transactions": 0, "unread": 0, "names": 0}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ TELNET = b"\xff\xfd\x18\xff\xfd\x20"
 def test_tcp_protocols_are_known_on_any_port_by_their_beginning(
     application: str, client: bytes, server: bytes, port: int
 ) -> None:
-    assert tcp_application(client, server, 50000, port) == application
+    assert tcp_application(client, server, port) == application
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_tcp_protocols_are_known_on_any_port_by_their_beginning(
     ],
 )
 def test_weak_evidence_on_tcp_is_none(client: bytes, server: bytes, port: int) -> None:
-    assert tcp_application(client, server, 50000, port) is None
+    assert tcp_application(client, server, port) is None
 
 
 DHCP = b"\1\1\6\0" + bytes(232) + b"\x63\x82\x53\x63\x35\1\1\xff"
@@ -192,12 +192,12 @@ def test_cut_and_damaged_beginnings_raise_nothing(
     client: bytes, server: bytes, at: int, noise: bytes, port: int
 ) -> None:
     for data in (client[:at], client[:at] + noise, noise + client):
-        tcp_application(data, server[:at], 50000, port)
-        tcp_application(server, data, 50000, port)
+        tcp_application(data, server[:at], port)
+        tcp_application(server, data, port)
         udp_application(data, 50000, port)
 
 
 @given(st.binary(min_size=1, max_size=100))
 def test_random_bytes_on_a_port_of_no_meaning_are_unknown_or_begin_as_they_must(data: bytes) -> None:
-    found = tcp_application(b"\x7f" + data, b"", 50000, 50001)
+    found = tcp_application(b"\x7f" + data, b"", 50001)
     assert found is None

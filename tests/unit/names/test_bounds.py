@@ -257,6 +257,22 @@ def test_the_names_least_recently_told_go_first(monkeypatch: pytest.MonkeyPatch)
     assert [name.domain for name in found] == [None] * 150 + [f"{n}.example" for n in range(150, 250)]
 
 
+def test_names_of_flows_that_are_there_stay_before_others_and_only_those_are_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(namer_module, "NAMES_MAX", 100)
+    names, end_ns = namer(), START_NS
+    feed(names, hello(WEB, "long.example"))
+    for interval in range(20):
+        feed(names, [each for n in range(30) for each in hello(key(port=1000 + 30 * interval + n), "x.example")])
+        end_ns += SECOND_NS
+        assert [name.domain for name in names_of(names, WEB, end_ns=end_ns)] == ["long.example"]
+    assert names.forgotten == 0, "what went had no flow any more"
+    feed(names, [each for n in range(101) for each in hello(key(port=5000 + n), "x.example")])
+    assert names_of(names, WEB, end_ns=end_ns + SECOND_NS) == [NAMELESS]
+    assert names.forgotten == 32, "this, those of the interval before, and one that was told since"
+
+
 def test_a_flood_of_dns_leaves_other_names_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namer_module, "NAMES_MAX", 100)
     names = namer()
@@ -266,6 +282,7 @@ def test_a_flood_of_dns_leaves_other_names_where_they_are(monkeypatch: pytest.Mo
     first, last = RESOLVER._replace(src_port=1000), RESOLVER._replace(src_port=1999)
     web, of_first, of_last = names_of(names, WEB, first, last)
     assert (web.domain, of_first.dns_query, of_last) == ("site.example", "0.example", NAMELESS)
+    assert names.forgotten == 900
 
 
 def test_transactions_beyond_the_most_of_a_batch_are_counted() -> None:
@@ -359,6 +376,20 @@ def test_segments_for_which_there_is_no_room_are_counted(monkeypatch: pytest.Mon
     before = names.lost
     closed(names, rows_of(WEB))
     assert names.lost == before, "each once"
+
+
+def test_connections_that_go_before_their_time_are_counted_if_they_waited_for_something() -> None:
+    names = namer()
+    for n in range(CONVERSATIONS_MAX):
+        done = b"SSH-2.0-x\r\n" if n % 2 else b"GET / HTTP/1.1\r\n\r\n"
+        feed(names, [payload(key(port=1000 + n), done, flags=ACK)])
+    assert names.lost == 0
+    feed(names, [payload(key(client=2, port=n), b"SSH-2.0-x\r\n", flags=ACK) for n in range(100)])
+    closed(names, rows_of(WEB))
+    assert names.lost == 50
+    last = names.close_last(rows_of(WEB), np.zeros(1, np.int64), START_NS + 2 * SECOND_NS).transactions
+    assert len(last.http) == CONVERSATIONS_MAX // 2 - 50
+    assert names.lost == 50, "the end is no loss"
 
 
 def test_questions_for_which_there_is_no_room_are_counted() -> None:

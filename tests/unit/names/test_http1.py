@@ -287,6 +287,34 @@ def test_after_what_can_not_be_read_the_next_head_is_found(bad: bytes) -> None:
     assert records[-1].path == "/next"
 
 
+@pytest.mark.parametrize(
+    "long",
+    [
+        b"GET /" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * MAX_HEAD_BYTES + b"\r\n",
+    ],
+)
+def test_what_is_longer_than_is_read_is_counted(long: bytes) -> None:
+    wire = Wire()
+    for at in range(0, len(long), 4000):
+        wire.client(long[at : at + 4000])
+    assert wire.reader.lost == 1
+
+
+def test_a_path_is_told_whole_or_not_at_all_and_counted() -> None:
+    wire = Wire()
+    for bytes_of_path in (8192, 8193):
+        for part in (b"GET /" + b"x" * 4000, b"x" * (bytes_of_path - 4001), b" HTTP/1.1\r\nHost: a.example\r\n\r\n"):
+            for at in range(0, len(part), 4000):
+                wire.client(part[at : at + 4000])
+    wire.end()
+    assert [(one.host, one.path and len(one.path)) for one in wire.requests] == [
+        ("a.example", 8192),
+        ("a.example", None),
+    ]
+    assert wire.reader.lost == 1
+
+
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60), st.integers(0, 100)), max_size=20))
 def test_any_bytes_and_gaps_do_no_harm(items: list[tuple[bool, bytes, int]]) -> None:
     heard((True, GET, 0), *items)

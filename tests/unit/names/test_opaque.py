@@ -74,9 +74,9 @@ def test_what_may_become_something_is_not(data: bytes) -> None:
 
 @given(st.binary(max_size=80), st.sampled_from([25, 53, 80, 389, 443, 3306, 50000]))
 def test_what_one_side_proves_is_never_opaque(data: bytes, port: int) -> None:
-    if tcp_application(data, b"", 50001, port):
+    if tcp_application(data, b"", port):
         assert may_begin(data, 50001, port)
-    if tcp_application(b"", data, 50001, port):
+    if tcp_application(b"", data, port):
         assert may_begin(data, port, 50001)
 
 

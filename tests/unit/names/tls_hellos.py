@@ -83,10 +83,10 @@ class ServerHello(NamedTuple):
     is_retry: bool
 
 
-def read_server_hello(body: bytes, transport: str = "t") -> ServerHello:
-    """What the decoder in C says of a ServerHello alone; raises DecodeError if it is none."""
+def read_server_hello(body: bytes) -> ServerHello:
+    """What the decoder in C says of a ServerHello over TCP alone; raises DecodeError if it is none."""
     hello = ffi.new("struct wm_server_hello *")
-    if lib.wm_server_hello_read((ffi.from_buffer("uint8_t[]", body), len(body)), 1, ord(transport), hello):
+    if lib.wm_server_hello_read((ffi.from_buffer("uint8_t[]", body), len(body)), 1, hello):
         raise DecodeError(body.hex())
     alpn, ja4s = bytes(hello.alpn)[: hello.alpn_bytes], bytes(hello.ja4s)[: hello.ja4s_bytes].decode()
     return ServerHello(hello.version, hello.cipher, alpn, ja4s, bool(hello.is_retry))

@@ -34,7 +34,7 @@ static void tls_print(const struct wm_tls *tls, const struct wm_tls_to *to, enum
 {
 	struct wm_tls_handshake known = wm_tls_handshake(tls, to);
 
-	printf("tls %d lost=%d cells=%u", (int)took, tls->is_lost, to->cells->count);
+	printf("tls %d long=%d lost=%d cells=%u", (int)took, tls->is_too_long, (int)to->cells->lost, to->cells->count);
 	if (known.offer) {
 		printf(" version=%x ech=%d cut=%d", known.offer->version, known.offer->has_ech, known.offer->is_cut);
 		print_hex("sni", known.offer->sni, known.offer->sni_bytes);

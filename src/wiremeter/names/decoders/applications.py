@@ -16,15 +16,15 @@ _NAMES: tuple[str | None, ...] = (
 APPLICATIONS = {name: number for number, name in enumerate(_NAMES) if name}
 
 
-def tcp_application(client_data: bytes, server_data: bytes, client_port: int, server_port: int) -> str | None:
+def tcp_application(client_data: bytes, server_data: bytes, server_port: int) -> str | None:
     """The application protocol of a TCP connection, or None where its bytes prove none.
 
     client_data, server_data: the first bytes of each direction that were seen, or none of them.
 
-    >>> tcp_application(b"", b"SSH-2.0-OpenSSH_9.2\\r\\n", 50000, 2222)
+    >>> tcp_application(b"", b"SSH-2.0-OpenSSH_9.2\\r\\n", 2222)
     'ssh'
     """
-    found: int = lib.wm_tcp_application(_said(client_data), _said(server_data), client_port, server_port)
+    found: int = lib.wm_tcp_application(_said(client_data), _said(server_data), server_port)
     return _NAMES[found]
 
 
