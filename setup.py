@@ -10,6 +10,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
+PAGE = Path("src/wiremeter/server/web/built/index.html")
 PROGRAM = Path("src/wiremeter/programs/wiremeter.bpf.o")
 SOURCES = (Path("bpf/wiremeter.bpf.c"), *Path("bpf").rglob("*.h"))
 BINDINGS = [
@@ -38,6 +39,8 @@ class BuildWithPrograms(build_py):
                 sys.exit(
                     f"wiremeter's programs for the kernel cannot be compiled, so it cannot be built:\n{done.stderr}"
                 )
+        if not PAGE.exists():
+            print(f"warning: {PAGE} is not there, so the server will have no web page: `make web`", file=sys.stderr)
         super().run()
 
 

@@ -31,6 +31,7 @@ from wiremeter.server.ingest.quarantine import Quarantine
 from wiremeter.server.query.routes import routes
 from wiremeter.server.store import Keep, Store, open_store
 from wiremeter.server.store.sql import shown_url
+from wiremeter.server.web import page
 from wiremeter.settings.catalogue import Server
 from wiremeter.settings.values import Listen
 
@@ -106,7 +107,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             room=Room(),
             is_local=is_loopback(settings.server_listen.host),
         )
-        serving = Serving(build_app(parts, routes()), tls)
+        serving = Serving(build_app(parts, [*routes(), *page.routes()]), tls)
         manager = ServiceManager()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -109,8 +109,8 @@ def build_app(parts: Parts, more: Sequence[ControllerRouterHandler] = ()) -> Lit
             title="wiremeter",
             version=__version__,
             description="Batches of agents in, answers about their traffic out.",
-            path="/",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],  # pages would load their scripts from elsewhere
+            path="/openapi.json",
+            render_plugins=[JsonRenderPlugin(path="/")],  # pages would load their scripts from elsewhere
             components=Components(
                 security_schemes={
                     "token": SecurityScheme(type="http", scheme="bearer", description="wiremeter token create")

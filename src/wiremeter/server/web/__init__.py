@@ -1,0 +1,1 @@
+"""The web page: what `make web` built of the sources in `web/`, in `built/`, and how it is served."""
