@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import NamedTuple
 
+from wiremeter.files import write_whole
 from wiremeter.linux.identity import MachineId, machine_id
 from wiremeter.shipment.identity import AGENT_ID
 
@@ -70,9 +70,4 @@ def _kept(path: Path) -> dict[str, str] | None:
 
 def _keep(path: Path, values: dict[str, str]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_suffix(".tmp")
-    with part.open("w") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
+    write_whole(path, json.dumps(values).encode())

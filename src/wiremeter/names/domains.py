@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import stat
-import tempfile
 import zlib
 from array import array
 from collections import OrderedDict
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wiremeter.errors import InputError
+from wiremeter.files import write_whole
 from wiremeter.names.library import ffi, lib
 
 #: A name holds at least so long after it was learned or last looked up, however short its TTL. Clients go on using an
@@ -341,7 +340,7 @@ class DomainCache:
         rows = msgspec.json.Encoder().encode_lines(entries)
         header = _Header(_FORMAT, _VERSION, len(entries), zlib.crc32(rows))
         try:
-            _write_whole(path, msgspec.json.encode(header) + b"\n" + rows)
+            write_whole(path, msgspec.json.encode(header) + b"\n" + rows)
         except OSError as error:
             raise InputError(f"{path}: the domain cache cannot be saved: {error.strerror}") from error
 
@@ -454,23 +453,3 @@ def _open_own(path: str, flags: int) -> int:
         return descriptor
     os.close(descriptor)
     raise InputError(f"{path}: the domain cache is not trusted: {why}; remove it to begin with an empty one")
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Replace a file so that after a crash at any time the old or the new one is there. Mode 0600. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

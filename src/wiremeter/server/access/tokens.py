@@ -6,10 +6,8 @@ import contextlib
 import fcntl
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from wiremeter.errors import InputError, PermissionNeeded
+from wiremeter.files import write_whole
 from wiremeter.server.access.principal import Principal
 from wiremeter.settings.words import TOKEN_RIGHTS, TokenRight
 from wiremeter.shipment.identity import AGENT_ID
@@ -154,7 +153,7 @@ class TokenFile:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 file = self._read()
                 yield file
-                _write(self._path, msgspec.json.format(msgspec.json.encode(file)))
+                write_whole(self._path, msgspec.json.format(msgspec.json.encode(file)), keep_owner=True)
         except PermissionError as error:
             raise PermissionNeeded(f"{self._path}: the tokens cannot be written: {error.strerror}; use sudo") from error
         except OSError as error:
@@ -163,26 +162,3 @@ class TokenFile:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces the file, with mode 0600 and the owner that it had."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                before = path.stat()
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # what was revoked stays so after a power cut
-        finally:
-            os.close(folder)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

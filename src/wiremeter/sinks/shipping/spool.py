@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wiremeter.errors import InputError
+from wiremeter.files import write_whole
 from wiremeter.shipment.identity import Identity, new_boot
 from wiremeter.sinks.shipping.backlog import Entry, Waiting
 
@@ -112,18 +113,11 @@ class Spool:
     def _write(self, content: bytes) -> None:
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(self._next, digest)
-        part = self._directory / "next.tmp"
         try:
-            with part.open("wb") as written:
-                written.write(content)
-                written.flush()
-                os.fsync(written.fileno())
-            part.rename(path)
-            os.fsync(self._descriptor)
+            write_whole(path, content)
         except OSError:
-            for file in (part, path):
-                with contextlib.suppress(OSError):
-                    file.unlink()
+            with contextlib.suppress(OSError):  # its number is still to be given, to a batch that is kept
+                path.unlink()
             raise
         with self._lock:
             self._files[Entry(self._next, time.time_ns(), len(content))] = digest
@@ -273,7 +267,7 @@ class Spool:
         else:
             self._boot, self._first = new_boot(), self._next
             try:
-                self._write_state(is_new=True)
+                self._write_state()
             except OSError as error:  # then this boot ends with the process, and no number is given twice all the same
                 log.warning("cannot write the spool's state", extra={"why": error.strerror})
         if found:
@@ -296,12 +290,6 @@ class Spool:
             path.rename(path.with_suffix(".damaged"))
         return None
 
-    def _write_state(self, *, is_new: bool = False) -> None:
+    def _write_state(self) -> None:
         state = {"agent": self._agent, "boot": self._boot, "first": self._first, "dropped": self.dropped}
-        part = self._directory / "state.tmp"
-        with part.open("w") as file:
-            json.dump(state, file)
-            if is_new:
-                file.flush()
-                os.fsync(file.fileno())
-        part.rename(self._directory / _STATE)
+        write_whole(self._directory / _STATE, json.dumps(state).encode())
