@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Self
 
 from wiremeter.flows.batch import FlowBatch
-
-
-class Source(Protocol):
-    """What a Monitor is here."""
-
-    def __enter__(self) -> object: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> object: ...
-    def __iter__(self) -> Iterator[FlowBatch]: ...
-    def __aiter__(self) -> AsyncIterator[FlowBatch]: ...
-    def close(self) -> None: ...
+from wiremeter.flows.source import BatchSource
 
 
 class Handing:
     """Hands on what `source` yields. Opens and closes it; `elsewhere` is opened before it and closed after it."""
 
-    def __init__(self, source: Source, elsewhere: AbstractContextManager[Callable[[FlowBatch], None]]) -> None:
+    def __init__(self, source: BatchSource, elsewhere: AbstractContextManager[Callable[[FlowBatch], None]]) -> None:
         self._source = source
         self._elsewhere = elsewhere
         self._resources = ExitStack()
@@ -34,7 +22,7 @@ class Handing:
     def __enter__(self) -> Self:
         with ExitStack() as opening:
             self._write = opening.enter_context(self._elsewhere)
-            opening.enter_context(cast("AbstractContextManager[object]", self._source))
+            opening.enter_context(self._source)
             self._resources = opening.pop_all()
         return self
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from wiremeter.cli.signals import stopping
 from wiremeter.linux.host import read_host
@@ -16,20 +15,9 @@ from wiremeter.settings.catalogue import INTERACTIVE_TOP, PLAIN_TOP
 if TYPE_CHECKING:
     from wiremeter.flows.batch import FlowBatch
     from wiremeter.flows.filter import Filter
+    from wiremeter.flows.source import BatchSource
     from wiremeter.reports.selection import Selection
     from wiremeter.settings.catalogue import Live
-
-
-class BatchSource(Protocol):
-    """What a wiremeter.Monitor is to this command."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> object: ...
-    def __iter__(self) -> Iterator[FlowBatch]: ...
-    def __aiter__(self) -> AsyncIterator[FlowBatch]: ...
-    def close(self) -> None: ...
 
 
 def run(settings: Live, open_with: Callable[[Live], BatchSource] | None = None) -> int:

@@ -20,8 +20,8 @@ from wiremeter.errors import InputError, WiremeterError
 from wiremeter.settings.catalogue import Settings, Up
 
 if TYPE_CHECKING:
-    from wiremeter.cli.live import BatchSource
     from wiremeter.flows.batch import FlowBatch
+    from wiremeter.flows.source import BatchSource
     from wiremeter.settings.catalogue import Live
 
 #: Seconds that the server may take to start: its engine has to be loaded, and a large store to be opened.
