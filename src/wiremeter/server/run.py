@@ -23,6 +23,7 @@ from wiremeter.server.directory import TOKENS_FILE, data_directory
 from wiremeter.server.fleet.metrics import FleetMetrics
 from wiremeter.server.fleet.registry import Registry
 from wiremeter.server.http.app import Parts, build_app
+from wiremeter.server.http.readiness import Readiness
 from wiremeter.server.http.serving import Serving
 from wiremeter.server.http.tls import TlsFiles
 from wiremeter.server.ingest.body import Room
@@ -105,6 +106,7 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             metrics=metrics,
             rates=Rates(settings.agent_rate, _BURST_SECONDS * settings.agent_rate),
             room=Room(),
+            readiness=Readiness(lambda: store.query("SELECT 1").table()),
             is_local=is_loopback(settings.server_listen.host),
         )
         serving = Serving(build_app(parts, [*routes(), *page.routes()]), tls)

@@ -31,7 +31,8 @@ class Agent:
     heard_ns: when it last sent anything, server's clock. heartbeat: the last one. skew_ns: how far its clock was ahead
     then; the time that the heartbeat took on its way is part of that. batch_end_ns: up to when its traffic is stored.
     batches, bytes: new ones since the server started. duplicates: sent again. boots: of each boot, the highest
-    sequence and how many were stored. dropped: batches that it gave up, by reason, as its last batch says.
+    sequence and how many were stored. dropped: batches that it gave up, by reason, as the newest batch of its newest
+    boot says; batches may come in another order.
     """
 
     agent: str
@@ -106,17 +107,18 @@ class Registry:
                 boots = dict(known.boots)
                 highest, count = boots.pop(about.identity.boot, (-1, 0))
                 boots[about.identity.boot] = (max(highest, about.identity.sequence), count + 1)
+                if about.identity.sequence > highest:
+                    known = replace(known, dropped=about.dropped, version=about.version)
                 known = replace(
                     known,
                     batches=known.batches + 1,
                     bytes=known.bytes + size,
                     batch_end_ns=max(known.batch_end_ns, about.end_ns),
                     boots=dict(list(boots.items())[-_BOOTS:]),
-                    dropped=about.dropped,
                 )
             else:
                 known = replace(known, duplicates=known.duplicates + 1)
-            self._agents[about.identity.agent] = replace(known, heard_ns=batch.received_ns, version=about.version)
+            self._agents[about.identity.agent] = replace(known, heard_ns=max(known.heard_ns, batch.received_ns))
 
     def _known(self, name: str) -> Agent:
         known = self._agents.get(name)

@@ -30,6 +30,7 @@ from wiremeter.server.access.hosts import is_loopback
 from wiremeter.server.access.principal import ANYONE, Principal
 from wiremeter.server.access.rates import Rates
 from wiremeter.server.fleet.registry import Agent, Registry
+from wiremeter.server.http.readiness import Readiness
 from wiremeter.server.ingest.body import BODY_BYTES_MAX, Room, read_body
 from wiremeter.server.ingest.intake import Intake
 from wiremeter.server.ingest.quarantine import Quarantine, Refused
@@ -56,6 +57,7 @@ class Parts:
     metrics: CollectorRegistry
     rates: Rates
     room: Room
+    readiness: Readiness
     is_local: bool = False
 
 
@@ -239,10 +241,8 @@ async def healthz() -> str:
 @get("/readyz", media_type=MediaType.TEXT, include_in_schema=False)
 async def readyz(parts: Parts) -> Response[str]:
     """Whether the store answers."""
-    try:
-        await asyncio.to_thread(lambda: parts.store.query("SELECT 1").table())
-    except WiremeterError as error:  # of which whoever asks here is told no more
-        log.warning("the store does not answer", extra={"reason": str(error)})
+    if why := await parts.readiness.why_not():  # of which whoever asks here is told no more
+        log.warning("the store does not answer", extra={"reason": why})
         return Response("the store does not answer; the log says why\n", status_code=503, media_type=MediaType.TEXT)
     return Response("ok\n", media_type=MediaType.TEXT)
 

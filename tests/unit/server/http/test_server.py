@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import signal
 import socket
 import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +29,12 @@ from wiremeter.settings.values import Listen
 from wiremeter.shipment.heartbeat import Heartbeat, Host, Spool, to_json
 from wiremeter.shipment.identity import content_digest
 from wiremeter.sinks.shipping.delivery import Server as ShipTo
+from wiremeter.sinks.shipping.encode import encode
 from wiremeter.sinks.shipping.shipper import Options, Shipper
 
 from ...certificates import Authority
-from ..batches import BOOT, encoded, simulated
-from ..running import RunningServer
+from ..batches import BOOT, about, encoded, simulated
+from ..running import PATIENCE_SECONDS, RunningServer
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +115,40 @@ def test_a_server_that_was_killed_knows_what_it_has_stored(tmp_path: Path, batch
         assert [server.ask("/v1/batches", content).json["stored"] for content in contents] == [False] * 3 + [True]
         (agent,) = server.ask("/v1/agents").json
         assert (agent["agent"], agent["missing_batches"], agent["state"]) == ("web-1", 0, "up")
+
+
+def is_stopped(pid: str) -> bool:
+    stats = [path.read_text() for path in Path("/proc", pid, "task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
+def test_what_an_agent_gave_up_is_told_by_its_newest_batch_in_whatever_order_they_come(
+    server: RunningServer, batch: FlowBatch
+) -> None:
+    for sequence, dropped in ((1, {"spool_full": 2}), (0, {})):
+        said = replace(about("web-late", sequence), dropped=dropped, version=f"1.{sequence}")
+        assert server.ask("/v1/batches", encode(batch, said)).json == {"stored": True}
+    found = server.ask("/v1/agents/web-late").json
+    assert (found["dropped"], found["version"], found["missing_batches"]) == ({"spool_full": 2}, "1.1", 0)
+
+
+def test_a_store_that_hangs_is_told_to_probes_and_they_take_nothing_from_batches(
+    server: RunningServer, batch: FlowBatch
+) -> None:
+    threads = Path(f"/proc/{server.pid}/task").iterdir()
+    (engine,) = [child for thread in threads for child in (thread / "children").read_text().split()]
+    with ThreadPoolExecutor(41) as clients:
+        os.kill(int(engine), signal.SIGSTOP)
+        try:
+            until(lambda: is_stopped(engine))
+            probes = [clients.submit(server.ask, "/readyz") for _ in range(40)]
+            # What needs no store is answered meanwhile, though there are more probes than the server has threads.
+            body = clients.submit(server.ask, "/v1/batches", b"no batch")
+            assert body.result(PATIENCE_SECONDS).status == 422
+            assert [probe.result(PATIENCE_SECONDS).status for probe in probes] == [503] * 40
+        finally:
+            os.kill(int(engine), signal.SIGCONT)
+    until(lambda: server.ask("/readyz").status == 200)
 
 
 def test_heartbeats_tell_state_and_the_clocks_skew(server: RunningServer, batch: FlowBatch) -> None:
