@@ -138,16 +138,17 @@ def packets(receiver: Receiver) -> int:
 
 
 def sequences(receiver: Receiver) -> dict[str, list[int]]:
-    """Sequences by boot, as they arrived."""
+    """Sequences by boot; of several on their way at a time the second may have arrived first."""
     found: dict[str, list[int]] = {}
-    for identity in receiver.order:
+    for identity in sorted(receiver.order):
         found.setdefault(identity.boot, []).append(identity.sequence)
     return found
 
 
 def told_dropped(receiver: Receiver) -> dict[str, int]:
-    """What the last batch says was given up."""
-    metadata = tables_of(receiver.batches[receiver.order[-1]])["flows"].schema.metadata
+    """What the newest batch of the boot that sent last says was given up."""
+    newest = max(identity for identity in receiver.order if identity.boot == receiver.order[-1].boot)
+    metadata = tables_of(receiver.batches[newest])["flows"].schema.metadata
     return dict(About.from_metadata({k.decode(): v.decode() for k, v in metadata.items()}).dropped)
 
 

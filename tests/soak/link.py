@@ -19,6 +19,8 @@ class Link:
         self.target = ("127.0.0.1", 0)
         #: Seconds that each piece is held up.
         self.delay = 0.0
+        #: Connections that were open at a time, at most.
+        self.most_open = 0
         self._is_cut = False
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -60,6 +62,7 @@ class Link:
             with socket.create_connection(self.target, 5) as far:
                 with self._lock:
                     self._open |= {near, far}
+                    self.most_open = max(self.most_open, len(self._open) // 2)
                 try:
                     self._pump(near, far)
                 finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from wiremeter.shipment.identity import Identity, new_boot
@@ -51,11 +52,14 @@ class Backlog(Protocol):
     def skip(self, reason: str) -> None:
         """Gives up the batch with the identity that was told; its sequence remains a gap."""
 
-    def take(self) -> Entry | None:
-        """The oldest, which is not dropped until it is given back, by `keep`, `delivered` or `refused`."""
+    def take(self, most: int = 1, most_bytes: int = 0) -> list[Entry]:
+        """The oldest, one at least if any waits: no more than `most`, and of more bytes together no second one.
+
+        They are not dropped until they are given back, by `keep`, `delivered` or `refused`, or until the next call.
+        """
 
     def content(self, entry: Entry) -> bytes | None:
-        """Of the entry that was taken; None if it is lost, which is counted, and then it is given back."""
+        """Of an entry that was taken; None if it is lost, which is counted, and then it is given back."""
 
     def keep(self, entry: Entry) -> None:
         """To be sent again."""
@@ -75,6 +79,22 @@ class Backlog(Protocol):
         """Batches given up since the boot of `next_identity`, by reason."""
 
 
+def oldest(entries: Iterable[Entry], most: int, most_bytes: int) -> list[Entry]:
+    """What `take` takes of entries in their order.
+
+    >>> oldest([Entry(0, 0, 70), Entry(1, 0, 30), Entry(2, 0, 1)], 16, 100)
+    [Entry(number=0, queued_ns=0, size=70), Entry(number=1, queued_ns=0, size=30)]
+    """
+    found: list[Entry] = []
+    size = 0
+    for entry in islice(entries, most):
+        size += entry.size
+        if found and size > most_bytes:
+            break
+        found.append(entry)
+    return found
+
+
 class MemoryBacklog:
     """Batches in memory. A context manager, for the sake of others that are."""
 
@@ -87,7 +107,7 @@ class MemoryBacklog:
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque()
         self._contents: dict[int, bytes] = {}
-        self._taken: Entry | None = None
+        self._taken: set[Entry] = set()
         self._dropped: Counter[str] = Counter()
         self._bytes = 0
 
@@ -108,17 +128,18 @@ class MemoryBacklog:
             self._next += 1
             self._dropped[reason] += 1
 
-    def take(self) -> Entry | None:
+    def take(self, most: int = 1, most_bytes: int = 0) -> list[Entry]:
         with self._lock:
-            self._taken = self._entries[0] if self._entries else None
-            return self._taken
+            found = oldest(self._entries, most, most_bytes)
+            self._taken = set(found)
+            return found
 
     def content(self, entry: Entry) -> bytes | None:
         return self._contents[entry.number]
 
     def keep(self, entry: Entry) -> None:
         with self._lock:
-            self._taken = None
+            self._taken.discard(entry)
 
     def delivered(self, entry: Entry) -> None:
         with self._lock:
@@ -132,8 +153,8 @@ class MemoryBacklog:
     @property
     def waiting(self) -> Waiting:
         with self._lock:
-            oldest = self._entries[0].queued_ns if self._entries else None
-            return Waiting(len(self._entries), self._bytes, oldest)
+            since_ns = self._entries[0].queued_ns if self._entries else None
+            return Waiting(len(self._entries), self._bytes, since_ns)
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -142,10 +163,10 @@ class MemoryBacklog:
 
     def _drop_oldest(self) -> bool:
         """Of those that are not on their way; the newest stays."""
-        oldest = next((entry for entry in self._entries if entry != self._taken), None)
-        if oldest is None or oldest == self._entries[-1]:
+        first = next((entry for entry in self._entries if entry not in self._taken), None)
+        if first is None or first == self._entries[-1]:
             return False
-        self._forget(oldest)
+        self._forget(first)
         self._dropped["memory_full"] += 1
         return True
 
@@ -153,5 +174,4 @@ class MemoryBacklog:
         self._entries.remove(entry)
         self._bytes -= entry.size
         del self._contents[entry.number]
-        if entry == self._taken:
-            self._taken = None
+        self._taken.discard(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json
 import ssl
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -62,11 +63,17 @@ class Server:
 
 
 class Connection:
-    """Requests to one server, one at a time. Files are read again when they change."""
+    """Requests to one server, from any thread. Files are read again when they change."""
 
-    def __init__(self, server: Server) -> None:
-        """Raises InputError for files that cannot be read, and for a token that would be sent in clear."""
-        self._server = server
+    _pool: urllib3.PoolManager
+
+    def __init__(self, server: Server, at_a_time: int = 1) -> None:
+        """at_a_time: connections that are kept open for the next requests.
+
+        Raises InputError for files that cannot be read, and for a token that would be sent in clear.
+        """
+        self._server, self._at_a_time = server, at_a_time
+        self._lock = threading.Lock()
         self._load()
 
     def batch(self, content: bytes) -> Outcome:
@@ -78,21 +85,23 @@ class Connection:
         return self._post("/v1/heartbeats", content, "application/json", {})
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes what is open and not in use."""
         self._pool.clear()
 
     def _post(
         self, path: str, content: bytes, kind: str, headers: dict[str, str], *, is_second: bool = False
     ) -> Outcome:
+        pool = self._pool
         try:
-            if self._server.files() != self._loaded:
-                self.close()
-                self._load()
-            response = self._pool.request(
+            with self._lock:
+                if self._server.files() != self._loaded:
+                    self._load()
+                pool, known = self._pool, self._headers
+            response = pool.request(
                 "POST",
                 self._server.url + path,
                 body=content,
-                headers={**self._headers, **headers, "Content-Type": kind},
+                headers={**known, **headers, "Content-Type": kind},
                 timeout=Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS),
                 retries=False,
                 redirect=False,
@@ -107,29 +116,41 @@ class Connection:
         except ProtocolError as error:
             # A server may close a connection that nothing was asked on for a while, just as something is. Whether it
             # took the batch nobody knows, but taking it twice changes nothing.
-            self._pool.clear()
+            self._begin_anew(pool)
             if not is_second:
                 return self._post(path, content, kind, headers, is_second=True)
             return _failed(error)
         except (HTTPError, OSError, ValueError) as error:
-            self._pool.clear()
+            self._begin_anew(pool)
             return _failed(error)
         return judge(response.status, said, response.headers.get("Retry-After"), is_batch=path == "/v1/batches")
 
+    def _begin_anew(self, failed: urllib3.PoolManager) -> None:
+        """No request takes a connection beside one that failed. Those of other requests go on to their end: a pool that
+        nobody has any more closes what is left in it."""
+        with self._lock:
+            if self._pool is failed:
+                self._pool = self._make_pool()
+
     def _load(self) -> None:
         server = self._server
-        self._loaded = server.files()
+        found = server.files()
         scheme, host = urlsplit(server.url)[0], urlsplit(server.url).hostname or ""
-        self._headers = {"User-Agent": f"wiremeter/{__version__}"}
+        headers = {"User-Agent": f"wiremeter/{__version__}"}
         if server.token_file:
             if scheme == "http" and host not in _LOOPBACK:
                 raise InputError(f"the token would go to {host} in clear: give --server an https URL")
-            self._headers["Authorization"] = f"Bearer {_token(server.token_file)}"
-        options: dict[str, Any] = {"num_pools": 1, "maxsize": 1}
+            headers["Authorization"] = f"Bearer {_token(server.token_file)}"
+        options: dict[str, Any] = {"num_pools": 1, "maxsize": self._at_a_time}
         if scheme == "https":
             options["ssl_context"] = _context(server)
         proxy = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
-        self._pool: urllib3.PoolManager = _proxied(proxy, options) if proxy else urllib3.PoolManager(**options)
+
+        def make_pool() -> urllib3.PoolManager:
+            return _proxied(proxy, options) if proxy else urllib3.PoolManager(**options)
+
+        self._make_pool, self._pool = make_pool, make_pool()
+        self._headers, self._loaded = headers, found
 
 
 def judge(status: int, said: bytes, retry_after: str | None, *, is_batch: bool = True) -> Outcome:

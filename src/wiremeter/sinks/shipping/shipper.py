@@ -1,4 +1,4 @@
-"""Batches from the meter to the server: written down by one thread, sent by another, so that metering never waits."""
+"""Batches from the meter to the server: written down by one thread, sent by others, so that metering never waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wiremeter.flows.batch import Attachment, FlowBatch, Health, Tally
 from wiremeter.flows.filter import Filter
 from wiremeter.reports.findings import Finding, findings
 from wiremeter.shipment.identity import About, Identity
-from wiremeter.sinks.shipping.backlog import Backlog, MemoryBacklog, Waiting
+from wiremeter.sinks.shipping.backlog import Backlog, Entry, MemoryBacklog, Waiting
 from wiremeter.sinks.shipping.delivery import Connection, Outcome, Server
 from wiremeter.sinks.shipping.encode import encode
 from wiremeter.sinks.shipping.left_out import LeftOut, leave_out
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Batches that wait to be written down; each holds its flows' 88 bytes.
 _HANDED = 2
+#: Batches that are on their way at a time, at most, where many wait: the answer to one takes a round trip and the time
+#: that the server gathers batches for. And their bytes: each is in memory meanwhile.
+_AT_A_TIME, _ROUND_BYTES = 16, 4 << 20
 #: Between tries: from one to the other, doubled each time, half of it by chance, so that agents do not come in step.
 _FIRST_TRY_SECONDS, _LAST_TRY_SECONDS = 1.0, 60.0
 #: Where somebody must do something first.
@@ -37,6 +40,9 @@ _UNAUTHORIZED_SECONDS = 60.0
 _REPEAT_SECONDS = 60.0
 #: At the end, so long for what waits.
 _LAST_SECONDS = 5.0
+#: What is to be tried again.
+_FAILED = ("unauthorized", "later")
+_FAULT = Outcome("later", "server", "a fault of wiremeter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +105,8 @@ class Shipper:
         self._options = options
         self._heartbeat = heartbeat
         self._chance = chance
-        self._connection = Connection(options.server)
+        self._connection = Connection(options.server, _AT_A_TIME)
+        self._width = 1
         self._memory = MemoryBacklog(options.agent, options.memory_bytes)
         self._spool = Spool(options.spool_dir, options.agent, options.spool_bytes) if options.spool_dir else None
         self._backlogs: tuple[Backlog, ...] = (self._spool, self._memory) if self._spool else (self._memory,)
@@ -145,7 +152,7 @@ class Shipper:
 
     def change(self, options: Options) -> None:
         """Takes other options, but for agent and spool_dir. Raises InputError and changes nothing if they are wrong."""
-        connection = Connection(options.server)
+        connection = Connection(options.server, _AT_A_TIME)
         with self._lock:
             self._options = options
             self._connection, before = connection, self._connection
@@ -297,11 +304,12 @@ class Shipper:
                     size, outcome = self._send_heartbeat()
                 else:
                     assert backlog
-                    size, outcome = self._send_batch(backlog)
+                    size, outcome = self._send_round(backlog)
             except Exception:
                 log.exception("sending failed: a fault of wiremeter, please report it")
-                size, outcome = 0, Outcome("later", "server", "a fault of wiremeter")
-            if outcome.verdict in ("unauthorized", "later"):
+                self._progress.failures[_FAULT.cause] += 1
+                size, outcome = 0, _FAULT
+            if outcome.verdict in _FAILED:
                 not_before = time.monotonic() + self._patience(outcome, tries)
                 tries += 1
             else:
@@ -315,8 +323,8 @@ class Shipper:
         """What waits, without a bound on its rate, as long as it goes well."""
         end = time.monotonic() + _LAST_SECONDS
         while time.monotonic() < end and (backlog := self._next_backlog()):
-            _, outcome = self._send_batch(backlog)
-            if outcome.verdict in ("unauthorized", "later"):
+            _, outcome = self._send_round(backlog)
+            if outcome.verdict in _FAILED:
                 return
 
     def _next_backlog(self) -> Backlog | None:
@@ -324,12 +332,43 @@ class Shipper:
         waiting = [(oldest, at) for at, b in enumerate(self._backlogs) if (oldest := b.waiting.oldest_ns) is not None]
         return self._backlogs[min(waiting)[1]] if waiting else None
 
-    def _send_batch(self, backlog: Backlog) -> tuple[int, Outcome]:
-        entry = backlog.take()
-        content = backlog.content(entry) if entry else None
-        if entry is None or content is None:
-            return 0, Outcome("known")
-        outcome = self._connection.batch(content)
+    def _send_round(self, backlog: Backlog) -> tuple[int, Outcome]:
+        """The oldest batches at the same time: twice as many as the last time, and one alone after a failure.
+
+        Returns their bytes, and what came of it: of one that failed, if any did.
+        """
+        width, self._width = self._width, 1
+        taken = backlog.take(width, _ROUND_BYTES)
+        contents = {entry: content for entry in taken if (content := backlog.content(entry)) is not None}
+        outcomes = self._post(list(contents.values()))
+        for entry, outcome in zip(contents, outcomes, strict=True):
+            self._settle(backlog, entry, outcome)
+        size = sum(entry.size for entry in contents)
+        if failed := [outcome for outcome in outcomes if outcome.verdict in _FAILED]:
+            return size, max(failed, key=lambda outcome: outcome.retry_seconds or 0.0)
+        self._width = min(2 * width, _AT_A_TIME)
+        return size, Outcome("known")
+
+    def _post(self, contents: Sequence[bytes]) -> list[Outcome]:
+        """What came of each; all at the same time."""
+        connection = self._connection
+        outcomes = [_FAULT] * len(contents)
+
+        def post(place: int) -> None:
+            outcomes[place] = connection.batch(contents[place])
+
+        # Daemons: an answer that does not come is not to keep the agent from ending.
+        others = [threading.Thread(target=post, args=(place,), daemon=True) for place in range(1, len(contents))]
+        for other in others:
+            other.start()
+        if contents:
+            post(0)
+        for other in others:
+            other.join()
+        return outcomes
+
+    def _settle(self, backlog: Backlog, entry: Entry, outcome: Outcome) -> None:
+        """What came of a batch is kept in its backlog, and counted."""
         progress = self._progress
         if outcome.verdict in ("stored", "known"):
             backlog.delivered(entry)
@@ -342,7 +381,7 @@ class Shipper:
             progress.sent["refused"] += 1
         else:
             backlog.keep(entry)
-        return entry.size, outcome
+            progress.failures[outcome.cause] += 1
 
     def _send_heartbeat(self) -> tuple[int, Outcome]:
         if not self._heartbeat:
@@ -352,6 +391,8 @@ class Shipper:
             log.error("the server refuses a heartbeat", extra={"why": outcome.why})
         elif outcome.verdict == "stored":
             self._progress.last_success = time.time()
+        else:
+            self._progress.failures[outcome.cause] += 1
         return 0, outcome
 
     def _patience(self, outcome: Outcome, tries: int) -> float:
@@ -365,8 +406,7 @@ class Shipper:
     def _tell(self, outcome: Outcome) -> None:
         """Says that it goes wrong when that begins, now and then while it lasts, and that it goes well again."""
         now = time.monotonic()
-        if outcome.verdict in ("unauthorized", "later"):
-            self._progress.failures[outcome.cause] += 1
+        if outcome.verdict in _FAILED:
             if not self._trouble:
                 self._troubled_since = now
             if not self._trouble or now - self._trouble_said >= _REPEAT_SECONDS:

@@ -29,7 +29,7 @@ from typing import Any, Self
 from wiremeter.errors import InputError
 from wiremeter.files import write_whole
 from wiremeter.shipment.identity import Identity, new_boot
-from wiremeter.sinks.shipping.backlog import Entry, Waiting
+from wiremeter.sinks.shipping.backlog import Entry, Waiting, oldest
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Spool:
         self._directory, self._agent, self.max_bytes = directory, agent, max_bytes
         self._lock, self._state_lock = threading.Lock(), threading.Lock()
         self._files: dict[Entry, str] = {}  # digests, oldest first
-        self._taken: Entry | None = None
+        self._taken: set[Entry] = set()
         self._dropped: Counter[str] = Counter()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,10 +126,11 @@ class Spool:
 
     # -- taking
 
-    def take(self) -> Entry | None:
+    def take(self, most: int = 1, most_bytes: int = 0) -> list[Entry]:
         with self._lock:
-            self._taken = next(iter(self._files), None)
-            return self._taken
+            found = oldest(self._files, most, most_bytes)
+            self._taken = set(found)
+            return found
 
     def content(self, entry: Entry) -> bytes | None:
         digest = self._files[entry]
@@ -152,7 +153,7 @@ class Spool:
 
     def keep(self, entry: Entry) -> None:
         with self._lock:
-            self._taken = None
+            self._taken.discard(entry)
 
     def delivered(self, entry: Entry) -> None:
         self._remove(entry)
@@ -165,8 +166,8 @@ class Spool:
     @property
     def waiting(self) -> Waiting:
         with self._lock:
-            oldest = next(iter(self._files), None)
-            return Waiting(len(self._files), self._bytes, oldest.queued_ns if oldest else None)
+            first = next(iter(self._files), None)
+            return Waiting(len(self._files), self._bytes, first.queued_ns if first else None)
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -184,11 +185,11 @@ class Spool:
     def _drop_oldest(self, reason: str) -> bool:
         """Of those that are not on their way."""
         with self._lock:
-            oldest = next((entry for entry in self._files if entry != self._taken), None)
-            if oldest is None:
+            first = next((entry for entry in self._files if entry not in self._taken), None)
+            if first is None:
                 return False
-            path, is_last = self._forget(oldest)
-        self._take_away(path, oldest.number, is_last=is_last)
+            path, is_last = self._forget(first)
+        self._take_away(path, first.number, is_last=is_last)
         self._count(reason)
         return True
 
@@ -212,8 +213,7 @@ class Spool:
         """Its file, and whether that has the last number that was given."""
         path = self._path(entry.number, self._files.pop(entry))
         self._bytes -= entry.size
-        if entry == self._taken:
-            self._taken = None
+        self._taken.discard(entry)
         return path, entry.number == self._next - 1
 
     def _take_away(self, path: Path, number: int, *, is_last: bool, aside: str = "") -> None:

@@ -44,7 +44,8 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
 
 def drain(backlog: Backlog) -> list[bytes]:
     found = []
-    while entry := backlog.take():
+    while taken := backlog.take():
+        (entry,) = taken
         content = backlog.content(entry)
         if content is not None:
             found.append(content)
@@ -69,10 +70,9 @@ def test_batches_come_out_in_order(backlog: Backlog) -> None:
 
 def test_what_is_kept_is_sent_again(backlog: Backlog) -> None:
     backlog.put(b"one")
-    entry = backlog.take()
-    assert entry
+    (entry,) = backlog.take()
     backlog.keep(entry)
-    assert backlog.take() == entry
+    assert backlog.take() == [entry]
 
 
 def test_the_oldest_makes_room_and_is_counted(backlog: Backlog) -> None:
@@ -84,21 +84,40 @@ def test_the_oldest_makes_room_and_is_counted(backlog: Backlog) -> None:
 
 def test_what_is_on_its_way_makes_no_room(backlog: Backlog) -> None:
     backlog.put(b"a" * 400)
-    on_its_way = backlog.take()
+    (on_its_way,) = backlog.take()
     for letter in b"bcd":
         backlog.put(bytes([letter]) * 400)
-    assert on_its_way
     assert backlog.content(on_its_way) == b"a" * 400
     backlog.delivered(on_its_way)
     assert [content[:1] for content in drain(backlog)] == [b"d"]
     assert sum(backlog.dropped.values()) == 2
 
 
+def test_of_several_on_their_way_none_makes_room_until_it_is_given_back(backlog: Backlog) -> None:
+    for letter in b"ab":
+        backlog.put(bytes([letter]) * 400)
+    first, second = backlog.take(16, 1000)
+    backlog.put(b"c" * 400)
+    backlog.put(b"d" * 400)
+    assert [backlog.content(entry) for entry in (first, second)] == [b"a" * 400, b"b" * 400]
+    backlog.delivered(second)
+    backlog.keep(first)
+    assert [content[:1] for content in drain(backlog)] == [b"a", b"d"]
+    assert sum(backlog.dropped.values()) == 1
+
+
+def test_as_many_are_taken_as_are_asked_for_and_as_their_bytes_allow(backlog: Backlog) -> None:
+    for size in (300, 300, 100, 100):
+        backlog.put(bytes(size))
+    assert [entry.size for entry in backlog.take(3, 10_000)] == [300, 300, 100]
+    assert [entry.size for entry in backlog.take(16, 650)] == [300, 300]
+    assert [entry.size for entry in backlog.take(16, 1)] == [300]
+
+
 def test_what_is_refused_is_counted_and_the_next_comes(backlog: Backlog) -> None:
     backlog.put(b"bad")
     backlog.put(b"good")
-    entry = backlog.take()
-    assert entry
+    (entry,) = backlog.take()
     backlog.refused(entry)
     assert drain(backlog) == [b"good"]
     assert backlog.dropped == {"refused": 1}
@@ -123,8 +142,7 @@ def test_a_restart_goes_on_where_it_stood(opened: Opener) -> None:
     boot = spool.next_identity().boot
     for content in (b"0", b"1", b"2"):
         spool.put(content)
-    first = spool.take()
-    assert first
+    (first,) = spool.take()
     spool.delivered(first)
     spool = opened()
     assert spool.next_identity() == ("web-1", boot, 3)
@@ -141,7 +159,7 @@ def test_no_sequence_is_given_twice_whatever_was_sent(opened: Opener) -> None:
             seen.add(spool.next_identity())
             spool.put(bytes(100))
         for _ in range(dice.randrange(4)):
-            if entry := spool.take():
+            for entry in spool.take(dice.randrange(1, 4), 1000):
                 dice.choice([spool.delivered, spool.refused, spool.keep])(entry)
         assert spool.next_identity() not in seen
 
@@ -231,8 +249,7 @@ def test_what_is_set_aside_is_bounded(opened: Opener, tmp_path: Path) -> None:
     spool = opened(max_bytes=16_000)
     for number in range(10):
         spool.put(bytes([number]) * 400)
-        entry = spool.take()
-        assert entry
+        (entry,) = spool.take()
         spool.refused(entry)
     assert len(list((tmp_path / "spool/refused").iterdir())) == 2
 
@@ -260,7 +277,7 @@ def test_putting_and_taking_at_the_same_time_loses_no_count(backlog: Backlog) ->
     def take() -> None:
         dice = random.Random(3)
         while not (ended.is_set() and backlog.waiting.batches == 0):
-            if entry := backlog.take():
+            for entry in backlog.take(dice.randrange(1, 4), 1000):
                 content = backlog.content(entry)
                 assert content is not None
                 what = dice.choice([backlog.delivered, backlog.delivered, backlog.keep])
@@ -274,7 +291,7 @@ def test_putting_and_taking_at_the_same_time_loses_no_count(backlog: Backlog) ->
             backlog.put(b"%d " % number + bytes(300))
         ended.set()
         taking.result()
-    assert arrived == sorted(set(arrived))
+    assert sorted(arrived) == sorted(set(arrived))
     assert len(arrived) + sum(backlog.dropped.values()) == rounds
 
 
@@ -379,7 +396,7 @@ with Spool(Path(sys.argv[1]), "web-1", 1 << 30) as spool:
             name = "%s/%d" % spool.next_identity()[1:]
             spool.put(name.encode())
             print("put", name, flush=True)
-        entry = spool.take()
+        (entry,) = spool.take()
         print("sent", spool.content(entry).decode(), flush=True)
         spool.delivered(entry)
 """
