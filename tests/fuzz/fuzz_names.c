@@ -407,6 +407,47 @@ static void host_take(const uint8_t *data, size_t bytes)
 	free(host);
 }
 
+/* A copy of just so many bytes, so that what is read beyond is found by the sanitizer. */
+static struct wm_said exact_copy(const uint8_t *data, size_t bytes)
+{
+	uint8_t *copy = malloc(bytes ? bytes : 1);
+
+	REQUIRE(copy);
+	memcpy(copy, data, bytes);
+	return (struct wm_said){copy, bytes};
+}
+
+/* The first two messages as what client and server say first: where both together prove something, one of them alone
+ * is not opaque, for else nobody would be there when the other comes. */
+static void sides_take(const uint8_t *data, size_t bytes)
+{
+	static const uint16_t ports[] = {53, 21, 25, 110, 143, 389, 3306, 50000};
+	uint16_t port = bytes ? ports[data[0] & 7] : 0;
+	struct wm_said sides[2];
+	struct recipe recipe;
+	size_t at = 1;
+
+	for (int side = 0; side < 2; side++) {
+		size_t length = 0;
+
+		if (at + sizeof(recipe) <= bytes) {
+			memcpy(&recipe, data + at, sizeof(recipe));
+			at += sizeof(recipe);
+			length = recipe.length_low | (size_t)recipe.length_high << 8;
+			length = length < bytes - at ? length : bytes - at;
+		}
+		sides[side] = exact_copy(data + at, length);
+		at += length;
+	}
+	if (wm_tcp_application(sides[0], sides[1], port))
+		REQUIRE(wm_tcp_may_begin(sides[0], 50001, port) || wm_tcp_may_begin(sides[1], port, 50001));
+	REQUIRE(wm_tcp_application(sides[0], sides[1], port) < WM_APPLICATIONS);
+	REQUIRE(wm_udp_application(sides[0], 50001, port) < WM_APPLICATIONS);
+	(void)wm_prelude_bytes(sides[0]);
+	free((void *)(uintptr_t)sides[0].data);
+	free((void *)(uintptr_t)sides[1].data);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	uint32_t capacity = bytes ? 1 + (data[0] & 63) : 1;
@@ -421,6 +462,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	wm_dns_begin(dns, capacity, 77);
 	wm_tcp_begin(tcp, CONNECTIONS, CELLS, 77, bytes ? data[0] >> 6 : 0);
 	host_take(data, bytes);
+	sides_take(data, bytes);
 	listening_take(data, bytes);
 	listening_begin();
 	next_seq[0] = next_seq[1] = 0xffffff00;

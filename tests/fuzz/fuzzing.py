@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 #: Captures of other projects, beside the repository where they are.
 CAPTURES = ROOT.parent / "shared" / "captures"
 #: And the folder of bpf/ whose sources each holds.
-FUZZERS = {"frame": "host", "capture": "host", "names": "names", "tls": "names"}
+FUZZERS = {"frame": "host", "capture": "host", "names": "names", "tls": "names", "domains": "names"}
 CLANGS = [f"clang-{version}" for version in range(19, 13, -1)] + ["clang"]  # as the Makefile looks for them
 FLAGS = ["-g", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined,fuzzer"
@@ -32,6 +32,8 @@ RECIPE = struct.Struct("<HBBB3s")
 LINKS = {LINK_ETHERNET: 0, 0x0800: 2, 0x86DD: 3, 0x8100: 4, 0x88A8: 5}
 #: tests/fuzz/fuzz_names.c: struct recipe.
 MESSAGE = struct.Struct("<HBB")
+#: tests/fuzz/fuzz_domains.c: struct head.
+DOMAINS = struct.Struct("<BBBB")
 #: tests/fuzz/fuzz_tls.c: struct packet.
 PACKET = struct.Struct("<HB")
 LINK_OTHER = 6  # WM_ETHERTYPE_LLC; at odd places a frame is Ethernet whatever stands there
@@ -65,7 +67,13 @@ def captures() -> list[Path]:
 def make_seeds(name: str, folder: Path) -> Path:
     """Fill `folder` with seeds for a fuzzer: from captures, and from a few frames made here."""
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = {"frame": frame_seeds, "capture": capture_seeds, "names": names_seeds, "tls": tls_seeds}[name]
+    seeds = {
+        "frame": frame_seeds,
+        "capture": capture_seeds,
+        "names": names_seeds,
+        "tls": tls_seeds,
+        "domains": domains_seeds,
+    }[name]
     for number, (origin, seed) in enumerate(seeds()):
         (folder / f"seed-{number:04}-{origin}").write_bytes(seed[:MAX_INPUT_BYTES])
     return folder
@@ -119,6 +127,16 @@ def capture_seeds() -> Iterator[tuple[str, bytes]]:
         yield "pcapng", b"\x0d" + pcapng(endian)
     for path in captures():
         yield path.name, b"\x07" + path.read_bytes()[: MAX_INPUT_BYTES - 1]
+
+
+def domains_seeds() -> Iterator[tuple[str, bytes]]:
+    """Names of all pairs of a client and an address, or of some, and flows between all of them."""
+    pairs = [bytes((client, address, 7 * client + address)) for client in range(8) for address in range(8)]
+    for step in (1, 2, 5):
+        names = pairs[::step][:63]
+        for own in range(4):
+            for time in (0, 20, 200):
+                yield f"made-{step}-{own}-{time}", DOMAINS.pack(len(names), own, own, time) + b"".join(names + pairs)
 
 
 def names_seeds() -> Iterator[tuple[str, bytes]]:

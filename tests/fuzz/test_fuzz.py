@@ -74,6 +74,10 @@ def test_no_input_breaks_the_library(name: str, tmp_path: Path) -> None:
         ("names", "names/http1.c", "wm_bytes_clear(to->cells, &request->path);", ""),
         ("names", "names/tcp.c", "queue_clear(tcp, &connection->late);\n\twm_known_end", "wm_known_end"),
         ("names", "names/tcp.c", "if (tcp->count == tcp->capacity)\n\t\tlet_go", "if (0)\n\t\tlet_go"),
+        ("names", "names/applications_tcp.c", "&& tcp->server.bytes >= 8 &&", "&& tcp->server.bytes >= 4 &&"),
+        ("names", "names/applications_tcp.c", "if (is_kafka_request(said) || is_mongo", "if (is_mongo"),
+        ("domains", "names/domains.c", "at < starts[1]", "at <= starts[1]"),
+        ("domains", "names/domains.c", "a->words[1] == b->words[1]", "1"),
         ("capture", "host/capture.c", "if (bytes < length)", "if (bytes + 1 < length)"),
     ],
 )
