@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -21,18 +20,26 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIRespon
 from litestar.params import Parameter, QueryParameter
 from litestar.response import Stream
 
+from wiremeter.errors import InputError
+from wiremeter.server.fleet.registry import Registry
 from wiremeter.server.http.app import Problem
 from wiremeter.server.ingest.refusal import Refusal
 from wiremeter.server.query.answer import Answer
+from wiremeter.server.query.conditions import where
+from wiremeter.server.query.dimensions import read_dimensions
 from wiremeter.server.query.formats import MEDIA_TYPES, FormatName, accepted, encode
-from wiremeter.server.query.sums import Amount, Once
-from wiremeter.server.query.times import Span, read_span
+from wiremeter.server.query.quality import QualityQuestion, QualitySort, TransactionKind, read_quality_dimensions
+from wiremeter.server.query.search import WORDS
+from wiremeter.server.query.sums import Amount, Once, Question, Rank
+from wiremeter.server.query.times import Span, choose_step, read_span, read_step, time_text
 
 #: Questions that are answered at a time; others wait.
 _AT_A_TIME = 6
 _pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="query")
 #: Up to so many rows a page waits until all of it is there, so that its `next` can be a header, whatever the format.
 PAGE_ROWS = 10_000
+#: Most steps of a time series.
+STEPS_MAX = 10_000
 _T = TypeVar("_T")
 NEXT_HEADER = "Wiremeter-Next"
 
@@ -40,7 +47,8 @@ NEXT_HEADER = "Wiremeter-Next"
 class Rows(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An answer in JSON. `rows` are objects of the columns that the question has; `from` and `to` as they were taken.
 
-    total: of all flows that fit, so of all rows. next: the word that continues a search, null at its end.
+    total: of all flows that fit, so of all rows. next: the word that continues a search, null at its end. before: the
+    range that it is compared with. more: whether there are values beyond those that are listed.
     """
 
     rows: list[dict[str, Any]]
@@ -51,6 +59,9 @@ class Rows(msgspec.Struct, kw_only=True, omit_defaults=True):
     order: str | msgspec.UnsetType = msgspec.UNSET
     step_seconds: int | msgspec.UnsetType = msgspec.UNSET
     total: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    total_before: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    before: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    more: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,17 @@ OnceWord = Annotated[
     Once, Parameter(description="observer: each flow as one point saw it; none: as often as it was seen")
 ]
 Sort = Annotated[Amount, Parameter(description="The amount that is largest")]
+Compare = Annotated[
+    str, Parameter(description="How much earlier the range lies that it is compared with, such as 1d or 1w")
+]
+RankWord = Annotated[Rank, Parameter(description="change: those first that changed most, where it is compared")]
+QualitySortWord = Annotated[
+    QualitySort, Parameter(description="What is largest; latency: the 95th percentile. Not all kinds have all of these")
+]
+Least = Annotated[int, Parameter(ge=1, le=1 << 40, description="Transactions that one must have to be listed")]
+SeriesLimit = Annotated[int, Parameter(ge=1, le=100, description="Series, without the remainder")]
+Step = Annotated[str, Parameter(description="auto, or a time such as 10s, 5m or 1h")]
+Points = Annotated[int, Parameter(ge=1, le=STEPS_MAX, description="Steps, at most, where step is auto")]
 Limit = Annotated[int, Parameter(ge=1, le=10_000, description="Rows, without the remainder")]
 
 
@@ -121,13 +143,52 @@ SPECS = {
 }
 
 
+def question_of(asked: Asked, by: list[str] | None, sort: Amount, limit: int, once: Once, **more: Any) -> Question:
+    """A question about flows. more: as Question has it. Raises InputError."""
+    condition, names = where(asked.filter), read_dimensions(by or ())
+    return Question(span=asked.span, condition=condition, by=names, sort=sort, limit=limit, once=once, **more)
+
+
+def quality_of(
+    kind: TransactionKind, asked: Asked, by: list[str] | None, sort: QualitySort, limit: int, least: int
+) -> QualityQuestion:
+    """A question about transactions. Raises InputError."""
+    condition, names = where(asked.filter, WORDS[kind]), read_quality_dimensions(kind, by or ())
+    return QualityQuestion(
+        kind=kind, span=asked.span, condition=condition, by=names, sort=sort, limit=limit, least=least
+    )
+
+
+def compared(asked: Asked, compare: str, rank: Rank) -> tuple[int, dict[str, Any]]:
+    """The seconds by which a range lies earlier, and the facts of that. Raises InputError."""
+    if not compare:
+        if rank != "amount":
+            raise InputError("rank=change needs compare, such as compare=1d: it is the change since then")
+        return 0, facts_of(asked.span)
+    try:
+        before = read_step(compare)
+    except InputError:
+        raise InputError(f"compare={compare} is no length of time; expected one such as 1h, 1d or 1w") from None
+    start_ns, end_ns = (each - before * 10**9 for each in asked.span)
+    if start_ns < 0:
+        raise InputError(f"compare={compare} reaches back beyond 1970")
+    return before, {**facts_of(asked.span), "before": facts_of(Span(start_ns, end_ns))}
+
+
+def step_of(span: Span, step: str, points: int, registry: Registry) -> int:
+    """The step of a time series, in seconds. Raises InputError."""
+    if step == "auto":
+        intervals = [agent.heartbeat.interval_seconds for agent in registry.all() if agent.heartbeat]
+        return choose_step(span, points, least=max(1, *map(round, intervals), 1))
+    seconds = read_step(step)
+    if span.seconds / seconds > STEPS_MAX:
+        raise InputError(f"a step of {step} makes more than {STEPS_MAX} points; take a longer one")
+    return seconds
+
+
 def facts_of(span: Span) -> dict[str, str]:
+    """The range as it was taken."""
     return {"from": time_text(span.start_ns), "to": time_text(span.end_ns)}
-
-
-def time_text(time_ns: int) -> str:
-    whole = datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{time_ns % 10**9 // 10**6:03d}Z"
 
 
 async def in_pool(function: Callable[[], _T]) -> _T:

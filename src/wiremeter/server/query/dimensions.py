@@ -34,7 +34,8 @@ def address_text(sql: str) -> str:
     return f"if({mapped}, substring(toString({sql}), 8), toString({sql}))"
 
 
-def _plain(*names: str) -> dict[str, Dimension]:
+def plain_dimensions(*names: str) -> dict[str, Dimension]:
+    """Such as are columns."""
     return {name: Dimension(name, (name,)) for name in names}
 
 
@@ -53,11 +54,11 @@ def _end(to: str, back: str, *, is_address: bool = False) -> Dimension:
 
 #: All of them by name. The server's side is TO_SERVER's.
 DIMENSIONS: dict[str, Dimension] = {
-    **_plain("agent", "device", "direction", "family", "protocol"),
+    **plain_dimensions("agent", "device", "direction", "family", "protocol"),
     "src_addr": Dimension("src_addr", ("src_addr",), is_address=True),
     "dst_addr": Dimension("dst_addr", ("dst_addr",), is_address=True),
-    **_plain("src_port", "dst_port", "service_port", "application", "domain", "domain_source"),
-    **_plain("tls_version", "tls_cipher", "alpn", "ja4", "ja4s", "http_method", "dns_query"),
+    **plain_dimensions("src_port", "dst_port", "service_port", "application", "domain", "domain_source"),
+    **plain_dimensions("tls_version", "tls_cipher", "alpn", "ja4", "ja4s", "http_method", "dns_query"),
     **_optional("vlan", "http_status", "dns_rcode"),
     "mode": Dimension("batch_mode", ("batch_mode",)),
     "client_addr": _end("src_addr", "dst_addr", is_address=True),

@@ -114,8 +114,12 @@ def _lines(answer: Answer) -> Iterator[bytes]:
         yield b"\n".join(map(msgspec.json.encode, rows)) + b"\n"
 
 
+def json_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """A table as JSON has it: addresses and times as text, other bytes in hexadecimal digits."""
+    return [row for rows in _rows(Answer.of(table, {})) for row in rows]
+
+
 def _rows(answer: Answer) -> Iterator[list[dict[str, Any]]]:
-    """As JSON has them: addresses and times as text, other bytes in hexadecimal digits."""
     for batch in answer:
         for start in range(0, batch.num_rows, _ROWS_AT_A_TIME):
             piece = batch.slice(start, _ROWS_AT_A_TIME)

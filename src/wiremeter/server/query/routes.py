@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import time
+from typing import Annotated
 
 import msgspec
 from litestar import Router, get, post
 from litestar.di import Provide
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter, QueryParameter
 from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
@@ -23,21 +25,39 @@ from wiremeter.server.query.asking import (
     Answers,
     Asked,
     By,
+    Compare,
+    From,
+    Least,
     Limit,
     OnceWord,
+    Points,
+    QualitySortWord,
+    RankWord,
+    SeriesLimit,
     Sort,
+    Step,
+    To,
     answered,
     asked,
+    compared,
     facts_of,
     form_of,
+    in_pool,
+    quality_of,
+    question_of,
+    step_of,
 )
 from wiremeter.server.query.conditions import where
-from wiremeter.server.query.dimensions import read_dimensions, read_names
+from wiremeter.server.query.dimensions import read_names
 from wiremeter.server.query.formats import FormatName
+from wiremeter.server.query.quality import KINDS, TransactionKind, quality
 from wiremeter.server.query.search import WORDS, Order, Search, SearchTable, search
-from wiremeter.server.query.sums import CONVERSATION, TO_SERVER_AMOUNTS, Question, series, top
-from wiremeter.server.query.times import choose_step, read_step
+from wiremeter.server.query.story import FlowId, FlowStory, story
+from wiremeter.server.query.sums import CONVERSATION, TO_SERVER_AMOUNTS, series, top, values
+from wiremeter.server.query.times import read_span
 from wiremeter.server.store import Store
+
+Port = Annotated[int, Parameter(ge=0, le=65535)]
 
 
 class Sql(msgspec.Struct):
@@ -49,7 +69,8 @@ class Sql(msgspec.Struct):
 @get(
     "/v1/top",
     summary="The largest by any dimensions, and the remainder",
-    description="The row with `other` true is all the rest, so that the rows add up to the total exactly.",
+    description="The row with `other` true is all the rest, so that the rows add up to the total exactly. "
+    "With `compare`, amounts with `_before` are those of the same range so much earlier.",
     responses=SPECS,
     operation_class=Answers,
 )
@@ -61,24 +82,21 @@ async def get_top(
     sort: Sort = "bytes",
     limit: Limit = 10,
     once: OnceWord = "none",
+    compare: Compare = "",
+    rank: RankWord = "amount",
 ) -> Stream:
     """Without dimensions: the total alone."""
     need(principal, "read")
-    question = Question(
-        span=asked.span,
-        condition=where(asked.filter),
-        by=read_dimensions(by or ()),
-        sort=sort,
-        limit=limit,
-        once=once,
-    )
-    return await answered(lambda: top(parts.store, question), asked.form, facts_of(asked.span), page=True)
+    before, facts = compared(asked, compare, rank)
+    question = question_of(asked, by, sort, limit, once, before=before, rank=rank)
+    return await answered(lambda: top(parts.store, question), asked.form, facts, page=True)
 
 
 @get(
     "/v1/series",
     summary="Time series, and the remainder",
-    description="Those that are the largest in all of the range, and for each step a row that is the rest.",
+    description="Those that are the largest in all of the range, and for each step a row that is the rest. "
+    "With `compare`, amounts with `_before` are those so much earlier than the row's time.",
     responses=SPECS,
     operation_class=Answers,
 )
@@ -88,24 +106,45 @@ async def get_series(
     asked: Asked,
     by: By = None,
     sort: Sort = "bytes",
-    limit: Annotated[int, Parameter(ge=1, le=100, description="Series, without the remainder")] = 10,
+    limit: SeriesLimit = 10,
     once: OnceWord = "none",
-    step: Annotated[str, Parameter(description="auto, or a time such as 10s, 5m or 1h")] = "auto",
-    points: Annotated[int, Parameter(ge=1, le=10_000, description="Steps, at most, where step is auto")] = 120,
+    step: Step = "auto",
+    points: Points = 120,
+    compare: Compare = "",
+    rank: RankWord = "amount",
 ) -> Stream:
     """auto: the shortest usual step that makes at most so many points, and none shorter than agents' intervals."""
     need(principal, "read")
-    question = Question(
-        span=asked.span, condition=where(asked.filter), by=read_dimensions(by or ()), sort=sort, limit=limit, once=once
-    )
-    if step == "auto":
-        intervals = [agent.heartbeat.interval_seconds for agent in parts.registry.all() if agent.heartbeat]
-        seconds = choose_step(asked.span, points, least=max(1, *map(round, intervals), 1))
-    else:
-        seconds = read_step(step)
-        if asked.span.seconds / seconds > 10_000:
-            raise Refusal(400, "input", f"a step of {step} makes more than 10000 points; take a longer one")
-    return await answered(lambda: series(parts.store, question, seconds), asked.form, facts_of(asked.span), page=True)
+    before, facts = compared(asked, compare, rank)
+    question = question_of(asked, by, sort, limit, once, before=before, rank=rank)
+    seconds = step_of(asked.span, step, points, parts.registry)
+    return await answered(lambda: series(parts.store, question, seconds), asked.form, facts, page=True)
+
+
+@get(
+    "/v1/values",
+    summary="The values of one dimension, those first of which there is most",
+    description="To complete what is being written: `value` is as the filter would name it. Flows that have none are "
+    "left out. `more` tells whether there are others.",
+    responses=SPECS,
+    operation_class=Answers,
+)
+async def get_values(
+    parts: Parts,
+    principal: Principal,
+    asked: Asked,
+    of: Annotated[str, Parameter(description="The dimension")],
+    prefix: Annotated[str, Parameter(max_length=253, description="How they begin, in whatever case")] = "",
+    sort: Sort = "bytes",
+    limit: Annotated[int, Parameter(ge=1, le=1000, description="Values, at most")] = 20,
+) -> Stream:
+    """Of flows in the range that fit the filter."""
+    need(principal, "read")
+    question = question_of(asked, [of], sort, limit, "none")
+    if len(question.by) != 1:
+        raise Refusal(400, "input", "`of` names one dimension")
+    facts = facts_of(asked.span)
+    return await answered(lambda: values(parts.store, question, prefix), asked.form, facts, page=True)
 
 
 @get(
@@ -125,15 +164,7 @@ async def get_conversations(
 ) -> Stream:
     """By agent and device."""
     need(principal, "read")
-    question = Question(
-        span=asked.span,
-        condition=where(asked.filter),
-        by=CONVERSATION,
-        sort=sort,
-        limit=limit,
-        once=once,
-        more=TO_SERVER_AMOUNTS,
-    )
+    question = question_of(asked, [*CONVERSATION], sort, limit, once, more=TO_SERVER_AMOUNTS)
     return await answered(lambda: top(parts.store, question), asked.form, facts_of(asked.span), page=True)
 
 
@@ -167,6 +198,97 @@ def _search_route(table: SearchTable, summary: str) -> ControllerRouterHandler:
         return await answered(lambda: search(parts.store, wanted), asked.form, facts_of(asked.span), page=is_page)
 
     return get_rows
+
+
+def _quality_routes(kind: TransactionKind) -> list[ControllerRouterHandler]:
+    text = (
+        f"Of {kind.upper()} transactions. By {', '.join(KINDS[kind].dimensions)}. Counts of all rows add up to "
+        "`total`; the row with `other` true is all the rest. Percentiles are right within 1 %."
+    )
+
+    @get(
+        f"/v1/{kind}/top",
+        operation_id=f"top_{kind}",
+        summary="How servers answer: counts, failures and latencies",
+        description=text,
+        responses=SPECS,
+        operation_class=Answers,
+    )
+    async def get_quality(
+        parts: Parts,
+        principal: Principal,
+        asked: Asked,
+        by: By = None,
+        sort: QualitySortWord = "transactions",
+        limit: Limit = 10,
+        least: Least = 1,
+    ) -> Stream:
+        need(principal, "read")
+        question = quality_of(kind, asked, by, sort, limit, least)
+        return await answered(lambda: quality(parts.store, question), asked.form, facts_of(asked.span), page=True)
+
+    @get(
+        f"/v1/{kind}/series",
+        operation_id=f"series_{kind}",
+        summary="The same over time",
+        description=text,
+        responses=SPECS,
+        operation_class=Answers,
+    )
+    async def get_quality_series(
+        parts: Parts,
+        principal: Principal,
+        asked: Asked,
+        by: By = None,
+        sort: QualitySortWord = "transactions",
+        limit: SeriesLimit = 10,
+        least: Least = 1,
+        step: Step = "auto",
+        points: Points = 120,
+    ) -> Stream:
+        need(principal, "read")
+        question = quality_of(kind, asked, by, sort, limit, least)
+        seconds = step_of(asked.span, step, points, parts.registry)
+        return await answered(
+            lambda: quality(parts.store, question, seconds), asked.form, facts_of(asked.span), page=True
+        )
+
+    return [get_quality, get_quality_series]
+
+
+@get(
+    "/v1/flow",
+    summary="The story of one flow: both directions, interval by interval, its transactions, and why it has its name",
+    description="As JSON alone. Without `agent` and `device`, of all that saw it.",
+    responses={**SPECS, 200: ResponseSpec(FlowStory, generate_examples=False, description="The story")},
+)
+async def get_flow(
+    parts: Parts,
+    principal: Principal,
+    src_addr: Annotated[str, Parameter(max_length=64)],
+    dst_addr: Annotated[str, Parameter(max_length=64)],
+    protocol: Annotated[int, Parameter(ge=0, le=255, description="IANA's number: 6 is TCP, 17 UDP")],
+    src_port: Port = 0,
+    dst_port: Port = 0,
+    agent: Annotated[str, Parameter(max_length=255)] = "",
+    device: Annotated[str, Parameter(max_length=255)] = "",
+    from_: From = "-5m",
+    to: To = "now",
+    limit: Annotated[int, Parameter(ge=1, le=10_000, description="Intervals, the newest")] = 1000,
+) -> FlowStory:
+    """VLAN tags do not tell flows apart here: they differ along a path."""
+    need(principal, "read")
+    flow = FlowId(
+        src_addr=src_addr,
+        dst_addr=dst_addr,
+        src_port=src_port,
+        dst_port=dst_port,
+        protocol=protocol,
+        agent=agent,
+        device=device,
+    )
+    span = read_span(from_, to, time.time_ns())
+    return await in_pool(lambda: story(parts.store, flow, span, limit=limit))
 
 
 @get(
@@ -246,15 +368,13 @@ def _rows_of(store: Store, query: str) -> Answer:
 def routes() -> list[ControllerRouterHandler]:
     """All of them."""
     handlers = [
-        *(get_top, get_series, get_conversations, get_totals, get_audit, get_sql, post_sql),
+        *(get_top, get_series, get_values, get_conversations, get_flow, get_totals, get_audit, get_sql, post_sql),
         _search_route("flows", "Flows as they are stored"),
-        *(_search_route(kind, f"{kind.upper()} transactions") for kind in _TRANSACTIONS),
+        *(_search_route(kind, f"{kind.upper()} transactions") for kind in KINDS),
+        *(route for kind in KINDS for route in _quality_routes(kind)),
     ]
     dependencies = {
         "form": Provide(form_of, sync_to_thread=False),
         "asked": Provide(asked, sync_to_thread=False),
     }
     return [Router("/", route_handlers=handlers, dependencies=dependencies)]
-
-
-_TRANSACTIONS: tuple[Literal["dns"], Literal["tls"], Literal["quic"], Literal["http"]] = ("dns", "tls", "quic", "http")

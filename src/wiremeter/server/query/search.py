@@ -98,7 +98,7 @@ def search(store: Store, search: Search) -> Answer:
     limit = "" if search.limit is None else f" LIMIT {search.limit + 1}"
     offset = f" OFFSET {place.given}" if place else ""
     sql = (
-        f"SELECT {', '.join(_shown(search.table))} FROM {DATABASE}.{search.table} AS rows "
+        f"SELECT {', '.join(shown_columns(search.table))} FROM {DATABASE}.{search.table} AS rows "
         f"WHERE {' AND '.join(conditions)} "
         f"ORDER BY {', '.join(term + word for term in terms)}{limit}{offset}"
     )
@@ -107,7 +107,8 @@ def search(store: Store, search: Search) -> Answer:
     return Answer(page.schema, iter(page), {"order": search.order}, rows.close, page.next)
 
 
-def _shown(table: SearchTable) -> list[str]:
+def shown_columns(table: SearchTable) -> list[str]:
+    """A table's columns as they are shown, of rows that are called `rows`; addresses as text, named `…_text`."""
     found = []
     for name in STORE[table].columns:
         if name == "service_port":
@@ -156,12 +157,12 @@ class _Page:
         self._rows, self._order, self._limit = rows, order, limit
         self._last: tuple[list[str | int], int] | None = (begins.values, begins.given) if begins else None
         self._more = False
-        self.schema = self._plain(rows.schema.empty_table()).schema
+        self.schema = shown_rows(rows.schema.empty_table()).schema
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         left = self._limit
         for batch in self._rows:
-            table = self._plain(pa.Table.from_batches([batch], self._rows.schema))
+            table = shown_rows(pa.Table.from_batches([batch], self._rows.schema))
             if left is not None and table.num_rows > left:
                 table, self._more = table.slice(0, left), True
             if left is not None:
@@ -179,10 +180,6 @@ class _Page:
         place = _Place(*self._last)
         return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
 
-    def _plain(self, table: pa.Table) -> pa.Table:
-        names = [name.removesuffix("_text") if name.endswith("_addr_text") else name for name in table.column_names]
-        return plain(table.rename_columns(names))
-
     def _note(self, table: pa.Table) -> None:
         """Where this ends, and how many rows of it are there, or just before it."""
         if self._limit is None:
@@ -196,6 +193,12 @@ class _Page:
         if alike == table.num_rows and self._last and self._last[0] == last:
             alike += self._last[1]
         self._last = (last, alike)
+
+
+def shown_rows(table: pa.Table) -> pa.Table:
+    """Rows of `shown_columns` under their own names."""
+    names = [name.removesuffix("_text") if name.endswith("_addr_text") else name for name in table.column_names]
+    return plain(table.rename_columns(names))
 
 
 def _value(scalar: Any) -> str | int:

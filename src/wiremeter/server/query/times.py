@@ -76,6 +76,16 @@ def _rfc3339(text: str) -> int:
     return (since.days * 86400 + since.seconds) * _S_NS + since.microseconds * 1000
 
 
+def time_text(time_ns: int) -> str:
+    """A time as answers have it: RFC 3339, UTC, milliseconds.
+
+    >>> time_text(1_767_225_600_250_000_000)
+    '2026-01-01T00:00:00.250Z'
+    """
+    whole = datetime.fromtimestamp(time_ns // _S_NS, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{whole}.{time_ns % _S_NS // 1_000_000:03d}Z"
+
+
 def read_step(text: str) -> int:
     """A step in seconds. Raises InputError.
 

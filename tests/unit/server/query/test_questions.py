@@ -173,7 +173,7 @@ def test_where_a_path_changes_another_observer_takes_over(opened: Store) -> None
 
 
 def test_what_takes_too_much_is_refused_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wiremeter.server.query.sums._LIMITS", f"{sums._LIMITS}, max_memory_usage = 100000")
+    monkeypatch.setattr("wiremeter.server.query.sums.LIMITS", f"{sums.LIMITS}, max_memory_usage = 100000")
     for ask in (top, lambda store, question: series(store, question, 60)):
         with pytest.raises(TooMuch):
             ask(store, Question(span=SPAN, by=("src_addr",), once="observer"))
