@@ -60,10 +60,11 @@ class Filter:
         return self.test(batch)
 
 
-def compile_filter(text: str) -> Filter:
+def compile_filter(text: str, *, agent: str | None = None) -> Filter:
     """Compile a filter expression (the docstring of wiremeter.flows.expression is its manual).
 
-    Raises FilterError, an InputError, which points at the word that is wrong.
+    agent: that metered the batches, where agents can be asked for. Raises FilterError, an InputError, which points at
+    the word that is wrong.
 
     >>> from wiremeter.flows.batch import Attachment, FlowBatch
     >>> from wiremeter.flows.columns import COUNTER, ETHERTYPE_COUNTER, empty_rows
@@ -74,13 +75,13 @@ def compile_filter(text: str) -> Filter:
     >>> compile_filter("rx and not udp").mask(batch)
     array([ True, False])
     """
-    condition = parse(text)
+    condition = parse(text, has_agents=agent is not None)
     if condition is None:
         return Filter("", lambda batch: np.ones(len(batch.flows), np.bool_))
-    return Filter(text, _test(condition))
+    return Filter(text, _test(condition, agent or ""))
 
 
-def _test(condition: Condition) -> _Test:
+def _test(condition: Condition, agent: str) -> _Test:
     """The function from a batch to a mask."""
     match condition:
         case Family(version):
@@ -97,8 +98,11 @@ def _test(condition: Condition) -> _Test:
             return _name_test(lambda name: fnmatch.fnmatchcase(name.application, pattern))
         case Fits("device", pattern):
             return _attachment_test(device=pattern)
+        case Fits("agent", pattern):
+            is_it = fnmatch.fnmatchcase(agent, pattern)
+            return lambda batch: np.full(len(batch.flows), is_it, np.bool_)
         case Fits():
-            raise AssertionError("no agents were asked for")
+            raise AssertionError(condition)
         case Domain():
             return _name_test(_in_domain(condition))
         case Ports(low, high, side):
@@ -106,10 +110,10 @@ def _test(condition: Condition) -> _Test:
         case Addresses(network, side):
             return _net_test(network, side)
         case Not(term):
-            inner = _test(term)
+            inner = _test(term, agent)
             return lambda batch: ~inner(batch)
         case Chain(first, rest):
-            return _chain(_test(first), [(is_and, _test(term)) for is_and, term in rest])
+            return _chain(_test(first, agent), [(is_and, _test(term, agent)) for is_and, term in rest])
 
 
 def _chain(first: _Test, rest: list[tuple[bool, _Test]]) -> _Test:

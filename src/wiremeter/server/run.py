@@ -26,9 +26,12 @@ from wiremeter.server.http.app import Parts, build_app
 from wiremeter.server.http.readiness import Readiness
 from wiremeter.server.http.serving import Serving
 from wiremeter.server.http.tls import TlsFiles
+from wiremeter.server.http.whoami import whoami_routes
 from wiremeter.server.ingest.body import Room
 from wiremeter.server.ingest.intake import Intake
 from wiremeter.server.ingest.quarantine import Quarantine
+from wiremeter.server.live.hub import Live
+from wiremeter.server.live.routes import live_routes
 from wiremeter.server.query.routes import routes
 from wiremeter.server.store import Keep, Store, open_store
 from wiremeter.server.store.sql import shown_url
@@ -97,6 +100,9 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
         quarantine = Quarantine(directory / "quarantine", settings.quarantine_size)
         metrics = CollectorRegistry(auto_describe=False)
         metrics.register(fleet)
+        live = Live()
+        metrics.register(live)
+        store.on_stored(live.take)
         parts = Parts(
             store=store,
             gate=Gate(tokens, is_open=is_open),
@@ -109,11 +115,12 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             readiness=Readiness(lambda: store.query("SELECT 1").table()),
             is_local=is_loopback(settings.server_listen.host),
         )
-        serving = Serving(build_app(parts, [*routes(), *page.routes()]), tls)
+        handlers = [*routes(), *live_routes(live), *whoami_routes(), *page.routes()]
+        serving = Serving(build_app(parts, handlers), tls)
         manager = ServiceManager()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _stop, serving, manager)
+            loop.add_signal_handler(number, _stop, serving, manager, live)
         if tls:
             loop.add_signal_handler(signal.SIGHUP, tls.look)
         url = f"{'https' if tls else 'http'}://{Listen(*listening.getsockname()[:2])}"
@@ -122,12 +129,13 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             log.warning("whoever can connect may read and write: there is no authentication", extra={"url": url})
         manager.ready(f"serving at {url}")
         on_ready(url)
-        async with manager.watched(lambda: True):  # the loop turns, or it is not told
+        async with live, manager.watched(lambda: True):  # the loop turns, or it is not told
             await serving.serve_on(listening)
 
 
-def _stop(serving: Serving, manager: ServiceManager) -> None:
+def _stop(serving: Serving, manager: ServiceManager, live: Live) -> None:
     manager.stopping()
+    live.close()
     serving.stop()
 
 

@@ -22,6 +22,11 @@ class Gate:
         self._tokens = tokens
         self._is_open = is_open
 
+    @property
+    def is_open(self) -> bool:
+        """Whether who shows nothing may do everything."""
+        return self._is_open
+
     def principal(self, authorization: str | None, certificate_uris: Iterable[str] = ()) -> Principal:
         """Who it is. authorization: the header. certificate_uris: of the client's certificate, which was verified.
 

@@ -103,7 +103,9 @@ class _Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_body_whole = False
-        self.scope.setdefault("extensions", {})["wiremeter.certificate"] = {"uris": self._uris}
+        extensions = self.scope.setdefault("extensions", {})
+        extensions["wiremeter.certificate"] = {"uris": self._uris}
+        extensions["wiremeter.connection"] = {"abort": self.transport.abort}  # for who does not read what it asked for
         if self._cut_off is None:
             self._give_time()
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -66,6 +67,7 @@ class Store:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.backend = backend
+        self._listeners: tuple[Callable[[Batch], None], ...] = ()
         migrate(backend)
         keep_days(backend, keep)
         self._untrusted = threading.Semaphore(UNTRUSTED_MAX)
@@ -97,7 +99,14 @@ class Store:
         """
         if wrong := check(batch):
             raise InputError(f"batch {batch.about.identity}: {wrong}")
-        return self._loader.submit(batch)
+        future = self._loader.submit(batch)
+        for listener in self._listeners:
+            future.add_done_callback(partial(_tell, listener, batch))
+        return future
+
+    def on_stored(self, listener: Callable[[Batch], None]) -> None:
+        """Has each batch that is stored from now on, and was not before, told to `listener`, which must be quick."""
+        self._listeners = (*self._listeners, listener)
 
     def insert(self, batch: Batch) -> Stored:
         """The same, and waits for it."""
@@ -194,6 +203,11 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _tell(listener: Callable[[Batch], None], batch: Batch, future: Future[Stored]) -> None:
+    if not future.cancelled() and future.exception() is None and future.result().is_new:
+        listener(batch)
 
 
 def open_store(

@@ -1,0 +1,1 @@
+"""What was stored just now, for those who watch."""
