@@ -161,6 +161,8 @@ def _of_store(state: State) -> Iterator[Metric]:
         ("batches_waiting", "Batches that wait to be stored.", state.batches_waiting),
         ("bytes_waiting", "Bytes of batches that wait to be stored.", state.bytes_waiting),
         ("full", "1 while nothing is stored, since there is no room.", state.full is not None),
+        ("disk_free_bytes", "Bytes that are free on the store's disk.", state.disk_free_bytes),
+        ("disk_reserve_bytes", "Bytes to keep free there; below, the oldest data goes.", state.disk_reserve_bytes),
     ):
         yield GaugeMetricFamily(f"wiremeter_store_{name}", about, value=value)
     for name, about, value in (

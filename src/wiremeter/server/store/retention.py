@@ -87,9 +87,14 @@ class Retention:
             return self._keep.free_bytes
         return min(_FREE_BYTES, self._disk(self._directory)[0] // 10)
 
+    @property
+    def disk_free_bytes(self) -> int:
+        """What is free on the disk now."""
+        return self._disk(self._directory)[1]
+
     def why_full(self) -> str | None:
         """Why nothing may be stored now; None if there is room."""
-        free = self._disk(self._directory)[1]
+        free = self.disk_free_bytes
         if free >= self.free_bytes * _STOP_AT:
             return None
         return (
@@ -109,7 +114,7 @@ class Retention:
 
     def _over(self) -> int:
         """Bytes that are too many."""
-        over = self.free_bytes - self._disk(self._directory)[1]
+        over = self.free_bytes - self.disk_free_bytes
         if self._keep.size_bytes is not None:
             sql = f"SELECT sum(bytes_on_disk) AS size FROM system.parts WHERE database = '{DATABASE}' AND active"
             over = max(over, self._backend.query(sql).records()[0]["size"] - self._keep.size_bytes)

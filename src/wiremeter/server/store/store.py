@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from wiremeter.errors import InputError
 from wiremeter.server.store.backend import Backend, OnProgress, QueryLimits, Rows, once
@@ -33,14 +33,17 @@ _log = logging.getLogger(__name__)
 
 #: What the embedded engine may take for queries, inserts and merges together.
 ENGINE_MEMORY_BYTES = 600 << 20
-#: Queries of users that may run at a time, and how long one waits for its turn.
-UNTRUSTED_MAX = 2
+#: Who asks untrusted queries, and how many of each may run at a time: users shall not hold up alert rules.
+Asker = Literal["users", "rules"]
+UNTRUSTED_MAX: Mapping[Asker, int] = {"users": 2, "rules": 1}
+#: How long one waits for its turn.
 _UNTRUSTED_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """How a store goes, since it was opened. full: why nothing is stored now, None if all is well."""
+    """How a store goes, since it was opened. full: why nothing is stored now, None if all is well. disk_…: of the disk
+    that the server's part of the store is on; reserve: below that, the oldest data is dropped."""
 
     batches_stored: int
     rows_stored: int
@@ -52,6 +55,8 @@ class State:
     dropped_bytes: int
     refusals_left_out: int
     full: str | None
+    disk_free_bytes: int
+    disk_reserve_bytes: int
 
 
 class Store:
@@ -70,7 +75,7 @@ class Store:
         self._listeners: tuple[Callable[[Batch], None], ...] = ()
         migrate(backend)
         keep_days(backend, keep)
-        self._untrusted = threading.Semaphore(UNTRUSTED_MAX)
+        self._untrusted = {asker: threading.Semaphore(most) for asker, most in UNTRUSTED_MAX.items()}
         self._closing = Closing(backend, now=now)
         self._retention = Retention(backend, directory, keep)
         self._loader = Loader(
@@ -124,16 +129,22 @@ class Store:
         return self.backend.query(sql, parameters, on_progress=on_progress)
 
     def query_untrusted(
-        self, sql: str, *, limits: QueryLimits | None = None, on_progress: OnProgress | None = None
+        self,
+        sql: str,
+        *,
+        limits: QueryLimits | None = None,
+        on_progress: OnProgress | None = None,
+        asker: Asker = "users",
     ) -> Rows:
         """Runs SQL that came from a user: one SELECT over the store's tables, which are named alone there.
 
         Raises SqlRefused for what sandbox.py does not allow, TooMuch for what goes beyond the limits, Unavailable when
         UNTRUSTED_MAX of such queries run already; else as `query`.
         """
-        if not self._untrusted.acquire(timeout=_UNTRUSTED_WAIT_SECONDS):
-            raise Unavailable(f"{UNTRUSTED_MAX} queries run already; ask again later", retry_after=5)
-        release = once(self._untrusted.release)
+        places = self._untrusted[asker]
+        if not places.acquire(timeout=_UNTRUSTED_WAIT_SECONDS):
+            raise Unavailable(f"{UNTRUSTED_MAX[asker]} queries run already; ask again later", retry_after=5)
+        release = once(places.release)
         try:
             text = allowed_text(sql, self.backend.one_line)
             rows = self.backend.query_untrusted(text, limits or QueryLimits(), on_progress=on_progress)
@@ -179,6 +190,8 @@ class Store:
             dropped_bytes=self._retention.dropped.bytes,
             refusals_left_out=self._ledger.refusals_left_out,
             full=self._retention.why_full(),
+            disk_free_bytes=self._retention.disk_free_bytes,
+            disk_reserve_bytes=self._retention.free_bytes,
         )
 
     def closed(self) -> Mapping[int, int]:
