@@ -83,6 +83,7 @@ deb: setup-deb $(WEB)  ## Debian packages of this release of Debian, in dist/
 docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the code
 	$(BIN)/python scripts/documents.py
 	$(BIN)/python scripts/configuration.py
+	$(BIN)/python scripts/alerts.py
 
 man: $(VENV)/.installed  ## write the man pages to build/man
 	$(BIN)/python scripts/manual.py build/man

@@ -181,6 +181,23 @@ examples:
   wiremeter query 'SELECT application, sum(bytes) AS bytes FROM flows GROUP BY application ORDER BY bytes DESC'
 """,
     ),
+    "alert": About(
+        "alerts of a server: list, history, silences; try rules",
+        """See what a server's alert rules found, silence it, and try rules before a server has them.""",
+        """\
+list: what is pending, firing, or over since a short while. history: what fired and was over. rules: those in force,
+and why one cannot be evaluated. silence MATCHER...: tell nobody of alerts that all matchers fit, for a while (--for);
+a matcher is LABEL=VALUE, LABEL!=VALUE, LABEL=~PATTERN or LABEL!~PATTERN. unsilence ID ends one.
+test FILE...: run rules on made data, as `promtool test rules` does. check FILE...: run each rule of a file once on a
+store without rows. Both need the server's packages, and no server.
+
+examples:
+  wiremeter alert
+  wiremeter alert history --limit 20
+  wiremeter alert silence alertname=AgentAway 'agent=~web-.*' --for 2h --comment 'new kernel'
+  wiremeter alert test rules.test.yml
+""",
+    ),
     "store": About(
         "look at a server's store, compact it, export it, back it up",
         """Look at a server's store, compact it, export it as Parquet files, back it up and restore it. The server

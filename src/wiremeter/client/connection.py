@@ -170,7 +170,33 @@ class Connection:
         found: list[dict[str, Any]] = json.loads(b"".join(self.stream("agents", {}, None)))
         return found
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """What is pending, firing, or over since a short while."""
+        found: list[dict[str, Any]] = self.call("GET", "alerts")
+        return found
+
     # --- how they are asked
+
+    def call(self, method: Literal["GET", "POST", "DELETE"], path: str, document: object = None) -> Any:
+        """What is no table: the answer's JSON. Raises as all questions."""
+        try:
+            response = self._pool.request(
+                method,
+                f"{self.url}/v1/{path}",
+                body=None if document is None else json.dumps(document).encode(),
+                headers={**self._headers, **({"Content-Type": "application/json"} if document is not None else {})},
+                timeout=Timeout(connect=_CONNECT_SECONDS, read=_ANSWER_SECONDS),
+                retries=False,
+                redirect=False,
+            )
+        except (HTTPError, OSError) as error:
+            raise WiremeterError(f"{self.url} cannot be asked: {error}") from error
+        if not 200 <= response.status < 300:
+            raise _problem(response.status, response.data)
+        try:
+            return json.loads(response.data) if response.data else None
+        except ValueError as error:
+            raise WiremeterError(f"{self.url} does not answer as wiremeter server does; is the URL right?") from error
 
     def stream(self, question: str, parameters: Mapping[str, object], form: Form | None) -> Iterator[bytes]:
         """An answer's bytes as they come; `question` as in /v1/top. Raises as all questions, also amid the answer."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from wiremeter.server.access.gate import Gate
 from wiremeter.server.access.hosts import is_loopback
 from wiremeter.server.access.rates import Rates
 from wiremeter.server.access.tokens import TokenFile
+from wiremeter.server.alerts.metrics import AlertMetrics
+from wiremeter.server.alerts.opening import open_watch, read_again
+from wiremeter.server.alerts.routes import routes as alert_routes
+from wiremeter.server.alerts.watch import Watch
 from wiremeter.server.directory import TOKENS_FILE, data_directory
 from wiremeter.server.fleet.metrics import FleetMetrics
 from wiremeter.server.fleet.registry import Registry
@@ -115,15 +120,16 @@ async def run(settings: Server, on_ready: Callable[[str], None] = lambda url: No
             readiness=Readiness(lambda: store.query("SELECT 1").table()),
             is_local=is_loopback(settings.server_listen.host),
         )
-        handlers = [*routes(), *live_routes(live), *whoami_routes(), *page.routes()]
+        url = f"{'https' if tls else 'http'}://{Listen(*listening.getsockname()[:2])}"
+        watch = resources.enter_context(open_watch(settings, directory, store, url))
+        metrics.register(AlertMetrics(watch))
+        handlers = [*routes(), *live_routes(live), *whoami_routes(), *alert_routes(watch), *page.routes()]
         serving = Serving(build_app(parts, handlers), tls)
         manager = ServiceManager()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, _stop, serving, manager, live)
-        if tls:
-            loop.add_signal_handler(signal.SIGHUP, tls.look)
-        url = f"{'https' if tls else 'http'}://{Listen(*listening.getsockname()[:2])}"
+        loop.add_signal_handler(signal.SIGHUP, _look_again, tls, watch, settings)
         log.info("the server is ready", extra={"url": url, "store": shown_url(where)})
         if is_open:
             log.warning("whoever can connect may read and write: there is no authentication", extra={"url": url})
@@ -137,6 +143,13 @@ def _stop(serving: Serving, manager: ServiceManager, live: Live) -> None:
     manager.stopping()
     live.close()
     serving.stop()
+
+
+def _look_again(tls: TlsFiles | None, watch: Watch, settings: Server) -> None:
+    if tls:
+        tls.look()
+    # A round may be under way, which a change of rules waits for.
+    threading.Thread(target=read_again, args=(watch, settings), name="alert-rules", daemon=True).start()
 
 
 def _make(directory: Path) -> None:

@@ -31,6 +31,7 @@ from wiremeter.settings.words import (
     PROFILE_NAMES,
     REQUESTED_MODES,
     SEARCH_ORDERS,
+    SHIPPED_RULES,
     SIMULATED_HOSTS_MAX,
     SIMULATED_MTUS,
     SIMULATED_PROTOCOLS,
@@ -48,6 +49,7 @@ from wiremeter.settings.words import (
     ProfileName,
     RequestedMode,
     SearchOrder,
+    ShippedRules,
     SimulatedProtocol,
     SortKey,
     TokenRight,
@@ -60,7 +62,7 @@ INTERACTIVE_TOP = 200
 PLAIN_TOP = 10
 
 _SHOWN = "what is shown"
-_SERVER_DIR = "the server's own directory: the store, tokens, and what was refused"
+_SERVER_DIR = "the server's own directory: the store, tokens, alerts, and what was refused"
 _SERVER_LISTEN_VALUES = values.listen(can_be_off=False)
 _SERVER_DIR_VALUES = values.path("a directory, or default", default="default", completes="directory")
 _SERVER_DIR_DEFAULT = (
@@ -575,7 +577,53 @@ class Detach(Printed, Command):
 
 #: Every command that takes settings.
 @dataclass(frozen=True, kw_only=True)
-class Server(Command, Logs):
+class Alerting:
+    """What a server watches for, and whom it tells."""
+
+    GROUP: ClassVar[str] = "alerts (docs/alerts.md)"
+
+    alert_rules: tuple[str, ...] = setting(
+        values.files(), (), "files with rules of your own; read again on SIGHUP", placeholder="FILE,..."
+    )
+    alert_shipped: ShippedRules = setting(
+        values.choice(*SHIPPED_RULES),
+        "sure",
+        "which of the rules that come with it are on; all: those with thresholds, too",
+        placeholder="WHICH",
+    )
+    alertmanagers: tuple[str, ...] = setting(
+        values.urls(), (), "Alertmanagers that are told, by the API version 2", placeholder="URL,..."
+    )
+    alert_webhooks: tuple[str, ...] = setting(
+        values.urls(), (), "URLs that are told as Alertmanager tells webhooks", placeholder="URL,..."
+    )
+    alert_apprise: str | None = setting(
+        _FILE_OR_NONE, None, "a configuration file of Apprise: mail, chats and others are told", placeholder="FILE"
+    )
+    alert_group_by: tuple[str, ...] = setting(
+        values.label_names(), ("alertname",), "alerts with the same of these are told together", placeholder="LABEL,..."
+    )
+    alert_repeat: float = setting(
+        values.seconds(60, 30 * 86400),
+        4 * 3600.0,
+        "what still fires is told again after this time; Alertmanagers decide that themselves",
+        placeholder="TIME",
+        shown_default="4h",
+    )
+    alert_interval: float = setting(
+        values.seconds(1, 3600), 60.0, "time between two evaluations of rules", placeholder="TIME", shown_default="60s"
+    )
+    public_url: str | None = setting(
+        _URL,
+        None,
+        "where people reach this server, for links in alerts",
+        placeholder="URL",
+        shown_default="where it listens",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server(Command, Logs, Alerting):
     """Settings of `wiremeter server`."""
 
     GROUP: ClassVar[str] = "the server"
@@ -829,6 +877,26 @@ class FlowsCommand(Ranged):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlertCommand(Asking):
+    """Settings of `wiremeter alert`."""
+
+    GROUP: ClassVar[str] = "what is asked"
+
+    do: tuple[str, ...] = option(
+        values.paths(),
+        ("list",),
+        "list, history, rules, test FILE..., check FILE..., silences, silence MATCHER..., or unsilence ID",
+        placeholder="WHAT",
+        takes_words=True,
+    )
+    limit: int = option(values.whole(1, 10_000), 100, "of history, at most", placeholder="N")
+    silence_for: str = option(
+        values.text(), "2h", "how long a silence holds, such as 30m or 7d", flag="--for", placeholder="TIME"
+    )
+    comment: str = option(values.text(), "", "why it is silenced", placeholder="TEXT")
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueryCommand(Asking):
     """Settings of `wiremeter query`."""
 
@@ -854,4 +922,5 @@ COMMANDS: dict[str, type[Command]] = {
     "top": TopCommand,
     "flows": FlowsCommand,
     "query": QueryCommand,
+    "alert": AlertCommand,
 }

@@ -241,6 +241,41 @@ def url() -> Values:
     return Values("a URL such as https://meter.example:8443, without user and password, or none", read)
 
 
+def urls() -> Values:
+    """Several of them, with a query too; who puts a secret into one should do so in a file."""
+
+    def read(raw: Raw) -> tuple[str, ...]:
+        if raw in ("none", ()):
+            return ()
+        found = _listed(raw)
+        if not all(re.fullmatch(r"https?://[^/\s?#@]+(?:[/?][^\s#]*)?", each) for each in found):
+            raise Unfit
+        return tuple(each.rstrip("/") for each in found)
+
+    return Values("URLs, http or https, without user and password, or none", read, is_list=True)
+
+
+def files() -> Values:
+    """A list of files."""
+
+    def read(raw: Raw) -> tuple[str, ...]:
+        return () if raw in ("none", ()) else _listed(raw)
+
+    return Values("files, or none", read, is_list=True, completes="file")
+
+
+def label_names() -> Values:
+    """Names of labels."""
+
+    def read(raw: Raw) -> tuple[str, ...]:
+        found = _listed(raw)
+        if not all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", each, re.ASCII) for each in found):
+            raise Unfit
+        return found
+
+    return Values("names of labels, such as alertname,agent", read, is_list=True)
+
+
 _UNIT_BYTES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 

@@ -63,7 +63,8 @@ PAYLOAD_BYTES_DEFAULT = 2048
 Authentication = Literal["auto", "on", "off"]
 AUTHENTICATIONS: tuple[Authentication, ...] = get_args(Authentication)
 
-#: What a token permits. write: send batches and heartbeats. read: ask. admin: see what was refused, and all of read.
+#: What a token permits. write: send batches and heartbeats. read: ask. admin: see what was refused, silence alerts, and
+#: all of read.
 TokenRight = Literal["write", "read", "admin"]
 TOKEN_RIGHTS: tuple[TokenRight, ...] = get_args(TokenRight)
 
@@ -76,3 +77,7 @@ Once = Literal["none", "observer"]
 ONCE: tuple[Once, ...] = get_args(Once)
 SearchOrder = Literal["newest", "oldest"]
 SEARCH_ORDERS: tuple[SearchOrder, ...] = get_args(SearchOrder)
+
+#: Which of the alert rules that come with a server are in force. sure: those that no network makes wrong.
+ShippedRules = Literal["sure", "all", "none"]
+SHIPPED_RULES: tuple[ShippedRules, ...] = get_args(ShippedRules)
