@@ -59,8 +59,25 @@ static void row_from_ethertype(struct wm_ethertype_row *row, const struct wm_flo
 	row->skbs = frames->hot.packets - frames->cold.merged;
 }
 
+/* Makes an entry's lines free. In this order: who is killed in between finds all of it in the head yet. */
+static void line_clear(void *line)
+{
+	struct wm_flow_head *head = line;
+
+	if (head->context >> WM_CONTEXT_V6_SHIFT & 1)
+		((struct wm_flow6 *)line)->second_line = 0;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	memset(head, 0, sizeof(*head));
+}
+
+static void entries_forget(struct wm_region_header *header)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	header->entries = header->lines_used = header->flip_asked = 0;
+}
+
 struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
-				  struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns)
+				  struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns, int keep)
 {
 	struct wm_region_header *header = region;
 	const uint32_t *touched = (const void *)((char *)region + shape->touched_offset);
@@ -78,20 +95,47 @@ struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *sha
 			row_from_ethertype(&ethertypes[taken.ethertypes++], line);
 		} else if (head->context >> WM_CONTEXT_V6_SHIFT & 1) {
 			row_from_v6(&flows[taken.flows++], line, tick_ns, origin_ns);
-			((struct wm_flow6 *)line)->second_line = 0;
 		} else {
 			row_from_v4(&flows[taken.flows++], line, tick_ns, origin_ns);
 		}
-		memset(head, 0, sizeof(*head));
+		if (!keep)
+			line_clear(line);
 	}
-	header->entries = header->lines_used = header->flip_asked = 0;
+	if (!keep)
+		entries_forget(header);
 	return taken;
 }
 
-void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums)
+void wm_rows_clear(void *region, const struct wm_table_shape *shape)
+{
+	struct wm_region_header *header = region;
+	const uint32_t *touched = (const void *)((char *)region + shape->touched_offset);
+	char *lines = (char *)region + shape->lines_offset;
+
+	for (uint32_t i = 0; i < header->entries; i++)
+		line_clear(lines + (size_t)touched[i] * WM_LINE_BYTES);
+	entries_forget(header);
+}
+
+#define COUNTER_WORDS (WM_ROWS * sizeof(struct wm_tally) / sizeof(uint64_t))
+
+void wm_counters_clear(void *region, size_t attachments)
 {
 	struct wm_counters *counters = (void *)((char *)region + sizeof(struct wm_region_header));
-	const size_t words = WM_ROWS * sizeof(struct wm_tally) / sizeof(uint64_t);
+
+	for (size_t i = 0; i < attachments; i++) {
+		uint64_t *at = (void *)&counters[i];
+
+		for (size_t word = 0; word < COUNTER_WORDS; word++)
+			if (at[word]) /* pages of attachments that never were stay untouched */
+				at[word] = 0;
+	}
+}
+
+void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums, int keep)
+{
+	struct wm_counters *counters = (void *)((char *)region + sizeof(struct wm_region_header));
+	const size_t words = COUNTER_WORDS;
 
 	for (size_t i = 0; i < count; i++) {
 		uint64_t *from = (void *)&counters[attachments[i]];
@@ -101,7 +145,8 @@ void wm_counters_take(void *region, const uint32_t *attachments, size_t count, u
 			if (!from[word])
 				continue; /* most are 0, and their pages in `sums` are never touched */
 			to[word] += from[word];
-			from[word] = 0;
+			if (!keep)
+				from[word] = 0;
 		}
 	}
 }

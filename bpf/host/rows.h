@@ -47,13 +47,21 @@ struct wm_rows_taken {
 	size_t ethertypes;
 };
 
-/* Copies every entry of a region out, flows and ethertypes apart, and leaves the table empty. Both arrays have room for
- * as many rows as the region has entries. A time of the engine's clock `t` becomes origin_ns + t × tick_ns. */
+/* Copies every entry of a region out, flows and ethertypes apart, and leaves the table empty, unless `keep`. Both
+ * arrays have room for as many rows as the region has entries. A time of the engine's clock `t` becomes origin_ns + t ×
+ * tick_ns.
+ */
 struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
-				  struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
+				  struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns, int keep);
 
-/* Adds a region's counters of some attachments to sums[attachments][WM_ROWS][3], and sets them to 0. */
-void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums);
+/* Leaves a region's table empty. Who is killed half-way and calls it again is where it would have been. */
+void wm_rows_clear(void *region, const struct wm_table_shape *shape);
+
+/* Adds a region's counters of some attachments to sums[attachments][WM_ROWS][3], and sets them to 0, unless `keep`. */
+void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums, int keep);
+
+/* Sets a region's counters of all attachments to 0. */
+void wm_counters_clear(void *region, size_t attachments);
 
 /* Adds rows of the same flow up, into the first of them; returns how many rows are left, at the front, in order of
  * appearance. `index` has index_mask + 1 entries, all 0, a power of two above `count`. */

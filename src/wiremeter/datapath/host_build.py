@@ -50,8 +50,11 @@ ffi.cdef(
     struct wm_ethertype_row;
     struct wm_rows_taken { size_t flows; size_t ethertypes; };
     struct wm_rows_taken wm_rows_take(void *region, const struct wm_table_shape *shape, struct wm_flow_row *flows,
-                                      struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns);
-    void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums);
+                                      struct wm_ethertype_row *ethertypes, uint64_t tick_ns, uint64_t origin_ns,
+                                      int keep);
+    void wm_rows_clear(void *region, const struct wm_table_shape *shape);
+    void wm_counters_take(void *region, const uint32_t *attachments, size_t count, uint64_t *sums, int keep);
+    void wm_counters_clear(void *region, size_t attachments);
     void wm_rows_copy(struct wm_flow_row *to, const struct wm_flow_row *rows, size_t count, const uint16_t *places);
     void wm_rows_tally(const struct wm_flow_row *rows, size_t count, uint64_t *sums, size_t attachments);
     #define WM_ROWS_HASH_KEYS ...

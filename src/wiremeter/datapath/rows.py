@@ -51,9 +51,9 @@ def tally_rows(rows: NDArray[np.void], attachments: int) -> NDArray[np.uint64]:
 
 
 def take_rows(
-    region: Any, shape: NDArray[np.void], entries: int, tick_ns: int, origin_ns: int
+    region: Any, shape: NDArray[np.void], entries: int, tick_ns: int, origin_ns: int, *, keep: bool = False
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Every entry of a region, which is left empty.
+    """Every entry of a region, which is left empty, unless `keep`.
 
     region: the memory from the region's header on. shape: one element of records.TABLE_SHAPE. entries: what its header
     says. A time of the engine's clock `t` becomes origin_ns + t × tick_ns, modulo 2^64.
@@ -67,12 +67,23 @@ def take_rows(
         ffi.cast("struct wm_ethertype_row *", ethertypes.ctypes.data),
         tick_ns,
         origin_ns,
+        keep,
     )
     return flows[: taken.flows], ethertypes[: taken.ethertypes].copy()
 
 
-def take_counters(region: Any, attachments: NDArray[np.integer[Any]], sums: NDArray[np.uint64]) -> None:
-    """Adds a region's counters of some attachments to `sums`, shape (all attachments, records.ROWS, 3); leaves 0.
+def clear(region: Any, shape: NDArray[np.void], attachments: int, *, with_lines: bool = True) -> None:
+    """Leaves a region empty: counters first, entries last, so that it can be done again by who finds it half done."""
+    lib.wm_counters_clear(ffi.from_buffer(region), attachments)
+    if with_lines:
+        lib.wm_rows_clear(ffi.from_buffer(region), ffi.cast("struct wm_table_shape *", shape.ctypes.data))
+
+
+def take_counters(
+    region: Any, attachments: NDArray[np.integer[Any]], sums: NDArray[np.uint64], *, keep: bool = False
+) -> None:
+    """Adds a region's counters of some attachments to `sums`, shape (all attachments, records.ROWS, 3); leaves 0,
+    unless `keep`.
 
     region: the memory from the region's header on.
     """
@@ -82,6 +93,7 @@ def take_counters(region: Any, attachments: NDArray[np.integer[Any]], sums: NDAr
         ffi.cast("uint32_t *", numbers.ctypes.data),
         len(numbers),
         ffi.cast("uint64_t *", sums.ctypes.data),
+        keep,
     )
 
 
