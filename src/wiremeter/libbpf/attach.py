@@ -14,10 +14,27 @@ BEFORE = 1 << 3  # BPF_F_BEFORE with no one named: first in the chain
 
 
 class Link:
-    """A program on a hook, held by a file descriptor: closing it, or the end of the process, detaches."""
+    """A program on a hook, held by a file descriptor: closing it, or the end of the process, detaches, unless it is
+    pinned."""
 
     def __init__(self, program_fd: int, ifindex: int, attach_type: int, flags: int, what: str) -> None:
         self.fd = checked(lib.wm_link_create(program_fd, ifindex, attach_type, flags), "BPF_LINK_CREATE", what)
+
+    @classmethod
+    def of(cls, fd: int) -> Self:
+        """A link that is there already, as one that was pinned."""
+        link = cls.__new__(cls)
+        link.fd = fd
+        return link
+
+    @property
+    def is_severed(self) -> bool:
+        """Whether its device is gone."""
+        return not checked(lib.wm_link_ifindex(self.fd), "BPF_OBJ_GET_INFO_BY_FD", "asking about a link")
+
+    def update(self, program_fd: int) -> None:
+        """Puts another program of the same kind in the place of this one; no packet passes without one."""
+        checked(lib.wm_link_update(self.fd, program_fd), "BPF_LINK_UPDATE", "replacing a program")
 
     def __enter__(self) -> Self:
         return self
@@ -26,7 +43,7 @@ class Link:
         self.close()
 
     def close(self) -> None:
-        """Detaches. A second call does nothing."""
+        """Lets go of it. A second call does nothing."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -87,12 +104,13 @@ def make_qdisc(ifindex: int, what: str) -> bool:
     return bool(checked(lib.wm_tc_make_qdisc(ifindex), "RTM_NEWQDISC", what))
 
 
-def attach_filter(program_fd: int, ifindex: int, egress: bool, what: str) -> None:
+def attach_filter(program_fd: int, ifindex: int, egress: bool, what: str, *, replace: bool = False) -> None:
     """Puts a program among the filters of a device's clsact qdisc, where it outlives this process.
 
+    replace: in the place of the one at our place; no packet passes without one.
     Raises KernelError, EEXIST where there is one at our place already, or PermissionNeeded.
     """
-    result = lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY)
+    result = lib.wm_tc_attach(ifindex, egress, program_fd, FILTER_HANDLE, FILTER_PRIORITY, replace)
     checked(result, "RTM_NEWTFILTER", what)
 
 

@@ -35,6 +35,9 @@ ffi.cdef(
     const void *bpf_map__initial_value(struct bpf_map *map, size_t *size);
 
     int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
+    int bpf_map_lookup_elem(int fd, const void *key, void *value);
+    int bpf_obj_pin(int fd, const char *pathname);
+    int bpf_obj_get(const char *pathname);
 
     int bpf_prog_get_fd_by_id(unsigned int id);
     int bpf_enable_stats(int type);
@@ -59,10 +62,19 @@ ffi.cdef(
     int wm_map_create_array(const char *name, unsigned int value_size, unsigned int max_entries);
     int wm_map_create_outer(const char *name, int inner_fd);
     int wm_link_create(int prog_fd, int ifindex, int attach_type, unsigned int flags);
+    int wm_link_update(int link_fd, int prog_fd);
+    int wm_link_ifindex(int link_fd);
+    struct wm_map_shape {
+        unsigned int type; unsigned int key_size; unsigned int value_size; unsigned int max_entries;
+        unsigned int flags; ...;
+    };
+    void wm_map_shape(const struct bpf_map *map, struct wm_map_shape *to);
+    int wm_map_shape_of(int fd, struct wm_map_shape *to);
+    int wm_is_bpffs(const char *path);
     int wm_prog_query(int ifindex, int attach_type, unsigned int *ids, unsigned int *count);
     int wm_xdp_query(int ifindex, unsigned int *prog_id, unsigned int *generic_prog_id);
     int wm_tc_make_qdisc(int ifindex);
-    int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority);
+    int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority, int replace);
     int wm_tc_detach(int ifindex, int egress, unsigned int handle, unsigned int priority);
     int wm_tc_query(int ifindex, int egress, unsigned int handle, unsigned int priority, unsigned int *prog_id);
     int wm_tc_remove_qdisc(int ifindex);

@@ -113,6 +113,12 @@ class BpfObject:
         checked(lib.bpf_map__set_value_size(self.map(name), value_size), "bpf_map__set_value_size", name)
         checked(lib.bpf_map__set_max_entries(self.map(name), max_entries), "bpf_map__set_max_entries", name)
 
+    def map_shape(self, name: str) -> tuple[int, ...]:
+        """Type, sizes of key and value, entries and flags of a map that is about to be made."""
+        shape = ffi.new("struct wm_map_shape *")
+        lib.wm_map_shape(self.map(name), shape)
+        return shape.type, shape.key_size, shape.value_size, shape.max_entries, shape.flags
+
     def reuse_map(self, name: str, fd: int) -> None:
         """Takes a map that exists already instead of making one."""
         checked(lib.bpf_map__reuse_fd(self.map(name), fd), "bpf_map__reuse_fd", f"reusing map {name}")

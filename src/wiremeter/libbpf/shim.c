@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include <linux/bpf.h>
+#include <linux/magic.h>
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
@@ -123,6 +125,53 @@ static int wm_link_create(int prog_fd, int ifindex, int attach_type, unsigned in
 	return bpf_link_create(prog_fd, ifindex, (enum bpf_attach_type)attach_type, &opts);
 }
 
+/* Puts another program in the place of a link's: no packet passes without one. */
+static int wm_link_update(int link_fd, int prog_fd)
+{
+	return bpf_link_update(link_fd, prog_fd, NULL);
+}
+
+/* The device of an XDP or tcx link; 0 where it is gone, and the link with it but for its name. */
+static int wm_link_ifindex(int link_fd)
+{
+	/* bpf_link_info as libbpf 1.1 has it knows no tcx: its ifindex is the first word of the union, as XDP's is. */
+	struct bpf_link_info info = {};
+	__u32 size = sizeof(info);
+	int err = bpf_obj_get_info_by_fd(link_fd, &info, &size);
+
+	return err ? err : (int)info.xdp.ifindex;
+}
+
+struct wm_map_shape {
+	unsigned int type, key_size, value_size, max_entries, flags;
+};
+
+/* What a map that is about to be made will be. */
+static void wm_map_shape(const struct bpf_map *map, struct wm_map_shape *to)
+{
+	*to = (struct wm_map_shape){bpf_map__type(map), bpf_map__key_size(map), bpf_map__value_size(map),
+				    bpf_map__max_entries(map), bpf_map__map_flags(map)};
+}
+
+/* The same of one that is there. */
+static int wm_map_shape_of(int fd, struct wm_map_shape *to)
+{
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+	int err = bpf_obj_get_info_by_fd(fd, &info, &size);
+
+	*to = (struct wm_map_shape){info.type, info.key_size, info.value_size, info.max_entries, info.map_flags};
+	return err;
+}
+
+/* 1: things can be pinned there; 0: it is another file system. */
+static int wm_is_bpffs(const char *path)
+{
+	struct statfs about;
+
+	return statfs(path, &about) ? -errno : about.f_type == BPF_FS_MAGIC;
+}
+
 static int wm_prog_query(int ifindex, int attach_type, unsigned int *ids, unsigned int *count)
 {
 	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ids, .prog_cnt = *count);
@@ -151,10 +200,11 @@ static int wm_tc_make_qdisc(int ifindex)
 	return err == -EEXIST ? 0 : err ? err : 1;
 }
 
-static int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority)
+static int wm_tc_attach(int ifindex, int egress, int prog_fd, unsigned int handle, unsigned int priority, int replace)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = handle, .priority = priority);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = handle, .priority = priority,
+		    .flags = replace ? BPF_TC_F_REPLACE : 0);
 
 	return bpf_tc_attach(&hook, &opts);
 }
