@@ -27,6 +27,7 @@ from wiremeter.datapath.host import HostEngine
 from wiremeter.datapath.layout import CAPTURE_RING_BYTES, RING_BYTES, TablePlan
 from wiremeter.datapath.packet_ring import BLOCK_TIMEOUT_MS, PacketRing
 from wiremeter.errors import InputError, KernelError
+from wiremeter.flows.batch import Mark
 from wiremeter.names.payloads import PayloadBlock
 
 #: Bytes kept of each packet: Ethernet, tags, IPv6 with some extension headers or a tunnel, TCP with options.
@@ -144,6 +145,17 @@ class CaptureEngine:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    #: Nothing of packet sockets outlives the process.
+    lasts = None
+    adopted: Sequence[CaptureAttachment] = ()
+
+    def take_recovered(self) -> list[Drain]:
+        """Nothing."""
+        return []
+
+    def told(self, mark: Mark) -> None:
+        """Nothing to do."""
 
     @property
     def flip_requests(self) -> Self:

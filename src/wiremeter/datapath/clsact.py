@@ -10,6 +10,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from wiremeter.errors import KernelError, WiremeterError
 from wiremeter.libbpf.attach import (
@@ -54,6 +55,26 @@ class ClsactFilter:
             with _told_if_left(ifindex):
                 _remove_if_made(ifindex)
             raise
+
+    @classmethod
+    def adopt(cls, program_fd: int, ifindex: int, egress: bool, *, instead_of: int, qdisc_made: bool) -> Self | None:
+        """Puts the program in the place of the one of that id; None where that is not there any more.
+
+        Raises KernelError or PermissionNeeded.
+        """
+        if filter_program(ifindex, egress) != instead_of:
+            return None
+        attach_filter(program_fd, ifindex, egress, f"replacing the filter on device {ifindex}", replace=True)
+        if qdisc_made:
+            _qdiscs_made.add(ifindex)
+        adopted = cls.__new__(cls)
+        adopted._ifindex, adopted._egress, adopted._program = ifindex, egress, program_info(program_fd).id
+        return adopted
+
+    @property
+    def qdisc_made(self) -> bool:
+        """Whether its qdisc is ours."""
+        return self._ifindex in _qdiscs_made
 
     def close(self) -> None:
         """Removes the filter, and the clsact qdisc if we made it and nothing is left on it. A second call does nothing.

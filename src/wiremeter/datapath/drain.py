@@ -27,6 +27,8 @@ class Drain:
     peak_lines: most lines in use in one region.
     dropped: buffers that came past an attachment and found no room on their way to the engine, by slot; only packet
     sockets are such a way.
+    unreadable: packets, bytes and skbs that the counters have and no flow, by slot: tables of an older wiremeter.
+    flip, ended_ns: of pinned tables, the number of the flip and its time of day.
     owners: the attachment whose counts each slot has here. A slot goes to another attachment when no more counts of its
     last owner can come, so one drain may name another owner than the next.
     """
@@ -41,3 +43,6 @@ class Drain:
     drain_seconds: float = 0.0
     dropped: dict[int, int] = field(default_factory=dict)
     owners: Mapping[int, object] = field(default_factory=dict)
+    flip: int = 0
+    ended_ns: int = 0
+    unreadable: dict[int, tuple[int, int, int]] = field(default_factory=dict)

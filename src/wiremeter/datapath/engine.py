@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wiremeter.flows.columns import AttachMode, Direction
 
 if TYPE_CHECKING:
     from wiremeter.datapath.drain import Drain
     from wiremeter.datapath.layout import TablePlan
+    from wiremeter.flows.batch import Mark
     from wiremeter.names.payloads import PayloadBlock
 
 
@@ -29,6 +30,14 @@ class Hook:
     l2_bytes: int = 14
     vlan_from_driver: bool = False
     load_only: bool = False
+
+
+class Lasts(NamedTuple):
+    """About tables that outlive the process. tables: what they are called. told_until_ns: the end of what agents before
+    this one have told of them, nanoseconds since the Unix epoch; 0 where nobody has."""
+
+    tables: str
+    told_until_ns: int
 
 
 class ProgramInfo(Protocol):
@@ -54,6 +63,10 @@ class LiveAttachment(Protocol):
     """
 
     slot: int
+
+    @property
+    def hook(self) -> Hook:
+        """Where it is."""
 
     def is_first(self) -> bool:
         """Whether no other program comes before ours."""
@@ -98,6 +111,20 @@ class LiveEngine(Protocol):
     def payload_rings(self) -> Sequence[Any]:
         """Where payloads wait that a name may be read from; empty where names are off. Each has a fileno."""
 
+    @property
+    def lasts(self) -> Lasts | None:
+        """What outlives the process; None where nothing does: then it is all taken off at the end."""
+
+    @property
+    def adopted(self) -> Sequence[Any]:
+        """Attachments that agents before this one have made, whether they can still count or not."""
+
+    def take_recovered(self) -> list[Drain]:
+        """What agents before this one have read and not told, or not read; oldest first."""
+
+    def told(self, mark: Mark) -> None:
+        """All up to there was told: no agent after this one will tell it again."""
+
     def take_payloads(self, ring: Any) -> PayloadBlock:
         """The oldest payloads that wait in one of `payload_rings`, not all if they are many; none: no offsets."""
 
@@ -106,6 +133,10 @@ class LiveEngine(Protocol):
 
     def attach(self, hook: Hook) -> LiveAttachment:
         """Begins to count. Raises WiremeterError."""
+
+    @property
+    def attachments(self) -> Sequence[Any]:
+        """Those that are attached now."""
 
     def release(self, attachment: Any) -> None:
         """Ends counting; what was counted comes with the next flips."""

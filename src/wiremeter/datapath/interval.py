@@ -16,6 +16,8 @@ from wiremeter.settings.words import FLOWS_MAX
 
 #: A reason of user space's own: more flows in one interval than a batch may hold.
 BATCH_FULL = "batch_full"
+#: Another: flows in tables of an older wiremeter, whose records this one cannot read.
+UNREADABLE = "unreadable"
 
 
 class Interval:
@@ -28,6 +30,7 @@ class Interval:
         self._ethertypes: list[tuple[NDArray[np.void], NDArray[np.uint16] | None]] = []
         self._counters: dict[int, NDArray[np.uint64]] = {}
         self._overflow: dict[int, Tally] = {}
+        self._unreadable: dict[int, Tally] = {}
         self._dropped: dict[int, int] = {}
         self._payloads, self._lost_payloads = np.zeros((2, len(records.SOURCES)), np.uint64)
         self.peak_lines = 0
@@ -52,6 +55,9 @@ class Interval:
         self.drain_seconds += drain.drain_seconds
         for slot, position in places.items():
             self._dropped[position] = self._dropped.get(position, 0) + drain.dropped.get(slot, 0)
+            if slot in drain.unreadable:
+                before = self._unreadable.get(position, Tally())
+                self._unreadable[position] = before.plus(Tally(*drain.unreadable[slot]))
             counts = drain.counters[slot]
             if position in self._counters:
                 self._counters[position] += counts
@@ -144,6 +150,8 @@ class Interval:
                     found[reason] = tally
         if position in self._overflow:
             found[BATCH_FULL] = self._overflow[position]
+        if position in self._unreadable:
+            found[UNREADABLE] = self._unreadable[position]
         return found
 
 

@@ -64,7 +64,6 @@ class MeterPrograms:
         self._plan = plan
         self._payload_limit, self._ring_bytes = payload_limit, ring_bytes
         self._constants: dict[str, int | np.void] = {
-            "wm_shape": plan.shape(secrets.randbits(64)),
             "wm_regions": plan.regions,
             "wm_attachments": plan.attachments,
             "wm_kernel_skb": int(_CAST in functions),
@@ -74,6 +73,12 @@ class MeterPrograms:
             "wm_payload_ring": ring_bytes,
             "wm_xdp_frags": int(self.with_frags),
         }
+        self.set_seed(secrets.randbits(64))
+
+    def set_seed(self, seed: int) -> None:
+        """Of the hash's keys, for objects opened from now on: those that share tables need the same."""
+        self.seed = seed
+        self._constants["wm_shape"] = self._plan.shape(seed)
 
     def open(
         self,

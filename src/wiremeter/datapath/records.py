@@ -136,6 +136,40 @@ STRUCTS = {
 }
 
 
+#: What of the records is in no struct: how a context is put together, and where things are in a line.
+CONSTANTS = {
+    "vlan_shift": CONTEXT_VLAN_SHIFT,
+    "v6_shift": CONTEXT_V6_SHIFT,
+    "attachment_shift": CONTEXT_ATTACHMENT_SHIFT,
+    "vlan_non_ip": VLAN_NON_IP,
+    "vlan_tagged": VLAN_TAGGED,
+    "line_bytes": LINE_BYTES,
+    "protocols": PROTOCOLS,
+}
+
+
+def described() -> dict[str, Any]:
+    """The layout of all records as plain values: what the BTF of every object that is loaded says as well."""
+    structs = {name: _layout(dtype) for name, dtype in STRUCTS.items()}
+    return {"structs": structs, "reasons": list(REASONS), "sources": list(SOURCES), "constants": CONSTANTS}
+
+
+def dtype_described(layout: list[Any]) -> np.dtype[Any]:
+    """The dtype of a struct in `described`, perhaps one that other sources had. Raises ValueError or TypeError."""
+    itemsize, *members = layout
+    return np.dtype(
+        {
+            "names": [name for name, *_ in members],
+            "formats": [
+                (dtype_described(of) if isinstance(of, list) else np.dtype(f"u{of}"), tuple(shape))
+                for _, _, shape, of in members
+            ],
+            "offsets": [offset for _, offset, *_ in members],
+            "itemsize": itemsize,
+        }
+    )
+
+
 def check_against_btf(btf: Any, origin: str) -> None:
     """Compares every struct and the reasons with a compiled object's BTF (wiremeter.libbpf.btf.Btf).
 

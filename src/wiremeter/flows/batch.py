@@ -163,6 +163,18 @@ class SuperPackets:
     assumed_mss: int | None = None
 
 
+class Mark(NamedTuple):
+    """How far pinned tables have been read, for the next agent to go on from.
+
+    tables: which they are: another word after a reboot, or after they were taken away. flip: the last one in it; they
+    are numbered. end_ns: when that was, nanoseconds since the Unix epoch.
+    """
+
+    tables: str
+    flip: int
+    end_ns: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowBatch:
     """All that was counted between two flips.
@@ -179,6 +191,7 @@ class FlowBatch:
     connections: shape (c,), dtype CONNECTIONS; TCP connections and QUIC connections that began in the interval.
     transactions: the DNS questions, TLS and QUIC handshakes and HTTP requests that ended in the interval.
     super_packets: only of captures: those of the interval. Where it has an assumed_mss, packets and bytes are computed.
+    mark: only of tables that are pinned: what Monitor.told wants to hear when the batch was told.
     """
 
     start_ns: int
@@ -195,6 +208,7 @@ class FlowBatch:
     connections: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, CONNECTIONS))
     transactions: Transactions = field(default_factory=Transactions)
     super_packets: SuperPackets | None = None
+    mark: Mark | None = None
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ from typing import Self
 
 from wiremeter.datapath.naming import NameOptions
 from wiremeter.errors import InputError
-from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.flows.batch import Attachment, FlowBatch, Mark
 from wiremeter.flows.filter import compile_filter
 from wiremeter.linux.devices import name_as_text
 from wiremeter.metering.attach_policy import request_problem
@@ -44,6 +44,9 @@ class Monitor:
         max_flows: int = FLOWS_MAX,
         names: NameOptions | None = None,
         urgent: bool = False,
+        pin: str | os.PathLike[str] | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        told: Mark | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -58,6 +61,9 @@ class Monitor:
         names: what to read of payloads; None: NameOptions(), which is all but paths.
         urgent: read tables that fill up before anything else that this host does, by raising the priority of the thread
         that does so; for a process whose business is metering.
+        pin: a directory in a bpffs where programs and tables outlive this process, and the next one takes them over;
+        needs a state_dir, where a journal is kept of what was read and not told. told: the mark of the last batch that
+        a process before this one has told, whose tables these are.
         Raises InputError for a value out of range.
         """
         interval = seconds_of(interval)
@@ -80,6 +86,9 @@ class Monitor:
             max_flows=max_flows,
             names=names or NameOptions(),
             urgent=urgent,
+            pin=Path(pin) if pin else None,
+            state_dir=Path(state_dir) if state_dir else None,
+            told=told,
         )
         self._filter = compile_filter(filter)
         self._resources = contextlib.ExitStack()
@@ -118,6 +127,11 @@ class Monitor:
         self._is_closed = True
         if self._session:
             self._session.stop()
+
+    def told(self, mark: Mark) -> None:
+        """Says that a batch of that mark, and all before it, arrived: no monitor will bring them again."""
+        if self._session:
+            self._session.told(mark)
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

@@ -9,18 +9,20 @@ import logging
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wiremeter.datapath.drain import Drain
-from wiremeter.datapath.engine import LiveEngine
+from wiremeter.datapath.engine import LiveAttachment, LiveEngine
 from wiremeter.datapath.interval import Interval, tallies_by_attachment
 from wiremeter.datapath.kernel import KernelEngine
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NameOptions, Names, open_names
+from wiremeter.datapath.restarts import Restarts
 from wiremeter.errors import InputError, KernelError, PermissionNeeded
-from wiremeter.flows.batch import Attachment, FlowBatch, Health, ProgramStats
+from wiremeter.flows.batch import Attachment, FlowBatch, Health, Mark, ProgramStats
 from wiremeter.linux.addresses import own_addresses
 from wiremeter.linux.clock import WallClock
 from wiremeter.linux.grace_periods import GracePeriods
@@ -52,6 +54,9 @@ class Options:
     max_flows: int
     names: NameOptions
     urgent: bool
+    pin: Path | None = None
+    state_dir: Path | None = None
+    told: Mark | None = None
 
 
 class Wake:
@@ -112,6 +117,8 @@ class Session:
         self._ended = False
         self._payloads_wait = False
         self._end_ns = 0
+        self._mark: Mark | None = None
+        self._recovered: deque[Drain] = deque()
         self._start()
         self._beat = Beat(options.interval)
 
@@ -130,7 +137,12 @@ class Session:
         self._waiting_without_rings.close()
 
     def next_batch(self) -> FlowBatch | None:
-        """Waits until the interval ends, taking up what early flips bring; None after the last batch."""
+        """Waits until the interval ends, taking up what early flips bring; None after the last batch.
+
+        First comes what was counted before this session began, and not told: without waiting, one batch for each flip.
+        """
+        if self._recovered:
+            return self._recovered_batch(self._recovered.popleft())
         if self._ended:
             return None
         while self._beat.left and not self._wake.is_asked:
@@ -203,10 +215,41 @@ class Session:
     def _start(self) -> None:
         """The first interval begins with a flip, as all do: so the device counters compare from the first batch on."""
         with self._early.paused():
-            self._early.take()
+            early = self._early.take()
             self._auditor.read()
-            self._engine.flip(self._turned)
+            drain = self._engine.flip(self._turned)
+        if lasts := self._engine.lasts:
+            self._recovered.extend((*self._engine.take_recovered(), *early, drain))
+            self._recovered_until_ns = lasts.told_until_ns
         self._begin()
+
+    def _recovered_batch(self, drain: Drain) -> FlowBatch:
+        """What one flip brought, before this session's first interval. No device counter is compared with it."""
+        interval = Interval(self._max_flows)
+        owners = {slot: self._tracker.attachment_of(owner) for slot, owner in drain.owners.items()}  # type: ignore[arg-type]
+        interval.add(drain, {slot: attachment.id for slot, attachment in owners.items()})
+        known = {attachment.id: attachment for attachment in owners.values()}
+        attachments = tuple(known[id] for id in interval.attachments)
+        flows = interval.flows()
+        by_position = tallies_by_attachment(flows, len(attachments)) if attachments else []
+        lasts = self._engine.lasts
+        start_ns, self._recovered_until_ns = self._recovered_until_ns or drain.ended_ns, drain.ended_ns
+        batch = FlowBatch(
+            start_ns=min(start_ns, drain.ended_ns),
+            end_ns=drain.ended_ns,
+            attachments=attachments,
+            flows=flows,
+            counters=interval.counters(),
+            ethertypes=interval.ethertypes(),
+            audit=tuple(self._auditor.audits(interval, attachments, by_position, {})),
+            health=self._health(interval, interval.drain_seconds, 0),
+            mark=Mark(lasts.tables, drain.flip, drain.ended_ns) if lasts else None,
+        )
+        return self._names.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=False)
+
+    def told(self, mark: Mark) -> None:
+        """All up to there was told: no session after this one will bring it again. From any thread."""
+        self._engine.told(mark)
 
     def _turned(self) -> None:
         """The interval ends, and the next begins: right now, in the middle of a flip."""
@@ -235,9 +278,12 @@ class Session:
         attachments: dict[object, Attachment] = {m.kernel: m.attachment for m in self._tracker.metered}
         # Counts of those let go come with the next flip, and perhaps, a few, with the one after.
         attachments |= {m.kernel: m.attachment for m in self._let_go if drain.counters[m.kernel.slot].any()}
+        attachments |= {k: a for k, a in self._tracker.adopted.items() if k not in attachments and _has(drain, k)}
         slots = {slot: attachments[owner] for slot, owner in drain.owners.items() if owner in attachments}
         self._known |= {attachment.id: attachment for attachment in slots.values()}  # a device may have a new name
         self._interval.add(drain, {slot: attachment.id for slot, attachment in slots.items()})
+        if lasts := self._engine.lasts:
+            self._mark = Mark(lasts.tables, drain.flip, drain.ended_ns)
 
     def _close_interval(self) -> FlowBatch:
         is_last = self._ended  # stop() may be called from now on: then one more batch follows
@@ -263,6 +309,7 @@ class Session:
             ethertypes=interval.ethertypes(),
             audit=tuple(self._auditor.audits(interval, attachments, by_position, metered)),
             health=self._health(interval, drain_seconds, step_ns),
+            mark=self._mark,
         )
         batch = self._names.add(batch, interval.sent_payloads(), interval.lost_payloads(), last=is_last)
         self._clock.follow(step_ns)
@@ -311,7 +358,7 @@ def opened(options: Options) -> Iterator[Session]:
         naming = dataclasses.replace(options.names, most=min(options.names.most, most_flows))
         meanwhile = enter(Meanwhile(lambda: open_names(naming), lambda names: names.close(), "wiremeter-names"))
         clock = WallClock()
-        engine: LiveEngine = enter(_engine_for(options, host, clock))
+        engine: LiveEngine = enter(_engine_for(options, host, clock, enter(_restarts(options))))
         watch = enter(LinkWatch())
         auditor = Auditor(enter(RouteSocket()))
         grace = enter(GracePeriods())
@@ -339,7 +386,25 @@ def _check(host: HostFacts, attach: RequestedMode) -> None:
         raise kind(" ".join(problems))
 
 
-def _engine_for(options: Options, host: HostFacts, clock: WallClock) -> contextlib.AbstractContextManager[LiveEngine]:
+@contextlib.contextmanager
+def _restarts(options: Options) -> Iterator[Restarts | None]:
+    """What outlives this process, if anything is to."""
+    if options.pin is None or options.attach == "capture":
+        if options.pin:
+            log.warning("packet sockets cannot be pinned: what passes while no agent runs is not counted")
+        yield None
+        return
+    if options.state_dir is None:
+        raise InputError(
+            "--pin needs a --state-dir: it keeps how far the tables were told, so that the next agent tells the rest"
+        )
+    with Restarts(options.pin, options.state_dir, options.told) as restarts:
+        yield restarts
+
+
+def _engine_for(
+    options: Options, host: HostFacts, clock: WallClock, restarts: Restarts | None = None
+) -> contextlib.AbstractContextManager[LiveEngine]:
     is_capture = options.attach == "capture"
     cpus = 1 if is_capture else host.cpu_numbers
     plan = plan_tables(cpus, options.flow_table, host.memory_limit_bytes, 2 * options.max_devices)
@@ -355,7 +420,13 @@ def _engine_for(options: Options, host: HostFacts, clock: WallClock) -> contextl
         payload_sources=sources,
         statistics=options.bpf_stats,
         clock=clock,
+        restarts=restarts,
     )
+
+
+def _has(drain: Drain, kernel: LiveAttachment) -> bool:
+    """Whether a drain has counts of an attachment."""
+    return drain.owners.get(kernel.slot) is kernel and bool(drain.counters[kernel.slot].any())
 
 
 def _waiting_for(*files: object) -> select.epoll:

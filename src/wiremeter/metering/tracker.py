@@ -59,6 +59,21 @@ class Tracker:
         self._waiting: deque[Device] = deque()
         self._let_go: list[Metered] = []
         self.metered: list[Metered] = []
+        #: What agents before this one attached and left attached, until it is attached to again or let go.
+        self.adopted: dict[LiveAttachment, Attachment] = {kernel: self._named(kernel) for kernel in engine.adopted}
+
+    def _named(self, kernel: LiveAttachment) -> Attachment:
+        hook = kernel.hook
+        return Attachment(next(self._ids), hook.device, hook.ifindex, hook.direction, hook.mode)
+
+    def attachment_of(self, kernel: LiveAttachment) -> Attachment:
+        """What a drain's owner is to those who read batches, also if it is no more."""
+        for metered in self.metered:
+            if metered.kernel is kernel:
+                return metered.attachment
+        if kernel not in self.adopted:
+            self.adopted[kernel] = self._named(kernel)
+        return self.adopted[kernel]
 
     @property
     def waiting(self) -> int:
@@ -76,6 +91,16 @@ class Tracker:
         with self._grace.expedited(_PROGRAMS * len(selected)):
             for device in sorted(selected, key=self._is_named, reverse=True):  # room is for those that are named first
                 self._attach_at_start(device, until)
+        self._release_adopted()
+
+    def _release_adopted(self) -> None:
+        """Lets go of what was left attached to devices that nobody wants metered any more."""
+        wanted = {device.ifindex for device in self._waiting}
+        for kernel in [kernel for kernel in self.adopted if kernel.hook.ifindex not in wanted]:
+            if any(kernel is attached for attached in self._engine.attachments):
+                self._engine.release(kernel)
+            if not self._engine.holds(kernel):
+                del self.adopted[kernel]
 
     def _attach_at_start(self, device: Device, until: float) -> None:
         is_named = self._is_named(device)
@@ -92,7 +117,10 @@ class Tracker:
             self._refuse(device, error)
 
     def close(self) -> None:
-        """Takes all programs off."""
+        """Takes all programs off, but those that outlive this process."""
+        if self._engine.lasts:
+            self.metered.clear()
+            return
         with self._grace.expedited(len(self.metered)):
             while self.metered:
                 self._engine.release(self.metered.pop().kernel)
@@ -121,6 +149,7 @@ class Tracker:
             for device in selected
             if device.ifindex not in taken and (device.ifindex, device.name) not in self._refused
         )
+        self._release_adopted()
         for refused in [key for key in self._refused if key[0] not in devices or devices[key[0]].name != key[1]]:
             del self._refused[refused]
 
@@ -223,6 +252,8 @@ class Tracker:
             kernel = self._engine.attach(hook)
         except KernelError as error:
             raise _explained(error, mode) from error
+        if kernel in self.adopted:
+            return Metered(replace(self.adopted.pop(kernel), device=device.name), kernel, device)
         attachment = Attachment(next(self._ids), device.name, device.ifindex, direction, mode)
         return Metered(attachment, kernel, device)
 

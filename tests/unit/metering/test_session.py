@@ -18,10 +18,11 @@ import pytest
 
 from wiremeter.datapath import records
 from wiremeter.datapath.drain import Drain
+from wiremeter.datapath.engine import Lasts
 from wiremeter.datapath.layout import plan_tables
 from wiremeter.datapath.naming import NO_NAMES, NameOptions, NoNaming
 from wiremeter.errors import KernelError
-from wiremeter.flows.batch import Attachment, Tally
+from wiremeter.flows.batch import Attachment, Mark, Tally
 from wiremeter.flows.columns import ETHERTYPE_COUNTER
 from wiremeter.linux.clock import WallClock
 from wiremeter.linux.devices import ARPHRD_ETHER, ARPHRD_LOOPBACK, Device
@@ -63,8 +64,11 @@ class Engine:
     """Counts what a test gives to its slots."""
 
     table_bytes = 0
+    lasts: Lasts | None = None
 
     def __init__(self) -> None:
+        self.recovered: list[Drain] = []
+        self.marks: list[Mark] = []
         self.payload_rings: tuple[Event, ...] = ()
         self.payload_times: Iterator[int] | None = None  # they come without an end
         self.plan = plan_tables(1, 256, attachments=4)
@@ -84,6 +88,12 @@ class Engine:
         self.flips += 1
         self.on_flip()
         return Drain(counters, [], np.zeros(0, ETHERTYPE_COUNTER), owners=dict(self.owners))
+
+    def take_recovered(self) -> list[Drain]:
+        return self.recovered
+
+    def told(self, mark: Mark) -> None:
+        self.marks.append(mark)
 
     def holds(self, attachment: object) -> bool:
         return attachment in self.owners.values()
@@ -127,6 +137,10 @@ class Devices:
         self.let_go: list[Metered] = []
         self.refreshes = 0
         self.refusals: list[KernelError] = []
+        self.adopted: dict[object, Attachment] = {}
+
+    def attachment_of(self, kernel: object) -> Attachment:
+        return next(m.attachment for m in self.metered if m.kernel is kernel)
 
     def add(self, id: int, name: str, slot: int, arphrd: int = ARPHRD_ETHER) -> None:
         device = Device(name, 10 + id, arphrd=arphrd)
@@ -195,6 +209,24 @@ def seen(session: Session) -> dict[str, int]:
     batch = session.next_batch()
     assert batch
     return {audit.device: audit.seen.packets for audit in batch.audit}
+
+
+def test_pinned_tables_bring_first_what_was_counted_before_the_first_interval(parts: Parts) -> None:
+    """What agents before have read and not told, each flip a batch of its own; then what waited in the tables."""
+    parts.engine.lasts = Lasts("abc", 5)
+    parts.engine.count(0, 3)
+    kept = parts.engine.flip()
+    kept.flip, kept.ended_ns = 6, 17
+    parts.engine.recovered = [kept]
+    parts.engine.count(0, 4)
+    with parts.open() as session:
+        parts.engine.count(0, 5)
+        batches = [batch for _ in range(3) if (batch := session.next_batch())]
+        session.told(Mark("abc", 6, 17))
+    assert [batch.audit[0].seen.packets for batch in batches] == [3, 4, 5]
+    assert (batches[0].start_ns, batches[0].end_ns, batches[0].mark) == (5, 17, Mark("abc", 6, 17))
+    assert batches[1].start_ns == 17 or batches[1].start_ns == batches[1].end_ns
+    assert parts.engine.marks == [Mark("abc", 6, 17)]
 
 
 def test_what_came_before_the_first_interval_began_is_not_in_it(parts: Parts) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from wiremeter.datapath.engine import Hook
+from wiremeter.datapath.engine import Hook, Lasts
 from wiremeter.errors import InputError, KernelError
 from wiremeter.flows.columns import AttachMode
 from wiremeter.linux.devices import Device
@@ -40,6 +40,8 @@ class Engine:
         self.room = room
         self.refuses: dict[str, KernelError] = {}
         self.attached: list[Attached] = []
+        self.adopted: list[Attached] = []
+        self.lasts: Lasts | None = None
 
     def attach(self, hook: Hook) -> Attached:
         if len(self.attached) == self.room:
@@ -51,6 +53,13 @@ class Engine:
 
     def release(self, attachment: Attached) -> None:
         self.attached.remove(attachment)
+
+    @property
+    def attachments(self) -> list[Attached]:
+        return self.attached
+
+    def holds(self, attachment: Attached) -> bool:
+        return attachment in self.attached
 
     @property
     def hooks(self) -> list[tuple[str, str]]:
@@ -187,3 +196,39 @@ def test_what_the_kernel_says_is_explained_by_where_it_was_to_be_attached(
 def test_nothing_is_advised_that_was_not_the_cause(mode: AttachMode, number: int) -> None:
     error = tracking._explained(KernelError("refused", call="BPF_LINK_CREATE", errno=number), mode)
     assert str(error) == "refused"
+
+
+# What agents before left attached ------------------------------------------------------------------------------------
+
+
+def test_what_was_left_attached_is_attached_to_again_and_the_rest_let_go(world: World) -> None:
+    engine = Adopting()
+    left = {
+        name: Attached(Hook(name, ifindex, "rx", "tcx")) for name, ifindex in (("veth0", VETH0.ifindex), ("gone0", 99))
+    }
+    engine.adopted = engine.attached = list(left.values())
+    tracker = started(engine)
+    assert [m.kernel for m in tracker.metered if m.kernel is left["veth0"]]
+    assert left["gone0"] not in engine.attached
+    assert not tracker.adopted
+    ids = [m.attachment.id for m in tracker.metered]
+    assert len(set(ids)) == len(ids)
+
+
+def test_at_the_end_what_is_pinned_stays_attached(world: World) -> None:
+    engine = Engine()
+    engine.lasts = Lasts("abc", 0)
+    tracker = started(engine)
+    hooks = engine.hooks
+    tracker.close()
+    assert engine.hooks == hooks
+
+
+class Adopting(Engine):
+    """Gives what is there already."""
+
+    def attach(self, hook: Hook) -> Attached:
+        for there in self.adopted:
+            if (there.hook.ifindex, there.hook.direction) == (hook.ifindex, hook.direction):
+                return there
+        return super().attach(hook)
