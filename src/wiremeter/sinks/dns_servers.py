@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from wiremeter.flows.columns import address_text
 from wiremeter.names.records import DnsTransaction, column
@@ -63,6 +64,24 @@ class DnsServers:
         self._listed.remove(gone)
         for place in gone:
             del self._totals[place]
+
+    def kept(self) -> list[Any]:
+        """All totals, as plain values for `restore`."""
+        return [
+            [*place, list(each.queries.items()), list(each.responses.items()), each.timeouts, each.latency.kept()]
+            for place, each in self._totals.items()
+        ]
+
+    def restore(self, kept: list[Any]) -> None:
+        """Goes on from an earlier life. Raises ValueError or TypeError for what does not fit."""
+        for device, server, queries, responses, timeouts, latency in kept:
+            totals = self._totals[device, server]
+            totals.queries.update({tuple(labels): count for labels, count in queries})
+            totals.responses.update({tuple(labels): count for labels, count in responses})
+            totals.timeouts = timeouts
+            totals.latency.restore(latency)
+        for device, server in self._listed.restore(place for place in self._totals if place[1] not in (OTHER, FORMER)):
+            self._totals[device, FORMER].absorb(self._totals.pop((device, server)))
 
     def counters(self) -> Iterator[tuple[str, str, Labels, int]]:
         """Metric, device, its other labels, value."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,16 @@ class TopDomains:
         self._listed.remove(gone)
         for place in gone:
             del self._values[place]
+
+    def kept(self) -> list[Any]:
+        """All counters, as plain values for `restore`."""
+        return [[*place, values.reshape(-1).tolist()] for place, values in self._values.items()]
+
+    def restore(self, kept: list[Any]) -> None:
+        """Goes on from an earlier life. Raises ValueError or TypeError for what does not fit."""
+        for device, domain, values in kept:
+            self._at((device, domain))[...] = np.array(values, np.uint64).reshape(self._shape)
+        self._hand_over(self._listed.restore(place for place in self._values if place[1] not in (OTHER, FORMER)))
 
     def series(self) -> Iterator[tuple[Place, NDArray[np.uint64]]]:
         """Labels and counters of each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,21 @@ class Histogram:
         self._classic += other._classic
         self._native += other._native
         self._sum_ns += other._sum_ns
+
+    def kept(self) -> list[Any]:
+        """All that was observed, as plain values for `restore`."""
+        used = np.flatnonzero(self._native).tolist()
+        return [self._sum_ns, self._classic.tolist(), [[at, int(self._native[at])] for at in used]]
+
+    def restore(self, kept: list[Any]) -> None:
+        """Goes on from what was observed in an earlier life. Raises ValueError or TypeError if it had other buckets."""
+        sum_ns, classic, native = kept
+        if len(classic) != len(self._classic):
+            raise ValueError(f"a histogram of {len(classic)} buckets")
+        self._sum_ns = int(sum_ns)
+        self._classic[:] = classic
+        for at, count in native:
+            self._native[at] = count
 
     def state(self) -> HistogramState:
         """What was observed until now."""

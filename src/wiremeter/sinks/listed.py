@@ -66,6 +66,16 @@ class Listed(Generic[Key]):
             self._keys.add(key)
         return left
 
+    def restore(self, keys: Iterable[Key]) -> list[Key]:
+        """Lists keys that were listed in an earlier life; those that find no place."""
+        left = []
+        for key in keys:
+            if len(self._keys) < self._places:
+                self._keys.add(key)
+            else:
+                left.append(key)
+        return left
+
     def remove(self, keys: Collection[Key]) -> None:
         """Frees the places of keys that are no more."""
         self._keys.difference_update(keys)

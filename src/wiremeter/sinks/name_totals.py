@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -65,6 +65,25 @@ class NameTotals:
         for device in devices:
             self._counts.pop(device, None)
             self._http_latency.pop(device, None)
+
+    def kept(self) -> dict[str, Any]:
+        """All totals, as plain values for `restore`."""
+        counts = {
+            device: [[metric, labels, count] for (metric, labels), count in of_device.items()]
+            for device, of_device in self._counts.items()
+        }
+        latencies = {device: histogram.kept() for device, histogram in self._http_latency.items()}
+        return {"counts": counts, "http": latencies, "domains": self._domains.kept(), "dns": self._dns.kept()}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Goes on from an earlier life. Raises ValueError, KeyError or TypeError for what does not fit."""
+        for device, counts in kept["counts"].items():
+            for metric, labels, count in counts:
+                self._counts[device][metric, tuple(labels)] = count
+        for device, latency in kept["http"].items():
+            self._http_latency[device].restore(latency)
+        self._domains.restore(kept["domains"])
+        self._dns.restore(kept["dns"])
 
     def counters(self) -> Iterator[tuple[str, str, Labels, int]]:
         """Metric, device, its other labels, value."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -17,6 +18,7 @@ from wiremeter.flows.columns import FAMILY_NAMES, Mode
 from wiremeter.flows.protocols import ethertype_name, protocol_name
 from wiremeter.sinks.families import OF_DEVICES, OF_METER, OF_NAMES, Family
 from wiremeter.sinks.histograms import HistogramFamily
+from wiremeter.sinks.kept_totals import KeptTotals
 from wiremeter.sinks.name_totals import NameTotals
 
 #: A device that is gone is shown for this long yet, so that its last packets are scraped.
@@ -64,10 +66,13 @@ class PrometheusSink(Collector):
         clock: Callable[[], float] = time.monotonic,
         domains: int = DOMAINS,
         dns_servers: int = DNS_SERVERS,
+        kept: KeptTotals | None = None,
     ) -> None:
         """version: for wiremeter_build_info. mode: of all batches to come; not "live", it is a label of all traffic.
 
-        domains, dns_servers: most that get series of their own. Raises InputError if one is negative.
+        domains, dns_servers: most that get series of their own. kept: the file that totals go on from, and are kept in
+        before anybody sees them: then no counter goes back when this process is killed.
+        Raises InputError if a number is negative.
         """
         self._mode = mode
         self._clock = clock
@@ -78,8 +83,18 @@ class PrometheusSink(Collector):
         self._totals: _Values = {}
         self._build: _Values = {("wiremeter_build", (version,)): 1}
         self._state = self._build
+        #: Of those that the meter counts from its own start: what it had counted in earlier lives.
+        self._carried: _Values = {}
+        self._kept = kept
         self._last_end_ns = 0  # of the last batch of any device
         self._program_marks: dict[int, tuple[int, int]] = {}
+        if kept and kept.found:
+            try:
+                self._restore(kept.found)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+                kept.set_aside(f"it is of another version: {error}")
+                self._devices, self._totals, self._carried = {}, {}, {}
+                self._names = NameTotals(domains, dns_servers)
 
     def write(self, batch: FlowBatch) -> None:
         """Adds a batch to the totals. Raises InputError if its mode is not this sink's."""
@@ -105,6 +120,19 @@ class PrometheusSink(Collector):
                 self._last_end_ns = batch.end_ns
             self._state = self._build | _state(batch, self._last_end_ns)
             self._forget()
+            if self._kept:
+                self._kept.keep(self._plain(), batch.mark)
+
+    def _plain(self) -> dict[str, Any]:
+        devices = {name: _plain_values(device.totals) for name, device in self._devices.items()}
+        return {"devices": devices, "meter": _plain_values(self._totals), "names": self._names.kept()}
+
+    def _restore(self, plain: Mapping[str, Any]) -> None:
+        now = self._clock()
+        self._devices = {name: _Device(_values_of(each), now) for name, each in plain["devices"].items()}
+        self._totals = _values_of(plain["meter"])
+        self._carried = self._totals.copy()
+        self._names.restore(plain["names"])
 
     def collect(self) -> Iterator[Metric]:
         """The metrics that have a value."""
@@ -186,7 +214,18 @@ class PrometheusSink(Collector):
         for name, gain in gains.items():
             self._totals[name, ()] = self._totals.get((name, ()), 0) + gain
         for series, total in since_start.items():
+            total += self._carried.get(series, 0)
             self._totals[series] = max(self._totals.get(series, 0), total)
+
+
+def _plain_values(values: _Values) -> list[Any]:
+    return [[name, labels, value] for (name, labels), value in values.items()]
+
+
+def _values_of(plain: list[Any]) -> _Values:
+    """Those of metrics that there are: a later version may have others."""
+    known = {family.name for family in (*OF_DEVICES, *OF_METER)}
+    return {(name, tuple(labels)): value for name, labels, value in plain if name in known}
 
 
 def _traffic(batch: FlowBatch) -> Iterator[tuple[Attachment, str, str, Tally]]:
