@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -21,10 +22,11 @@ from wiremeter.agent.shipping import shipped
 from wiremeter.agent.vitals import Vitals
 from wiremeter.agent.watch import Notice, Watch, attachment_fields
 from wiremeter.agent.web_config import WebConfigFile, lacking
-from wiremeter.flows.batch import Attachment, FlowBatch
+from wiremeter.flows.batch import Attachment, FlowBatch, Mark
 from wiremeter.linux.service_manager import ServiceManager
 from wiremeter.linux.terminal import Terminal
 from wiremeter.settings import Listen, Settings
+from wiremeter.sinks.kept_totals import KeptTotals
 from wiremeter.sinks.prometheus import PrometheusSink
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Meter(Protocol):
 
     def close(self) -> None: ...
 
+    def told(self, mark: Mark) -> None: ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -55,7 +59,7 @@ class Meter(Protocol):
 
 async def run(
     settings: Settings,
-    open_meter: Callable[[Settings], Meter] = open_monitor,
+    open_meter: Callable[[Settings], Meter] | None = None,
     reread: Callable[[], Settings] | None = None,
 ) -> None:
     """Meters until SIGTERM or SIGINT, or until the terminal is closed, then detaches and returns.
@@ -64,7 +68,8 @@ async def run(
     Raises InputError, PermissionNeeded or KernelError if it cannot start, with nothing left attached.
     """
     log.info("starting", extra={"version": __version__, "interfaces": ",".join(settings.interfaces)})
-    sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers)
+    kept = KeptTotals(Path(settings.state_dir, "totals.json")) if settings.state_dir else None
+    sink = PrometheusSink(__version__, domains=settings.domains, dns_servers=settings.dns_servers, kept=kept)
     vitals = Vitals(settings.interval)
     manager = ServiceManager()
     stop = _Stop(vitals, manager)
@@ -74,7 +79,7 @@ async def run(
         shipped(lambda: in_force.settings) as shipper,
         _on_signals([signal.SIGHUP], _Hangup(stop, Reload(in_force, reread or (lambda: settings), shipper))),
         served(settings.listen, sink, vitals, shipper, web_config_file=settings.web_config_file),
-        open_meter(settings) as meter,
+        open_meter(settings) if open_meter else open_monitor(settings, kept.mark if kept else None) as meter,
     ):
         stop.meter = meter
         vitals.attached(len(meter.attachments))
@@ -87,6 +92,8 @@ async def run(
                 sink.write(batch)
                 if shipper:
                     shipper.write(batch)
+                if batch.mark and kept and kept.mark == batch.mark:
+                    meter.told(batch.mark)
                 vitals.batch_arrived(len(batch.attachments))
                 _log(watch.look(batch))
                 del batch  # megabytes, until the next one is here

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wiremeter.datapath.naming import NameOptions
+    from wiremeter.flows.batch import Mark
     from wiremeter.metering.monitor import Monitor
     from wiremeter.settings.catalogue import Live, Naming, Settings
 
 
-def open_monitor(settings: Settings | Live) -> Monitor:
-    """The monitor, not opened yet. Raises InputError for settings that do not go together."""
+def open_monitor(settings: Settings | Live, told: Mark | None = None) -> Monitor:
+    """The monitor, not opened yet. told: Monitor's. Raises InputError for settings that do not go together."""
     from wiremeter.metering.monitor import Monitor
+    from wiremeter.settings.catalogue import Pinned
 
     return Monitor(
         *settings.interfaces,
@@ -25,6 +27,9 @@ def open_monitor(settings: Settings | Live) -> Monitor:
         max_flows=settings.max_flows,
         names=name_options(settings, settings.state_dir, isolated=settings.isolate),
         urgent=True,
+        pin=settings.pin if isinstance(settings, Pinned) else None,
+        state_dir=settings.state_dir,
+        told=told,
     )
 
 

@@ -197,9 +197,24 @@ class Lasting:
     state_dir: str | None = setting(
         values.path("a directory, or none", default="none", completes="directory"),
         None,
-        "a directory for what should outlive a restart: what DNS said",
+        "a directory for what should outlive a restart: what DNS said, the totals of /metrics, batches to be shipped",
         placeholder="DIR",
         shown_default="what systemd gives (STATE_DIRECTORY), else none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """What goes on without the process."""
+
+    GROUP: ClassVar[str] = "over restarts (docs/design/restarts.md)"
+
+    pin: str | None = setting(
+        values.path("a directory in a bpffs, or none", default="none", completes="directory"),
+        None,
+        "pin programs and tables there: the kernel goes on counting when the agent ends, the next one takes over",
+        placeholder="DIR",
+        shown_default="none; the unit of systemd has one",
     )
 
 
@@ -344,7 +359,7 @@ class Logs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Logs, Metrics, Shipping, Lasting, Isolated, Naming, Metering, Command):
+class Settings(Logs, Metrics, Shipping, Pinned, Lasting, Isolated, Naming, Metering, Command):
     """`wiremeter agent`: everything that the daemon can be told."""
 
 
@@ -538,7 +553,7 @@ class Simulate(Top, Printed, Made, Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doctor(Printed, Lasting, Isolated, Naming, Metering, Command):
+class Doctor(Printed, Pinned, Lasting, Isolated, Naming, Metering, Command):
     """`wiremeter doctor`: told what the agent is told, it says what would come of it."""
 
 
@@ -560,7 +575,7 @@ class Verify(Printed, Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detach(Printed, Command):
+class Detach(Printed, Pinned, Command):
     """`wiremeter detach`."""
 
     interfaces: tuple[str, ...] = option(

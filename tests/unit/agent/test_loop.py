@@ -19,7 +19,7 @@ import pytest
 from wiremeter.agent import loop
 from wiremeter.agent.watch import REPEAT_SECONDS, Watch
 from wiremeter.errors import InputError, KernelError
-from wiremeter.flows.batch import Attachment, FlowBatch, Health, Tally
+from wiremeter.flows.batch import Attachment, FlowBatch, Health, Mark, Tally
 from wiremeter.reports.findings import findings
 from wiremeter.settings import Listen, Settings
 
@@ -41,6 +41,7 @@ class FakeMeter:
         self.attachments = attachments
         self.batches = batches
         self.failure = failure
+        self.marks: list[Mark] = []
         self.drained = asyncio.Event()
         self.closed = asyncio.Event()
 
@@ -52,6 +53,9 @@ class FakeMeter:
 
     def close(self) -> None:
         self.closed.set()
+
+    def told(self, mark: Mark) -> None:
+        self.marks.append(mark)
 
     async def __aiter__(self) -> AsyncIterator[FlowBatch]:
         for batch in self.batches:

@@ -1,0 +1,147 @@
+"""A bpffs of a test's own, and agents that pin in it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from . import netns
+
+WIREMETER = (str(Path(sys.executable).with_name("wiremeter")),)
+_COUNTED = re.compile(r'^network_seen_packets_total\{device="([^"]+)",direction="(rx|tx)"\} (\S+)$', re.M)
+_LEFT_OUT = re.compile(r"^network_unattributed_packets_total\{[^}]*\} (\S+)$", re.M)
+
+_KILLING = """
+import functools, importlib, os, signal, sys
+attribute, when, once = sys.argv[1:4]
+del sys.argv[1:4]
+module, _, path = attribute.partition(":")
+owner, name = path.split(".")
+owner = getattr(importlib.import_module(module), owner)
+called = getattr(owner, name)
+
+@functools.wraps(called)
+def killing(*given, **more):
+    if when == "before" and os.path.exists(once):
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = called(*given, **more)
+    if when == "after" and os.path.exists(once):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(owner, name, killing)
+from wiremeter.cli.main import main
+sys.exit(main())
+"""
+
+
+@contextmanager
+def bpffs(folder: Path) -> Iterator[Path]:
+    """A directory to pin in, in a file system that is gone with the block, and all that is pinned with it."""
+    mount = folder / "mount"
+    mount.mkdir()
+    netns.command("mount", "-t", "bpf", "bpf", str(mount))
+    try:
+        yield mount / "pins"
+    finally:
+        netns.command("umount", str(mount))
+
+
+class Agent:
+    """`wiremeter agent` on device m0 of a namespace, started again and again over the same pins."""
+
+    def __init__(self, host: netns.Host, pins: Path, folder: Path, *more: str) -> None:
+        self._host = host
+        self._log = folder / "log"
+        self._log.touch()
+        self.program: tuple[str, ...] = WIREMETER
+        self.environment: dict[str, str] | None = None
+        self.words = ["--interface", "m0", "--interval", "100ms", "--listen", "127.0.0.1:0", "--names", "none"]
+        self.pin = ["--pin", str(pins)]
+        self.words += [*self.pin, "--state-dir", str(folder / "state"), *more]
+        self._pins = pins
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it meters."""
+        seen = self.said.count("attached ")
+        with self._host.entered(), self._log.open("ab") as log:
+            argv = [*self.program, "agent", *self.words]
+            self._process = subprocess.Popen(argv, stderr=log, env=self.environment)
+        netns.wait_until(lambda: self.ended or self.said.count("attached ") >= seen + 2, "the agent has attached", 30)
+        assert not self.ended, self.said
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> None:
+        """With SIGKILL."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """The clean way."""
+        assert self._process
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(30) == 0, self.said
+
+    def kill_itself(self, attribute: str, when: str, once: Path) -> None:
+        """Has the next to start kill itself before or after it calls a function, once a file is there."""
+        self.program = (sys.executable, "-c", _KILLING, attribute, when, str(once))
+
+    def detach(self) -> str:
+        """What `wiremeter detach` says."""
+        argv = [*WIREMETER, "detach", *self.pin]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def pinned(self) -> list[str]:
+        """What there is, by its path below the version."""
+        return sorted(str(path.relative_to(self._pins / "v1")) for path in self._pins.rglob("*") if path.is_file())
+
+    def close(self) -> None:
+        """Whatever state it is in."""
+        if self._process:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+
+    @property
+    def said(self) -> str:
+        """Its log."""
+        return self._log.read_text()
+
+    def metrics(self) -> str:
+        """What it serves."""
+        place = re.findall(r"metrics=(\S+)", self.said)[-1]
+        with self._host.entered(), urllib.request.urlopen(place, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def counted(self) -> dict[str, int]:
+        """Packets seen, by direction, as /metrics has them."""
+        return {direction: int(float(value)) for _, direction, value in _COUNTED.findall(self.metrics())}
+
+    def unattributed(self) -> int:
+        """Packets that are in no flow."""
+        return sum(int(float(value)) for value in _LEFT_OUT.findall(self.metrics()))
+
+    def wait_for(self, **packets: int) -> None:
+        """Until /metrics has exactly so many; never more."""
+
+        def there() -> bool:
+            now = self.counted()
+            assert all(now.get(way, 0) <= count for way, count in packets.items()), (now, packets, self.said)
+            return all(now.get(way, 0) == count for way, count in packets.items())
+
+        try:
+            netns.wait_until(there, f"{packets} are counted", 20)
+        except TimeoutError as error:
+            raise AssertionError(f"{self.counted()} for {packets}\n{self.said}") from error
