@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +35,7 @@ from wiremeter.metering.conventions import convention_of
 from wiremeter.settings.words import RequestedMode
 
 if TYPE_CHECKING:
+    from wiremeter.datapath.pins import Seen
     from wiremeter.settings.catalogue import Doctor
 
 #: Offloads that decide what XDP sees and how device counters count.
@@ -87,6 +88,7 @@ class Diagnosis:
     instead: what would work where this does not, and what it costs; "" where there is no such thing.
     trial: what came of loading the programs; None where that is not how they meter.
     open_files: how many this process may have, and how many metering takes.
+    pins: what is pinned; None where nothing is.
     reading: what is in the way of a process without privileges that reads payloads, "" if nothing is; None: none does.
     """
 
@@ -100,6 +102,7 @@ class Diagnosis:
     trial: Trial | None = None
     open_files: tuple[int, int] | None = None
     reading: str | None = None
+    pins: Seen | None = None
 
     @property
     def without_room(self) -> int:
@@ -133,6 +136,7 @@ def run(settings: Doctor, programs: ProgramQuery | None = None) -> int:
         open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         try_reading=partial(try_reader, names) if settings.reads_payloads and settings.isolate else None,
     )
+    diagnosis = replace(diagnosis, pins=_pinned(settings.pin))
     if settings.format == "json":
         json.dump(as_json(diagnosis), sys.stdout, indent=2)
         print()
@@ -229,6 +233,8 @@ def as_text(diagnosis: Diagnosis, width: int = 100) -> str:
     sections = [("host", [*_host_rows(diagnosis.host, diagnosis.requested), *_trial_rows(diagnosis)])]
     if diagnosis.tables:
         sections.append(("flow tables", list(_table_rows(diagnosis))))
+    if diagnosis.pins:
+        sections.append(("pinned", list(_pin_rows(diagnosis.pins))))
     sections += [(each.device.name, list(_device_rows(each, diagnosis.host))) for each in diagnosis.devices]
     parts = ["\n".join([name, *(_row(label, text, width) for label, text in rows)]) for name, rows in sections]
     return "\n\n".join([*parts, _verdict(diagnosis, width)])
@@ -251,6 +257,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         if diagnosis.open_files
         else None,
         "flow_tables": _tables_json(diagnosis.tables, diagnosis.reads_payloads) if diagnosis.tables else None,
+        "pinned": _pins_json(diagnosis.pins) if diagnosis.pins else None,
         "devices_without_room": diagnosis.without_room,
         "devices": [_device_json(each, diagnosis.host) for each in diagnosis.devices],
     }
@@ -317,6 +324,23 @@ def _table_rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     if diagnosis.reads_payloads:
         yield "names", f"{_size(names_bytes(tables.regions))} more, for payloads on their way; none with --names none"
     yield "start-up", f"about {allocation_seconds(tables):.1f} s for the kernel to hand it out"
+
+
+def _pinned(directory: str | None) -> Seen | None:
+    try:
+        from wiremeter.datapath.pins import DEFAULT_DIRECTORY, look
+    except InputError:  # no binding
+        return None
+    return look(Path(directory) if directory else DEFAULT_DIRECTORY)
+
+
+def _pin_rows(pins: Seen) -> Iterator[tuple[str, str]]:
+    yield "directory", f"{pins.directory}, " + ("an agent runs with it" if pins.is_in_use else "no agent runs with it")
+    for tables in pins.tables:
+        fits = "the records of this one" if tables.has_our_layout else "other records: the next agent replaces them"
+        size = f"{tables.regions} CPUs × {tables.lines:,} lines"
+        yield "tables", f"made by wiremeter {tables.wiremeter}, {fits}; {size}, {_size(tables.table_bytes)}"
+    yield "links", f"{pins.links}; `wiremeter detach` removes all of it"
 
 
 def _device_rows(diagnosis: DeviceDiagnosis, host: HostFacts) -> Iterator[tuple[str, str]]:
@@ -460,6 +484,21 @@ def _tables_json(tables: TablePlan, reads_payloads: bool) -> dict[str, Any]:
         "names_bytes": names_bytes(tables.regions) if reads_payloads else 0,
         "allocation_seconds": round(allocation_seconds(tables), 3),
     }
+
+
+def _pins_json(pins: Seen) -> dict[str, Any]:
+    tables = [
+        {
+            "version": each.wiremeter,
+            "layout": each.layout,
+            "is_own_layout": each.has_our_layout,
+            "lines": each.lines,
+            "regions": each.regions,
+            "bytes": each.table_bytes,
+        }
+        for each in pins.tables
+    ]
+    return {"directory": str(pins.directory), "in_use": pins.is_in_use, "links": pins.links, "tables": tables}
 
 
 def _device_json(diagnosis: DeviceDiagnosis, host: HostFacts) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from wiremeter.datapath import records
 from wiremeter.datapath.engine import Hook
-from wiremeter.errors import InputError, KernelError
+from wiremeter.errors import InputError, KernelError, PermissionNeeded
 from wiremeter.libbpf.pins import is_bpffs, make_array, map_size, pin, pinned, read_value, write_value
 
 DEFAULT_DIRECTORY = Path("/sys/fs/bpf/wiremeter")
@@ -71,6 +71,16 @@ class About:
     regions: int
     attachments: int
     seed: int
+
+    @property
+    def has_our_layout(self) -> bool:
+        """Whether its records are those that this wiremeter reads."""
+        return self.layout == layout_hash()
+
+    @property
+    def table_bytes(self) -> int:
+        """Memory of the tables."""
+        return sum(self.maps[name][2] * self.maps[name][3] for name in ("wm_tables", "wm_overflow"))
 
     def can_read(self, other: About) -> bool:
         """Whether tables of `other` are as ours would be."""
@@ -281,11 +291,12 @@ class Seen:
 
 
 def look(directory: Path) -> Seen | None:
-    """What is pinned; None where nothing is. Changes nothing. Raises OSError or KernelError."""
+    """What is pinned; None where nothing is, or nothing that this process may see. Changes nothing."""
     root = directory / VERSION
-    if not root.is_dir():
+    try:
+        tables = [found for path in _tables_in(root) if (found := _open(path))]
+    except (OSError, KernelError, PermissionNeeded):
         return None
-    tables = [found for path in _tables_in(root) if (found := _open(path))]
     for each in tables:
         each.close()
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
