@@ -17,13 +17,14 @@ COMPILE_BPF := scripts/compile-bpf
 
 FUZZ_SECONDS ?= 600
 RUNS ?= 5000
+MESSAGES ?= 300000
 SOAK_SECONDS ?= 1800
 
 # Tests that share nothing run in so many processes; one more than CPUs, since some of them wait.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 PARALLEL := -n $(JOBS) --dist worksteal
 
-.PHONY: help run root test check build web screenshots lint format bench compare accuracy kernels soak fuzz fuzz-cli docs man release release-test deb setup setup-test setup-compare setup-kernels setup-release setup-deb setup-screenshots clean
+.PHONY: help run root test check build web screenshots lint format bench compare accuracy kernels soak fuzz fuzz-cli differential docs man release release-test deb setup setup-test setup-compare setup-kernels setup-release setup-deb setup-screenshots clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +68,9 @@ fuzz: setup-test build $(VENV)/.dev  ## libFuzzer with sanitizers on the host li
 
 soak: build $(VENV)/.dev  ## agents and a server under faults for SOAK_SECONDS (1800); all must be stored once, or counted
 	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SOAK_SECONDS)
+
+differential: setup-test build $(VENV)/.dev  ## MESSAGES (300000) of DNS, TLS and HTTP, whole and damaged, read here and by dnspython, tshark and h11
+	DNS_MESSAGES=$(MESSAGES) TLS_HELLOS=$(MESSAGES) HTTP_MESSAGES=$(MESSAGES) $(BIN)/pytest -q -n 2 --timeout 7200 tests/unit/names/test_dns_differential.py tests/unit/names/test_tls_tshark.py tests/unit/names/test_http1_differential.py
 
 fuzz-cli: build $(VENV)/.dev  ## RUNS (5000) random command lines, streams, locales and signals; none may leave a traceback
 	PYTHONPATH=tests $(BIN)/python -m fuzz.command_line --runs $(RUNS)
