@@ -18,6 +18,7 @@ from wiremeter.server.http.app import Parts, need
 from wiremeter.server.ingest.refusal import Refusal
 from wiremeter.server.query.accounts import TOTAL_DIMENSIONS, TOTAL_WORDS, audit, totals
 from wiremeter.server.query.answer import Answer
+from wiremeter.server.query.as_sql import as_sql
 from wiremeter.server.query.asking import (
     NEXT_HEADER,
     PAGE_ROWS,
@@ -90,6 +91,26 @@ async def get_top(
     before, facts = compared(asked, compare, rank)
     question = question_of(asked, by, sort, limit, once, before=before, rank=rank)
     return await answered(lambda: top(parts.store, question), asked.form, facts, page=True)
+
+
+class SqlText(msgspec.Struct):
+    """One SELECT, as /v1/sql takes it."""
+
+    sql: str
+
+
+@get("/v1/top/sql", summary="The question of /v1/top as SQL over flows, to be taken elsewhere or changed")
+async def get_top_sql(
+    principal: Principal,
+    asked: Asked,
+    by: By = None,
+    sort: Sort = "bytes",
+    limit: Limit = 10,
+    once: OnceWord = "none",
+) -> SqlText:
+    """Of the largest alone, without the remainder."""
+    need(principal, "read")
+    return SqlText(as_sql(question_of(asked, by, sort, limit, once)))
 
 
 @get(
@@ -368,7 +389,18 @@ def _rows_of(store: Store, query: str) -> Answer:
 def routes() -> list[ControllerRouterHandler]:
     """All of them."""
     handlers = [
-        *(get_top, get_series, get_values, get_conversations, get_flow, get_totals, get_audit, get_sql, post_sql),
+        *(
+            get_top,
+            get_top_sql,
+            get_series,
+            get_values,
+            get_conversations,
+            get_flow,
+            get_totals,
+            get_audit,
+            get_sql,
+            post_sql,
+        ),
         _search_route("flows", "Flows as they are stored"),
         *(_search_route(kind, f"{kind.upper()} transactions") for kind in KINDS),
         *(route for kind in KINDS for route in _quality_routes(kind)),

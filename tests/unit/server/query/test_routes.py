@@ -178,3 +178,31 @@ def test_the_description_has_all_questions(server: RunningServer) -> None:
         assert {"application/json", "text/csv"} <= set(operation["responses"]["200"]["content"])
     names = {parameter["name"] for parameter in paths["/v1/top"]["get"]["parameters"]}
     assert {"from", "to", "filter", "format", "by", "sort", "limit", "once"} <= names
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "by=application&limit=5000",
+        "by=src_addr,vlan,dst_port&sort=packets&limit=5000&filter=udp and not host 192.0.2.1",
+        "by=client_addr,dns_rcode&filter=domain com or app \"it's\" or agent 'a{b:c}'",
+        "",
+    ],
+)
+def test_a_question_as_sql_has_the_same_answer(server: RunningServer, question: str) -> None:
+    now = int(time.time()) + 60
+    question = f"{question.replace(' ', '+')}&from={now - 900}&to={now}"
+    sql = server.ask(f"/v1/top/sql?{question}").json["sql"]
+    found = server.ask("/v1/sql", json.dumps({"query": sql}).encode(), headers={"Content-Type": "application/json"})
+    assert found.status == 200, (sql, found.body)
+    rows = server.ask(f"/v1/top?{question}").json["rows"]
+    names = [name for name in rows[0] if name != "other"] if rows else []
+
+    def told(answer: list[dict[str, object]]) -> list[str]:
+        return sorted(str([row[name] for name in names]) for row in answer if not row.get("other"))
+
+    assert told(found.json["rows"]) == told(rows)
+
+
+def test_each_flow_once_has_no_short_sql(server: RunningServer) -> None:
+    assert server.ask("/v1/top/sql?once=observer").status == 400
