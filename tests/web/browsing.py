@@ -21,17 +21,17 @@ def launch(playwright: Playwright) -> Browser:
 class Watched:
     """Notes what a page must not do: fail, break its policy, or ask another host."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page: Page, url: str, *, ignored: str = "a status of 400") -> None:
+        """ignored: of what the browser logs; what is wrong with a question is the page's to tell."""
         self.faults: list[str] = []
-        self._url = url
+        self._url, self._ignored = url, ignored
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("console", self._console)
         page.on("request", self._request)
         page.on("dialog", lambda dialog: self.faults.append(f"dialog: {dialog.message}"))
 
     def _console(self, message: ConsoleMessage) -> None:
-        # What is wrong with a question is the page's to tell.
-        if message.type in ("error", "warning") and "a status of 400" not in message.text:
+        if message.type in ("error", "warning") and self._ignored not in message.text:
             self.faults.append(f"{message.type}: {message.text}")
 
     def _request(self, request: Request) -> None:

@@ -78,9 +78,9 @@ HOSTILE = (
 
 
 def minute(agent: str, start_ns: int, *, part: float = 1.0, more: Sequence[Mapping[str, Any]] = ()) -> FlowBatch:
-    """One minute of an agent's traffic; the same start makes the same. part: of its usual amount."""
-    rng = np.random.default_rng([start_ns // S_NS, AGENTS.index(agent)])
-    wave = 1 + 0.3 * np.sin(start_ns / S_NS / 1200)
+    """One minute of an agent's traffic; the same time of day makes the same. part: of its usual amount."""
+    rng = np.random.default_rng([start_ns // S_NS % 86400, AGENTS.index(agent)])  # days are alike
+    wave = 1 + 0.3 * np.sin(start_ns / S_NS / 3600 * 2 * np.pi)
     flows: list[Mapping[str, Any]] = [*more]
     for peer in (one for one in PEERS if one.agent == agent):
         for client in range(2):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from playwright.sync_api import Page, expect
 
 from unit.server.running import RunningServer
 from wiremeter.server.web.page import read_files
 
-from .browsing import overflowing, settled, violations
+from .browsing import settled
 from .fleet import Traffic
 
 
@@ -68,18 +66,6 @@ def test_a_mistake_in_the_filter_is_told_where_it_is(page: Page, traffic: Traffi
     page.get_by_label("Filter", exact=True).fill("prot tcp")
     page.get_by_label("Filter", exact=True).press("Enter")
     expect(page.get_by_role("alert").first).to_contain_text("^~~~")
-
-
-def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(page: Page, traffic: Traffic) -> None:
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    for scheme in schemes:
-        page.emulate_media(color_scheme=scheme)
-        for width in (1280, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.goto(f"/overview?{traffic.question}")
-            settled(page)
-            assert violations(page) == []
-            assert overflowing(page) == []
 
 
 def test_all_that_a_browser_loads_is_less_than_150_kb() -> None:

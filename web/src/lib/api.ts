@@ -137,8 +137,14 @@ export async function download(path: string, parameters: Parameters, form: "csv"
 }
 
 /** Server-sent events, with the token that an EventSource could not send. Ends with the signal, or an error. */
-export async function* events<T>(path: string, parameters: Parameters, signal: AbortSignal): AsyncGenerator<T> {
+export async function* events<T>(
+  path: string,
+  parameters: Parameters,
+  signal: AbortSignal,
+  whenOpen: () => void,
+): AsyncGenerator<T> {
   const response = await fetched(urlOf(path, parameters), signal, { headers: { Accept: "text/event-stream" } });
+  whenOpen();
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

@@ -21,7 +21,7 @@ const words: Record<string, string> = {
 };
 
 /** A text that means itself, in quotes where it must be; null where the language has none for it. */
-function quoted(text: string): string | null {
+export function quoted(text: string): string | null {
   const literal = text.replace(/[*?[]/g, "[$&]");
   if (/^[\w.:@/[\]*?-]+$/.test(literal) && !/^(and|or|not)$/i.test(literal)) return literal;
   const quote = ["'", '"'].find((each) => !literal.includes(each));

@@ -124,3 +124,8 @@ export function value(dimension: string, found: Value | undefined): string {
       return plain(String(found));
   }
 }
+
+/** TCP flags, as tcpdump names them. */
+export function flags(bits: number): string {
+  return ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"].filter((_, at) => bits & (1 << at)).join(" ");
+}

@@ -3,7 +3,7 @@
 import type { Amount, Answer, Row } from "./api";
 import { colours } from "./colour";
 import * as format from "./format";
-import { t } from "./text.svelte";
+import { named, t } from "./text.svelte";
 
 export interface Line {
   key: string;
@@ -72,4 +72,34 @@ export function stacked(lines: readonly Line[]): number[][] {
     below = sums;
     return sums;
   });
+}
+
+/** The total of the earlier range that an answer has beside, as a line over the same times. */
+export function beforeOf(answer: Answer, times: readonly number[], amount: Amount): Line {
+  const rates: number[] = Array(times.length).fill(0);
+  const step = answer.step_seconds * 1000;
+  let total = 0;
+  for (const row of answer.rows) {
+    const size = row[`${amount}_before`] ?? 0;
+    total += size;
+    const at = (Date.parse(row.time) - (times[0] ?? 0)) / step;
+    if (at >= 0 && at < rates.length) rates[at]! += size / answer.step_seconds;
+  }
+  const average = total / ((Date.parse(answer.to) - Date.parse(answer.from)) / 1000);
+  return { key: "\u0000before", name: t("chart.before"), colour: null, rates, average, total, values: null, isBefore: true };
+}
+
+/** Columns of an answer without dimensions, as lines; per: what a value is divided by. */
+export function linesOf(answer: Answer, columns: readonly string[], per: number): Series {
+  const rows = answer.rows.filter((row) => !row.other || answer.rows.every((each) => each.other));
+  return {
+    times: rows.map((row) => Date.parse(row.time)),
+    lines: columns
+      .filter((column) => rows.length && column in rows[0]!)
+      .map((column, colour) => {
+        const rates = rows.map((row) => (row[column] ?? 0) / per);
+        const total = rates.reduce((sum, rate) => sum + rate, 0);
+        return { key: column, name: named("column", column), colour, rates, average: total / Math.max(1, rates.length), total, values: null };
+      }),
+  };
 }
