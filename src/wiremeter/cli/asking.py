@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TextIO, TypeVar
 
 from wiremeter.cli.streams import say
 from wiremeter.client.connection import DEFAULT_URL, Connection, connect, read_token
@@ -14,6 +15,9 @@ from wiremeter.errors import InputError
 from wiremeter.settings.catalogue import Asking
 
 _WIDTH_MAX = 60
+#: Seconds after which a terminal is told how far an answer is, and how often.
+_PATIENCE_SECONDS, _AGAIN_SECONDS = 0.5, 0.2
+_Row = TypeVar("_Row", bound=Mapping[str, Any])
 
 
 def opened(settings: Asking) -> Connection:
@@ -37,27 +41,67 @@ def ago(time: str) -> str:
 
 
 def answer(settings: Asking, question: str, parameters: Mapping[str, object]) -> int:
-    """Asks, and writes the answer to standard output as it comes."""
-    with opened(settings) as server:
+    """Asks, and writes the answer to standard output as it comes. On a terminal it says how far it is."""
+    with opened(settings) as server, Waiting(sys.stderr) as waiting:
         if settings.format == "text":
-            pieces = server.stream(question, parameters, "jsonl")
-            if not _print_table(json.loads(line) for line in _lines(pieces)):
+            if not _print_table(waiting.until_first(server.rows(question, parameters, waiting.read))):
                 say("wiremeter: the answer has no rows: nothing that was stored fits")
             return 0
         if settings.format in ("arrow", "parquet") and sys.stdout.isatty():
             raise InputError(f"{settings.format} is nothing for a terminal; redirect it to a file")
+        size = 0
         for piece in server.stream(question, parameters, settings.format):
             sys.stdout.buffer.write(piece)
+            size += len(piece)
+            if not sys.stdout.isatty():
+                waiting.show(f"{size / 1e6:,.1f} MB")
     return 0
 
 
-def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from filter(None, lines)
-    if rest:
-        yield rest
+class Waiting:
+    """A line on a terminal that says how far an answer is, and is gone when it is there; nothing elsewhere.
+
+    What takes less than a moment says nothing.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._is_terminal = stream.isatty()
+        self._next = clock() + _PATIENCE_SECONDS
+        self._width = 0
+
+    def read(self, rows: int, total: int) -> None:
+        """How many rows the server has read, of how many, 0 where that is not known."""
+        share = f" of {total:,} ({min(rows / total, 1):.0%})" if total else ""
+        self.show(f"{rows:,}{share} rows read")
+
+    def show(self, text: str) -> None:
+        """Some words, in place of those before."""
+        if self._is_terminal and self._clock() >= self._next:
+            self._next = self._clock() + _AGAIN_SECONDS
+            self._stream.write(f"\r{text.ljust(self._width)}")
+            self._stream.flush()
+            self._width = len(text)
+
+    def until_first(self, rows: Iterator[_Row]) -> Iterator[_Row]:
+        """The rows; before the first of them the line is taken away."""
+        for row in rows:
+            self.clear()
+            yield row
+
+    def clear(self) -> None:
+        """Takes it away."""
+        if self._width:
+            self._stream.write(f"\r{' ' * self._width}\r")
+            self._stream.flush()
+            self._width = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
 
 def _print_table(rows: Iterator[Mapping[str, Any]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlencode, urlsplit
@@ -198,14 +198,21 @@ class Connection:
         except ValueError as error:
             raise WiremeterError(f"{self.url} does not answer as wiremeter server does; is the URL right?") from error
 
-    def stream(self, question: str, parameters: Mapping[str, object], form: Form | None) -> Iterator[bytes]:
-        """An answer's bytes as they come; `question` as in /v1/top. Raises as all questions, also amid the answer."""
+    def stream(
+        self, question: str, parameters: Mapping[str, object], form: Form | None, *, progress: bool = False
+    ) -> Iterator[bytes]:
+        """An answer's bytes as they come; `question` as in /v1/top. Raises as all questions, also amid the answer.
+
+        progress: of jsonl, lines are tagged, and tell how far the answer is; `rows` reads them.
+        """
         if question == "sql":  # longer than a URL may be
             fields, body = {}, json.dumps(parameters).encode()
         else:
             fields, body = dict(parameters), None
         if form:
             fields["format"] = form
+        if progress:
+            fields["progress"] = "true"
         try:
             response = self._pool.request(
                 "POST" if body else "GET",
@@ -225,6 +232,26 @@ class Connection:
                 response.close()
         except (HTTPError, OSError) as error:
             raise WiremeterError(f"{self.url} cannot be asked: {error}") from error
+
+    def rows(
+        self, question: str, parameters: Mapping[str, object], on_progress: Callable[[int, int], None]
+    ) -> Iterator[dict[str, Any]]:
+        """An answer's rows as JSON has them. on_progress: called now and then until there are rows, with how many rows
+        the server has read for them, and how many there are to read, 0 where that is not known. Raises as `stream`."""
+        is_whole = False
+        for line in _lines(self.stream(question, parameters, "jsonl", progress=True)):
+            ((kind, told),) = json.loads(line).items()
+            match kind:
+                case "row":
+                    yield told
+                case "progress":
+                    on_progress(told["rows"], told["total"])
+                case "error":
+                    raise _error(told["status"], told["error"])
+                case "next":
+                    is_whole = True
+        if not is_whole:
+            raise WiremeterError(f"{self.url}: the answer was cut off; the server's log says why")
 
     def close(self) -> None:
         """Closes what is open."""
@@ -258,9 +285,22 @@ def _problem(status: int, said: bytes) -> WiremeterError:
         text = str(json.loads(said)["error"])
     except (ValueError, TypeError, KeyError):
         text = f"it answers {status}, and not as wiremeter server does; is the URL right?"
+    return _error(status, text)
+
+
+def _error(status: int, text: str) -> WiremeterError:
     if status in (401, 403):
         return PermissionNeeded(f"the server: {text}")
     return InputError(text) if status in (400, 406, 422) else WiremeterError(f"the server: {text}")
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from filter(None, lines)
+    if rest:
+        yield rest
 
 
 def _context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:

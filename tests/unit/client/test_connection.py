@@ -50,6 +50,19 @@ def test_tables_are_what_was_metered(server: RunningServer, batch: FlowBatch) ->
         assert "query" in asked.transactions("dns", start="-1h").column_names
 
 
+def test_rows_come_one_by_one_and_errors_as_of_all_questions(server: RunningServer, batch: FlowBatch) -> None:
+    def nothing(rows: int, total: int) -> None:
+        assert rows >= 0
+
+    with wiremeter.connect(server.url) as asked:
+        rows = list(asked.rows("flows", {"from": "-1h", "limit": 0}, nothing))
+        assert sum(row["bytes"] for row in rows) == int(batch.flows["bytes"].sum())
+        with pytest.raises(wiremeter.InputError, match="nothing"):
+            list(asked.rows("sql", {"query": "SELECT nothing FROM flows"}, nothing))
+        with pytest.raises(wiremeter.InputError, match="those are agent"):
+            list(asked.rows("top", {"by": "nothing"}, nothing))
+
+
 def test_errors_say_whose_move_it_is(server: RunningServer, tmp_path: Path) -> None:
     with wiremeter.connect(server.url) as asked:
         with pytest.raises(wiremeter.InputError, match="those are agent"):

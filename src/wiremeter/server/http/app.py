@@ -303,28 +303,32 @@ def _state(agent: Agent, now_ns: int) -> AgentState:
     )
 
 
-def _problem(_: Request[Any, Any, State], error: WiremeterError) -> Response[Problem]:
-    """By whose move it is."""
-    headers = {}
-    retry_after: float | None = None
+def status_of(error: WiremeterError) -> tuple[int, str]:
+    """The HTTP status of an error, by whose move it is, and its kind, a word for programs."""
     match error:
         case Refusal():
-            status, kind, retry_after = error.status, error.reason, error.retry_after
+            return error.status, error.reason
         case NotKnown():
-            status, kind = 401, "unknown"
-            headers["WWW-Authenticate"] = "Bearer"
+            return 401, "unknown"
         case Unavailable():
-            status, kind, retry_after = 503, "unavailable", error.retry_after
+            return 503, "unavailable"
         case TooMuch():
-            status, kind = 422, "too_much"
+            return 422, "too_much"
         case SqlRefused() | StoreRefused():
-            status, kind = 422, "sql"
+            return 422, "sql"
         case InputError():
-            status, kind = 400, "input"
+            return 400, "input"
         case _:
-            return _fault(_, error)
-    if retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+            return 500, "fault"
+
+
+def _problem(request: Request[Any, Any, State], error: WiremeterError) -> Response[Problem]:
+    status, kind = status_of(error)
+    if status == 500:
+        return _fault(request, error)
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, NotKnown) else {}
+    if isinstance(error, Refusal | Unavailable) and error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return Response(Problem(str(error), kind), status_code=status, headers=headers, media_type=MediaType.JSON)
 
 

@@ -8,9 +8,10 @@ from wiremeter.errors import InputError
 from wiremeter.server.query.answer import Answer
 from wiremeter.server.query.conditions import Where
 from wiremeter.server.query.once import in_span
+from wiremeter.server.query.reading import Reads
 from wiremeter.server.query.sums import plain
 from wiremeter.server.query.times import Span
-from wiremeter.server.store import DATABASE, Store
+from wiremeter.server.store import DATABASE
 
 #: What totals can be told apart by; family and protocol are 0 where frames are not IP, ethertype null where they are.
 TOTAL_DIMENSIONS = ("agent", "device", "direction", "family", "protocol", "ethertype", "mode")
@@ -20,7 +21,7 @@ _TOTAL_COLUMNS = frozenset({"device", "agent", "direction", "family", "protocol"
 _AUDIT_COLUMNS = _TOTAL_COLUMNS - {"family", "protocol"}
 
 
-def totals(store: Store, span: Span, condition: Where, by: tuple[str, ...]) -> Answer:
+def totals(store: Reads, span: Span, condition: Where, by: tuple[str, ...]) -> Answer:
     """All traffic that was counted, not only that in flows. Raises InputError for a filter that asks of flows."""
     _check(condition, _TOTAL_COLUMNS)
     keys = [f"batch_mode AS {name}" if name == "mode" else name for name in by]
@@ -46,7 +47,7 @@ _MISSING = ", ".join(
 _NOTHING = "CAST(NULL AS Nullable(Int64))"
 
 
-def audit(store: Store, span: Span, condition: Where) -> Answer:
+def audit(store: Reads, span: Span, condition: Where) -> Answer:
     """For each agent, device and direction: what was seen, where it went, and by which reasons.
 
     One row for each kind and reason: `seen`; its parts `flows`, `non_ip` and `unattributed`; `missing`, seen less these

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from litestar import Request
@@ -20,18 +21,20 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIRespon
 from litestar.params import Parameter, QueryParameter
 from litestar.response import Stream
 
-from wiremeter.errors import InputError
+from wiremeter.errors import InputError, WiremeterError
 from wiremeter.server.fleet.registry import Registry
-from wiremeter.server.http.app import Problem
+from wiremeter.server.http.app import Problem, status_of
 from wiremeter.server.ingest.refusal import Refusal
 from wiremeter.server.query.answer import Answer
 from wiremeter.server.query.conditions import where
 from wiremeter.server.query.dimensions import read_dimensions
-from wiremeter.server.query.formats import MEDIA_TYPES, FormatName, accepted, encode
+from wiremeter.server.query.formats import MEDIA_TYPES, FormatName, accepted, encode, tagged_lines
 from wiremeter.server.query.quality import QualityQuestion, QualitySort, TransactionKind, read_quality_dimensions
+from wiremeter.server.query.reading import Reads, Watched
 from wiremeter.server.query.search import WORDS
 from wiremeter.server.query.sums import Amount, Once, Question, Rank
 from wiremeter.server.query.times import Span, choose_step, read_span, read_step, time_text
+from wiremeter.server.store import Store
 
 #: Questions that are answered at a time; others wait.
 _AT_A_TIME = 6
@@ -40,6 +43,8 @@ _pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="query")
 PAGE_ROWS = 10_000
 #: Most steps of a time series.
 STEPS_MAX = 10_000
+#: Seconds between two lines that tell how far an answer is.
+PROGRESS_SECONDS = 0.25
 _T = TypeVar("_T")
 NEXT_HEADER = "Wiremeter-Next"
 
@@ -64,13 +69,20 @@ class Rows(msgspec.Struct, kw_only=True, omit_defaults=True):
     more: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class Form(NamedTuple):
+    """An answer's form. has_progress: of JSON lines, whether they are tagged and tell how far it is."""
+
+    name: FormatName
+    has_progress: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What all questions have."""
 
     span: Span
     filter: str
-    form: FormatName
+    form: Form
 
 
 From = Annotated[
@@ -81,6 +93,9 @@ To = Annotated[str, Parameter(description="Its end, which is not in it: the same
 Filter = Annotated[str, Parameter(max_length=20_000, description="Only what matches, as in the live view")]
 Format = Annotated[
     FormatName | None, QueryParameter(name="format", description="The answer's form; else what Accept names, else json")
+]
+ProgressWord = Annotated[
+    bool, Parameter(description="Of jsonl: an object with one of progress, facts, row, next or error in each line")
 ]
 By = Annotated[list[str] | None, Parameter(description="Dimensions, with commas between them or repeated")]
 OnceWord = Annotated[
@@ -101,15 +116,17 @@ Points = Annotated[int, Parameter(ge=1, le=STEPS_MAX, description="Steps, at mos
 Limit = Annotated[int, Parameter(ge=1, le=10_000, description="Rows, without the remainder")]
 
 
-def form_of(request: Request[Any, Any, State], format: Format = None) -> FormatName:
+def form_of(request: Request[Any, Any, State], format: Format = None, progress: ProgressWord = False) -> Form:
     """Raises Refusal where a client takes nothing that can be had."""
     form = format or accepted(request.headers.get("accept", ""))
     if form is None:
         raise Refusal(406, "format", f"none of {', '.join(MEDIA_TYPES.values())} is accepted")
-    return form
+    if progress and form != "jsonl":
+        raise Refusal(400, "input", f"progress is told in JSON lines alone: ask for format=jsonl, not {form}")
+    return Form(form, progress)
 
 
-def asked(form: FormatName, from_: From = "-5m", to: To = "now", filter: Filter = "") -> Asked:
+def asked(form: Form, from_: From = "-5m", to: To = "now", filter: Filter = "") -> Asked:
     """Raises InputError."""
     return Asked(read_span(from_, to, time.time_ns()), filter, form)
 
@@ -195,11 +212,15 @@ async def in_pool(function: Callable[[], _T]) -> _T:
     return await asyncio.get_running_loop().run_in_executor(_pool, function)
 
 
-async def answered(ask: Callable[[], Answer], form: FormatName, facts: Mapping[str, Any], *, page: bool) -> Stream:
+async def answered(
+    store: Store, ask: Callable[[Reads], Answer], form: Form, facts: Mapping[str, Any], *, page: bool
+) -> Stream:
     """The response. page: whether all of it is read before its head is sent."""
-    answer = await in_pool(ask)
+    if form.has_progress:
+        return Stream(told(store, ask, facts), media_type=MEDIA_TYPES[form.name], headers={"Cache-Control": "no-store"})
+    answer = await in_pool(lambda: ask(store))
     answer.about = {**facts, **answer.about}
-    pieces = encode(answer, form)
+    pieces = encode(answer, form.name)
     headers = {"Wiremeter-Once": answer.about["once"]} if "once" in answer.about else {}
     if page:
         try:
@@ -208,8 +229,8 @@ async def answered(ask: Callable[[], Answer], form: FormatName, facts: Mapping[s
             answer.close()
         if answer.next_page and (following := answer.next_page()):
             headers[NEXT_HEADER] = following
-        return Stream(iter([whole]), media_type=MEDIA_TYPES[form], headers=headers)
-    return Stream(_stream(answer, pieces), media_type=MEDIA_TYPES[form], headers=headers)
+        return Stream(iter([whole]), media_type=MEDIA_TYPES[form.name], headers=headers)
+    return Stream(_stream(answer, pieces), media_type=MEDIA_TYPES[form.name], headers=headers)
 
 
 async def _stream(answer: Answer, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -220,3 +241,42 @@ async def _stream(answer: Answer, pieces: Iterator[bytes]) -> AsyncIterator[byte
                 yield piece
     finally:
         answer.close()
+
+
+async def told(store: Store, ask: Callable[[Reads], Answer], facts: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+    """JSON lines with how far it is while the answer is made, and between its rows. An error is the last of them."""
+    watched = Watched(store)
+
+    def start() -> Iterator[bytes]:
+        answer = ask(watched)
+        answer.about = {**facts, **answer.about}
+        return tagged_lines(answer)
+
+    try:
+        step: Callable[[], Any] = start
+        pieces: Iterator[bytes] | None = None
+        shown = None
+        while True:
+            waiting = asyncio.ensure_future(in_pool(step))
+            while not (await asyncio.wait([waiting], timeout=PROGRESS_SECONDS))[0]:
+                if watched.progress not in (None, shown):
+                    shown = watched.progress
+                    yield _line({"progress": shown._asdict()})
+            if pieces is None:
+                pieces = waiting.result()
+                step = partial(next, pieces, None)
+            elif (piece := waiting.result()) is not None:
+                yield piece
+            else:
+                return
+    except WiremeterError as error:
+        status, kind = status_of(error)
+        if status == 500:
+            raise
+        yield _line({"error": {"error": str(error), "kind": kind, "status": status}})
+    finally:
+        watched.abandon()
+
+
+def _line(told: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(told) + b"\n"

@@ -114,6 +114,15 @@ def _lines(answer: Answer) -> Iterator[bytes]:
         yield b"\n".join(map(msgspec.json.encode, rows)) + b"\n"
 
 
+def tagged_lines(answer: Answer) -> Iterator[bytes]:
+    """JSON lines, each an object with one field: `facts` first, a `row` in each, `next` at the end."""
+    with answer:
+        yield msgspec.json.encode({"facts": answer.about}) + b"\n"
+        for rows in _rows(answer):
+            yield b"".join(msgspec.json.encode({"row": row}) + b"\n" for row in rows)
+        yield msgspec.json.encode({"next": answer.next_page() if answer.next_page else None}) + b"\n"
+
+
 def json_rows(table: pa.Table) -> list[dict[str, Any]]:
     """A table as JSON has it: addresses and times as text, other bytes in hexadecimal digits."""
     return [row for rows in _rows(Answer.of(table, {})) for row in rows]

@@ -19,9 +19,10 @@ from wiremeter.server.query.answer import Answer
 from wiremeter.server.query.conditions import Where
 from wiremeter.server.query.dimensions import Dimension, plain_dimensions, read_names
 from wiremeter.server.query.once import in_span
+from wiremeter.server.query.reading import Reads
 from wiremeter.server.query.sums import LIMITS, plain
 from wiremeter.server.query.times import Span
-from wiremeter.server.store import DATABASE, Store
+from wiremeter.server.store import DATABASE
 
 TransactionKind = Literal["dns", "tls", "quic", "http"]
 QualitySort = Literal["transactions", "errors", "unanswered", "error_ratio", "latency"]
@@ -132,7 +133,7 @@ def read_quality_dimensions(kind: TransactionKind, words: Iterable[str]) -> tupl
     return read_names(words, KINDS[kind].dimensions, f"dimension of {kind} transactions")
 
 
-def quality(store: Store, question: QualityQuestion, step: int = 0) -> Answer:
+def quality(store: Reads, question: QualityQuestion, step: int = 0) -> Answer:
     """The largest, then the rest. step: for each step of so many seconds, 0 for all of the range at once.
 
     Raises InputError where the kind has nothing to be sorted by so, and as Store.query.

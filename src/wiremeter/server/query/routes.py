@@ -27,6 +27,7 @@ from wiremeter.server.query.asking import (
     Asked,
     By,
     Compare,
+    Form,
     From,
     Least,
     Limit,
@@ -50,13 +51,12 @@ from wiremeter.server.query.asking import (
 )
 from wiremeter.server.query.conditions import where
 from wiremeter.server.query.dimensions import read_names
-from wiremeter.server.query.formats import FormatName
 from wiremeter.server.query.quality import KINDS, TransactionKind, quality
+from wiremeter.server.query.reading import Reads
 from wiremeter.server.query.search import WORDS, Order, Search, SearchTable, search
 from wiremeter.server.query.story import FlowId, FlowStory, story
 from wiremeter.server.query.sums import CONVERSATION, TO_SERVER_AMOUNTS, series, top, values
 from wiremeter.server.query.times import read_span
-from wiremeter.server.store import Store
 
 Port = Annotated[int, Parameter(ge=0, le=65535)]
 
@@ -90,7 +90,7 @@ async def get_top(
     need(principal, "read")
     before, facts = compared(asked, compare, rank)
     question = question_of(asked, by, sort, limit, once, before=before, rank=rank)
-    return await answered(lambda: top(parts.store, question), asked.form, facts, page=True)
+    return await answered(parts.store, lambda store: top(store, question), asked.form, facts, page=True)
 
 
 class SqlText(msgspec.Struct):
@@ -139,7 +139,7 @@ async def get_series(
     before, facts = compared(asked, compare, rank)
     question = question_of(asked, by, sort, limit, once, before=before, rank=rank)
     seconds = step_of(asked.span, step, points, parts.registry)
-    return await answered(lambda: series(parts.store, question, seconds), asked.form, facts, page=True)
+    return await answered(parts.store, lambda store: series(store, question, seconds), asked.form, facts, page=True)
 
 
 @get(
@@ -165,7 +165,7 @@ async def get_values(
     if len(question.by) != 1:
         raise Refusal(400, "input", "`of` names one dimension")
     facts = facts_of(asked.span)
-    return await answered(lambda: values(parts.store, question, prefix), asked.form, facts, page=True)
+    return await answered(parts.store, lambda store: values(store, question, prefix), asked.form, facts, page=True)
 
 
 @get(
@@ -186,7 +186,7 @@ async def get_conversations(
     """By agent and device."""
     need(principal, "read")
     question = question_of(asked, [*CONVERSATION], sort, limit, once, more=TO_SERVER_AMOUNTS)
-    return await answered(lambda: top(parts.store, question), asked.form, facts_of(asked.span), page=True)
+    return await answered(parts.store, lambda store: top(store, question), asked.form, facts_of(asked.span), page=True)
 
 
 def _search_route(table: SearchTable, summary: str) -> ControllerRouterHandler:
@@ -216,7 +216,9 @@ def _search_route(table: SearchTable, summary: str) -> ControllerRouterHandler:
             after=after,
         )
         is_page = 0 < limit <= PAGE_ROWS
-        return await answered(lambda: search(parts.store, wanted), asked.form, facts_of(asked.span), page=is_page)
+        return await answered(
+            parts.store, lambda store: search(store, wanted), asked.form, facts_of(asked.span), page=is_page
+        )
 
     return get_rows
 
@@ -246,7 +248,9 @@ def _quality_routes(kind: TransactionKind) -> list[ControllerRouterHandler]:
     ) -> Stream:
         need(principal, "read")
         question = quality_of(kind, asked, by, sort, limit, least)
-        return await answered(lambda: quality(parts.store, question), asked.form, facts_of(asked.span), page=True)
+        return await answered(
+            parts.store, lambda store: quality(store, question), asked.form, facts_of(asked.span), page=True
+        )
 
     @get(
         f"/v1/{kind}/series",
@@ -271,7 +275,7 @@ def _quality_routes(kind: TransactionKind) -> list[ControllerRouterHandler]:
         question = quality_of(kind, asked, by, sort, limit, least)
         seconds = step_of(asked.span, step, points, parts.registry)
         return await answered(
-            lambda: quality(parts.store, question, seconds), asked.form, facts_of(asked.span), page=True
+            parts.store, lambda store: quality(store, question, seconds), asked.form, facts_of(asked.span), page=True
         )
 
     return [get_quality, get_quality_series]
@@ -324,7 +328,11 @@ async def get_totals(parts: Parts, principal: Principal, asked: Asked, by: By = 
     names = read_names(by or ["agent,device,direction"], TOTAL_DIMENSIONS, "dimension of totals")
     condition = where(asked.filter, TOTAL_WORDS)
     return await answered(
-        lambda: totals(parts.store, asked.span, condition, names), asked.form, facts_of(asked.span), page=True
+        parts.store,
+        lambda store: totals(store, asked.span, condition, names),
+        asked.form,
+        facts_of(asked.span),
+        page=True,
     )
 
 
@@ -339,7 +347,7 @@ async def get_audit(parts: Parts, principal: Principal, asked: Asked) -> Stream:
     need(principal, "read")
     condition = where(asked.filter, TOTAL_WORDS)
     return await answered(
-        lambda: audit(parts.store, asked.span, condition), asked.form, facts_of(asked.span), page=True
+        parts.store, lambda store: audit(store, asked.span, condition), asked.form, facts_of(asked.span), page=True
     )
 
 
@@ -356,7 +364,7 @@ _SQL = "One SELECT over the store's tables, within limits of time, memory and ro
 async def get_sql(
     parts: Parts,
     principal: Principal,
-    form: FormatName,
+    form: Form,
     sql: Annotated[str, QueryParameter(name="query", max_length=20_000)],
 ) -> Stream:
     """As POST."""
@@ -371,17 +379,17 @@ async def get_sql(
     responses=SPECS,
     operation_class=Answers,
 )
-async def post_sql(parts: Parts, principal: Principal, form: FormatName, data: Sql) -> Stream:
+async def post_sql(parts: Parts, principal: Principal, form: Form, data: Sql) -> Stream:
     """For longer ones."""
     return await _sql(parts, principal, form, data.query)
 
 
-async def _sql(parts: Parts, principal: Principal, form: FormatName, query: str) -> Stream:
+async def _sql(parts: Parts, principal: Principal, form: Form, query: str) -> Stream:
     need(principal, "read")
-    return await answered(lambda: _rows_of(parts.store, query), form, {}, page=False)
+    return await answered(parts.store, lambda store: _rows_of(store, query), form, {}, page=False)
 
 
-def _rows_of(store: Store, query: str) -> Answer:
+def _rows_of(store: Reads, query: str) -> Answer:
     rows = store.query_untrusted(query)
     return Answer(rows.schema, iter(rows), {}, rows.close)
 

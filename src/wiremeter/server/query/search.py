@@ -21,9 +21,10 @@ from wiremeter.server.query.answer import Answer
 from wiremeter.server.query.conditions import FLOW_WORDS, Where
 from wiremeter.server.query.dimensions import address_text
 from wiremeter.server.query.once import in_span
+from wiremeter.server.query.reading import Reads
 from wiremeter.server.query.sums import plain
 from wiremeter.server.query.times import Span
-from wiremeter.server.store import DATABASE, Rows, Store
+from wiremeter.server.store import DATABASE, Rows
 from wiremeter.server.store.schema import STORE
 from wiremeter.shipment.schema import TABLES
 
@@ -78,7 +79,7 @@ class _Place(msgspec.Struct, array_like=True):
     given: int
 
 
-def search(store: Store, search: Search) -> Answer:
+def search(store: Reads, search: Search) -> Answer:
     """The rows. Raises InputError for an `after` that no answer gave, and as Store.query."""
     order = _ORDERS[search.table]
     terms = [function.format(column) for column, function in order]

@@ -13,10 +13,11 @@ from wiremeter.errors import InputError
 from wiremeter.server.query.formats import json_rows
 from wiremeter.server.query.once import in_span
 from wiremeter.server.query.quality import KINDS, TransactionKind
+from wiremeter.server.query.reading import Reads
 from wiremeter.server.query.search import shown_columns, shown_rows
 from wiremeter.server.query.sums import LIMITS
 from wiremeter.server.query.times import Span, time_text
-from wiremeter.server.store import DATABASE, Store
+from wiremeter.server.store import DATABASE
 
 #: Rows of each kind of transactions, and of names, at most.
 _TRANSACTIONS_MAX, _NAMES_MAX, _EVIDENCE_MAX = 100, 20, 5
@@ -90,7 +91,7 @@ class FlowStory(msgspec.Struct, kw_only=True):
     transactions: dict[str, list[dict[str, Any]]]
 
 
-def story(store: Store, flow: FlowId, span: Span, *, limit: int) -> FlowStory:
+def story(store: Reads, flow: FlowId, span: Span, *, limit: int) -> FlowStory:
     """limit: intervals, at most. Raises InputError for addresses that are none, and as Store.query."""
     ends = {"a": _address(flow.src_addr, "src_addr"), "b": _address(flow.dst_addr, "dst_addr")}
     parameters: dict[str, object] = {**ends, "agent": flow.agent, "device": flow.device}
@@ -146,7 +147,7 @@ def story(store: Store, flow: FlowId, span: Span, *, limit: int) -> FlowStory:
 
 
 def _evidence(
-    store: Store,
+    store: Reads,
     flow: FlowId,
     ends: Mapping[str, str],
     span: Span,

@@ -17,8 +17,8 @@ from wiremeter.server.query.answer import Answer
 from wiremeter.server.query.conditions import Where
 from wiremeter.server.query.dimensions import AMOUNT_COLUMNS, AMOUNTS, DIMENSIONS, TO_SERVER, columns_of
 from wiremeter.server.query.once import once_sql
+from wiremeter.server.query.reading import Reads
 from wiremeter.server.query.times import Span
-from wiremeter.server.store import Store
 from wiremeter.server.store.sql import settings_clause
 
 Once = Literal["none", "observer"]
@@ -91,7 +91,7 @@ class Question:
         """The range that it is compared with."""
         return Span(*(each - self.before * 10**9 for each in self.span))
 
-    def source(self, store: Store, *, step: int = 0) -> str:
+    def source(self, store: Reads, *, step: int = 0) -> str:
         """What it reads: dimensions as d0, d1, …, then the columns of amounts."""
         if not self.before:
             return self._source(store, self.span, step)
@@ -100,7 +100,7 @@ class Question:
         moved = f"SELECT * REPLACE (at + INTERVAL {self.before} SECOND AS at), 0 AS is_now FROM {before}"
         return f"(SELECT *, 1 AS is_now FROM {self._source(store, self.span, step)} UNION ALL {moved})"
 
-    def _source(self, store: Store, span: Span, step: int) -> str:
+    def _source(self, store: Reads, span: Span, step: int) -> str:
         columns = columns_of(self.by) | self.condition.columns | (columns_of(["client_addr"]) if self.more else set())
         sql = (
             store.source(columns, span.start_ns, span.end_ns, step=step).sql
@@ -116,7 +116,7 @@ class Question:
         return [f"d{place}" for place in range(len(self.by))]
 
 
-def top(store: Store, question: Question) -> Answer:
+def top(store: Reads, question: Question) -> Answer:
     """The largest, then one row with `other` true that is all the rest, if there is any.
 
     about: total, of all flows that fit. Raises as Store.query.
@@ -149,7 +149,7 @@ def top(store: Store, question: Question) -> Answer:
     return _with_other(rows.drop_columns([f"total_{name}" for name in names]), question, total)
 
 
-def values(store: Store, question: Question, prefix: str) -> Answer:
+def values(store: Reads, question: Question, prefix: str) -> Answer:
     """The values that one dimension has, those first of which there is most, as text that a filter would name; only
     such as begin with a prefix, in whatever case. What has none, such as flows without a domain, is left out.
 
@@ -186,7 +186,7 @@ def _about(question: Question, total: Mapping[str, int]) -> dict[str, object]:
     return about
 
 
-def series(store: Store, question: Question, step: int) -> Answer:
+def series(store: Reads, question: Question, step: int) -> Answer:
     """For each step of so many seconds: those that are the largest in all of the range, and a row that is the rest.
 
     Steps begin at multiples of the step since the Unix epoch; the first and the last may lie in the range in part only,

@@ -127,6 +127,8 @@ def test_pages_are_continued_by_the_word_they_give(server: RunningServer, batch:
         ("/v1/series?step=1s&from=-30d", 400, "10000 points"),
         ("/v1/dns?filter=vlan+5", 400, "asks for vlan"),
         ("/v1/totals?filter=port+53", 400, "does not tell"),
+        ("/v1/top?progress=true", 400, "format=jsonl"),
+        ("/v1/top?progress=x&format=jsonl", 400, "progress"),
         ("/v1/values?of=nothing", 400, "those are agent"),
         ("/v1/values?of=agent,device", 400, "one dimension"),
         ("/v1/values", 400, "of"),
@@ -149,6 +151,23 @@ def test_pages_are_continued_by_the_word_they_give(server: RunningServer, batch:
 def test_a_mistake_is_told(server: RunningServer, path: str, status: int, text: str) -> None:
     reply = server.ask(path)
     assert (reply.status, text in reply.json["error"]) == (status, True), reply.body
+
+
+@pytest.mark.parametrize("path", ["/v1/top?by=domain&limit=2", "/v1/flows?limit=3", "/v1/sql?query=SELECT+1+AS+n"])
+def test_lines_may_be_tagged_and_tell_of_progress(server: RunningServer, path: str) -> None:
+    plain = server.ask(path).json
+    reply = server.ask(with_(path, "format=jsonl&progress=true"))
+    assert reply.headers["content-type"] == "application/x-ndjson"
+    lines = [line for line in map(json.loads, reply.body.splitlines()) if "progress" not in line]
+    assert [line["row"] for line in lines[1:-1]] == plain["rows"]
+    assert lines[-1] == {"next": plain["next"]}
+    assert lines[0]["facts"].keys() == plain.keys() - {"rows", "next"}
+
+
+def test_tagged_lines_end_with_what_went_wrong(server: RunningServer) -> None:
+    reply = server.ask("/v1/sql?query=SELECT+nothing+FROM+flows&format=jsonl&progress=true")
+    (line,) = map(json.loads, reply.body.splitlines())
+    assert (reply.status, line["error"]["status"], line["error"]["kind"]) == (200, 422, "sql")
 
 
 def test_sql_may_be_posted(server: RunningServer, batch: FlowBatch) -> None:
