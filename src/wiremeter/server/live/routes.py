@@ -16,6 +16,7 @@ from litestar.types import ControllerRouterHandler
 from wiremeter.flows.filter import compile_filter
 from wiremeter.server.access.principal import Principal
 from wiremeter.server.http.app import Problem, need
+from wiremeter.server.http.parameters import check_parameters
 from wiremeter.server.live.hub import Live
 from wiremeter.server.live.interval import IntervalEvent, View
 
@@ -68,4 +69,5 @@ async def _messages(events: AsyncIterator[bytes]) -> AsyncIterator[ServerSentEve
 
 def live_routes(live: Live) -> list[ControllerRouterHandler]:
     """Of that."""
-    return [Router("/", route_handlers=[get_live], dependencies={"live": Provide(lambda: live, sync_to_thread=False)})]
+    dependencies = {"live": Provide(lambda: live, sync_to_thread=False)}
+    return [Router("/", route_handlers=[get_live], dependencies=dependencies, before_request=check_parameters)]

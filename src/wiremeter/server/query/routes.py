@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 
 from wiremeter.server.access.principal import Principal
 from wiremeter.server.http.app import Parts, need
+from wiremeter.server.http.parameters import check_parameters
 from wiremeter.server.ingest.refusal import Refusal
 from wiremeter.server.query.accounts import TOTAL_DIMENSIONS, TOTAL_WORDS, audit, totals
 from wiremeter.server.query.answer import Answer
@@ -417,4 +418,4 @@ def routes() -> list[ControllerRouterHandler]:
         "form": Provide(form_of, sync_to_thread=False),
         "asked": Provide(asked, sync_to_thread=False),
     }
-    return [Router("/", route_handlers=handlers, dependencies=dependencies)]
+    return [Router("/", route_handlers=handlers, dependencies=dependencies, before_request=check_parameters)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ START_SECONDS = 120
 LOCK_SECONDS = 10.0
 #: Seconds between two starts: this at first, twice as many each time, up to the second.
 RESTART_SECONDS, RESTART_SECONDS_MAX = 0.5, 30.0
+#: What stands before an error's words, for its authors.
+_PREFIX = re.compile(r"^(Streaming query failed: )?(Code: \d+\. )?(DB::Exception: )?")
 #: A process that lasted for so many seconds is no failed start.
 _STABLE_SECONDS = 60
 #: Errors that say that a query was too much: time, memory, rows or bytes to read, to answer, rows in sets.
@@ -229,7 +232,7 @@ class Connection:
 
 def refusal(message: str, code: int) -> Refused:
     """The error for what ClickHouse said, in its words without what only its authors need."""
-    text = message.split("Stack trace:")[0].strip()
+    text = _PREFIX.sub("", message.split("Stack trace:")[0].strip())
     return (TooMuch if code in _TOO_MUCH else Refused)(text, code=code)
 
 

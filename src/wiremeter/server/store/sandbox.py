@@ -26,6 +26,7 @@ from sqlglot.errors import SqlglotError
 
 from wiremeter.errors import InputError
 from wiremeter.server.store.allowed import FORBIDDEN, FUNCTIONS, KEYWORDS, TABLES
+from wiremeter.server.store.errors import Refused
 
 #: Longest text that is looked at, in bytes.
 TEXT_MAX = 20_000
@@ -90,7 +91,12 @@ def allowed_text(sql: str, one_line: Callable[[str], str]) -> str:
         raise SqlRefused(f"the query is longer than {TEXT_MAX} bytes")
     if "\0" in sql:
         raise SqlRefused("the query has a NUL in it")
-    text = one_line(sql)
+    if not sql.strip():
+        raise SqlRefused("the query is empty")
+    try:
+        text = one_line(sql)
+    except Refused as error:  # in which the question around it is nothing to whoever asked
+        raise Refused(str(error).partition(": In scope SELECT formatQuerySingleLine(")[0], code=error.code) from None
     _check_words(_tokens(text))
     _check_syntax(_parsed(text))
     return text

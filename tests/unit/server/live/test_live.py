@@ -126,7 +126,6 @@ async def served() -> AsyncIterator[tuple[Live, Serving, int]]:
     app = Litestar(
         live_routes(live),
         dependencies={"principal": Provide(lambda: ANYONE, sync_to_thread=False)},
-        openapi_config=None,
     )
     serving = Serving(app, None)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -127,6 +127,12 @@ def test_pages_are_continued_by_the_word_they_give(server: RunningServer, batch:
         ("/v1/series?step=1s&from=-30d", 400, "10000 points"),
         ("/v1/dns?filter=vlan+5", 400, "asks for vlan"),
         ("/v1/totals?filter=port+53", 400, "does not tell"),
+        ("/v1/top?limits=5", 400, "did you mean 'limit'?"),
+        ("/v1/conversations?by=agent", 400, "no parameter 'by'"),
+        ("/v1/sql?query=SELECT+1&from=-5m", 400, "no parameter 'from'"),
+        ("/v1/top?format=xml", 400, "none of json, jsonl, csv, arrow, parquet"),
+        ("/v1/top?sort=bits", 400, "none of packets, bytes, skbs, flows"),
+        ("/v1/live?agents=web-1", 400, "did you mean 'agent'?"),
         ("/v1/top?progress=true", 400, "format=jsonl"),
         ("/v1/top?progress=x&format=jsonl", 400, "progress"),
         ("/v1/values?of=nothing", 400, "those are agent"),
@@ -143,6 +149,8 @@ def test_pages_are_continued_by_the_word_they_give(server: RunningServer, batch:
         ("/v1/flow?src_addr=x&dst_addr=192.0.2.1&protocol=6", 400, "src_addr: 'x' is no address"),
         ("/v1/flow?src_addr=192.0.2.2&dst_addr=192.0.2.1&protocol=tcp", 400, "protocol"),
         ("/v1/flow?src_addr=192.0.2.2&dst_addr=192.0.2.1&protocol=6&src_port=65536", 400, "src_port"),
+        ("/v1/sql?query=+", 422, "the query is empty"),
+        ("/v1/sql?query=SELECT+1;SELECT+2", 422, "Syntax error (Multi-statements"),
         ("/v1/sql?query=DROP+TABLE+flows", 422, ""),
         ("/v1/sql?query=SELECT+file('/etc/passwd')", 422, "not allowed"),
         ("/v1/sql?query=SELECT+nothing+FROM+flows", 422, "nothing"),
@@ -151,6 +159,8 @@ def test_pages_are_continued_by_the_word_they_give(server: RunningServer, batch:
 def test_a_mistake_is_told(server: RunningServer, path: str, status: int, text: str) -> None:
     reply = server.ask(path)
     assert (reply.status, text in reply.json["error"]) == (status, True), reply.body
+    assert "formatQuery" not in reply.json["error"]
+    assert "Exception" not in reply.json["error"]
 
 
 @pytest.mark.parametrize("path", ["/v1/top?by=domain&limit=2", "/v1/flows?limit=3", "/v1/sql?query=SELECT+1+AS+n"])
