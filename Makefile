@@ -88,6 +88,7 @@ docs: $(VENV)/.dev  ## rewrite the pages that are made from definitions in the c
 	$(BIN)/python scripts/documents.py
 	$(BIN)/python scripts/configuration.py
 	$(BIN)/python scripts/alerts.py
+	$(BIN)/python scripts/dashboards.py
 
 man: $(VENV)/.installed  ## write the man pages to build/man
 	$(BIN)/python scripts/manual.py build/man
