@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kernel.programs import compile_bpf
+
 from . import netns
 
+PROJECT = Path(__file__).parents[2]
 WIREMETER = (str(Path(sys.executable).with_name("wiremeter")),)
 _COUNTED = re.compile(r'^network_seen_packets_total\{device="([^"]+)",direction="(rx|tx)"\} (\S+)$', re.M)
+_IN_FLOWS = re.compile(
+    r'^network_attributed_packets_total\{device="m0",direction="(rx|tx)",part="flows"\} (\S+)$', re.M
+)
 _LEFT_OUT = re.compile(r"^network_unattributed_packets_total\{[^}]*\} (\S+)$", re.M)
 
+#: What makes flows' records others: in which file, what there is, and what takes its place.
+_OTHER_RECORDS = (
+    (
+        "bpf/records.h",
+        "\t__u64 packets;\n\t__u64 bytes;\n\t__u64 last;",
+        "\t__u64 bytes;\n\t__u64 packets;\n\t__u64 last;",
+    ),
+    ("bpf/lib/flow_table.h", "{size->packets, size->bytes, now}", "{size->bytes, size->packets, now}"),
+    (
+        "wiremeter/datapath/records.py",
+        '_HOT = np.dtype([("packets", "u8"), ("bytes", "u8"),',
+        '_HOT = np.dtype([("bytes", "u8"), ("packets", "u8"),',
+    ),
+)
+_BUILD = "import runpy; runpy.run_path('wiremeter/datapath/host_build.py')['ffi'].compile(tmpdir='.')"
+_OTHER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from wiremeter.__main__ import main; sys.exit(main())"
+
+#: Run with the name of a function, when, and a file.
 _KILLING = """
 import functools, importlib, os, signal, sys
 attribute, when, once = sys.argv[1:4]
@@ -53,6 +78,21 @@ def bpffs(folder: Path) -> Iterator[Path]:
         netns.command("umount", str(mount))
 
 
+def other_wiremeter(folder: Path) -> tuple[str, ...]:
+    """The command of a wiremeter whose tables have other records: built there, of our sources."""
+    ignored = shutil.ignore_patterns("__pycache__", "_host.*")
+    shutil.copytree(PROJECT / "bpf", folder / "bpf")
+    shutil.copytree(PROJECT / "src" / "wiremeter", folder / "wiremeter", ignore=ignored)
+    for name, here, there in _OTHER_RECORDS:
+        text = (folder / name).read_text()
+        assert text.count(here) == 1, f"{name} has no {here!r}: change this test with it"
+        (folder / name).write_text(text.replace(here, there))
+    source, program = folder / "bpf/wiremeter.bpf.c", folder / "wiremeter/programs/wiremeter.bpf.o"
+    compile_bpf(source, program, include=folder / "bpf")
+    subprocess.run([sys.executable, "-c", _BUILD], cwd=folder, check=True, capture_output=True)
+    return (sys.executable, "-c", _OTHER, str(folder))
+
+
 class Agent:
     """`wiremeter agent` on device m0 of a namespace, started again and again over the same pins."""
 
@@ -61,7 +101,6 @@ class Agent:
         self._log = folder / "log"
         self._log.touch()
         self.program: tuple[str, ...] = WIREMETER
-        self.environment: dict[str, str] | None = None
         self.words = ["--interface", "m0", "--interval", "100ms", "--listen", "127.0.0.1:0", "--names", "none"]
         self.pin = ["--pin", str(pins)]
         self.words += [*self.pin, "--state-dir", str(folder / "state"), *more]
@@ -73,7 +112,7 @@ class Agent:
         seen = self.said.count("attached ")
         with self._host.entered(), self._log.open("ab") as log:
             argv = [*self.program, "agent", *self.words]
-            self._process = subprocess.Popen(argv, stderr=log, env=self.environment)
+            self._process = subprocess.Popen(argv, stderr=log)
         netns.wait_until(lambda: self.ended or self.said.count("attached ") >= seen + 2, "the agent has attached", 30)
         assert not self.ended, self.said
 
@@ -132,6 +171,10 @@ class Agent:
     def unattributed(self) -> int:
         """Packets that are in no flow."""
         return sum(int(float(value)) for value in _LEFT_OUT.findall(self.metrics()))
+
+    def attributed_to_flows(self) -> dict[str, int]:
+        """Packets that are in flows, by direction."""
+        return {direction: int(float(value)) for direction, value in _IN_FLOWS.findall(self.metrics())}
 
     def wait_for(self, **packets: int) -> None:
         """Until /metrics has exactly so many; never more."""

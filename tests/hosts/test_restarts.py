@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from kernel.programs import changed_meter
+from wiremeter import __version__
 
 from . import leaks, netns
-from .pinning import WIREMETER, Agent, bpffs
+from .pinning import WIREMETER, Agent, bpffs, other_wiremeter
 
 pytestmark = pytest.mark.kernel
 
@@ -154,6 +156,24 @@ def test_tables_of_another_size_take_the_place_of_those_there_are(agent: Agent, 
     assert agent.unattributed() == 0
 
 
+def test_tables_with_records_of_another_version_are_read_once_more(
+    agent: Agent, traffic: Traffic, tmp_path: Path
+) -> None:
+    ours, other = agent.program, other_wiremeter(tmp_path / "other")
+    for turn, agent.program in enumerate((other, ours, other)):
+        agent.start()
+        traffic.send(10 + turn, 20)
+        agent.kill()
+        traffic.send(3, 4)
+    agent.program = ours
+    agent.start()
+    agent.wait_for(**traffic.sent)
+    assert agent.said.count("of another layout or size") == 3
+    assert {name.partition("/")[0] for name in agent.pinned()} == {"tables-4", "links", "programs"}
+    assert agent.unattributed() == 0
+    assert agent.attributed_to_flows() == traffic.sent
+
+
 def test_a_second_agent_over_the_same_pins_is_refused(agent: Agent, traffic: Traffic, tmp_path: Path) -> None:
     agent.start()
     second = subprocess.run([*WIREMETER, "agent", *agent.words], capture_output=True, text=True, timeout=60)
@@ -164,3 +184,9 @@ def test_a_second_agent_over_the_same_pins_is_refused(agent: Agent, traffic: Tra
     assert "another wiremeter has the pins" in refused.stderr
     traffic.send(5, 6)
     agent.wait_for(**traffic.sent)
+    doctor = subprocess.run(
+        [*WIREMETER, "doctor", "--interface", "lo", "--format", "json", *agent.pin], capture_output=True, timeout=60
+    )
+    pinned = json.loads(doctor.stdout)["pinned"]
+    assert (pinned["in_use"], pinned["links"]) == (True, 2)
+    assert [(each["version"], each["is_own_layout"]) for each in pinned["tables"]] == [(__version__, True)]
