@@ -44,6 +44,10 @@ class ProgramInfo(Protocol):
     """What the kernel knows of a loaded program; run time and count only grow while BPF statistics are on."""
 
     @property
+    def id(self) -> int:
+        """The kernel's number for it."""
+
+    @property
     def name(self) -> str:
         """Up to 15 characters."""
 

@@ -507,16 +507,10 @@ class KernelEngine:
         assert self._restarts
         drain = self._read(flip & 1, keep=True)
         drain.flip, drain.ended_ns = flip, self._clock.now_ns()
-        self._restarts.put(drain, {slot: owner.hook for slot, owner in self._owners_of(drain).items()})
+        owners = cast("Mapping[int, KernelAttachment]", drain.owners)
+        self._restarts.put(drain, {slot: owner.hook for slot, owner in owners.items()})
         self._clear(flip & 1)
         return drain
-
-    @staticmethod
-    def _owners_of(drain: Drain) -> dict[int, KernelAttachment]:
-        """Those that counted anything."""
-        counted = set(np.flatnonzero(drain.counters.any(axis=(1, 2))).tolist())
-        owners = cast("Mapping[int, KernelAttachment]", drain.owners)
-        return {slot: owner for slot, owner in owners.items() if slot in counted}
 
     def _clear(self, epoch: int) -> None:
         for region in (*self._regions[epoch], self._overflow[epoch]):

@@ -264,10 +264,13 @@ class Removed(NamedTuple):
 def remove_all(directory: Path) -> Removed:
     """Removes all that was pinned, of any version, and the directory.
 
-    Raises InputError where an agent runs with it.
+    Raises InputError where an agent runs with it, PermissionNeeded where this process may not see it.
     """
-    if not directory.is_dir() or not is_bpffs(directory):
-        return Removed()
+    try:
+        if not directory.is_dir() or not is_bpffs(directory):
+            return Removed()
+    except PermissionError as error:
+        raise PermissionNeeded(f"cannot look for pins at {directory}: run as root") from error
     with Pins(directory) as pins:
         tables = pins.found()
         for each in tables:

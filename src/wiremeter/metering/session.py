@@ -219,7 +219,8 @@ class Session:
             self._auditor.read()
             drain = self._engine.flip(self._turned)
         if lasts := self._engine.lasts:
-            self._recovered.extend((*self._engine.take_recovered(), *early, drain))
+            recovered = (*self._engine.take_recovered(), *early, drain)
+            self._recovered.extend(each for each in recovered if each.owners)
             self._recovered_until_ns = lasts.told_until_ns
         self._begin()
 

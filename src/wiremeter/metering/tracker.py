@@ -17,6 +17,7 @@ from wiremeter.flows.columns import AttachMode, Direction
 from wiremeter.linux.devices import Device, is_glob, read_default_route, read_devices, select_devices
 from wiremeter.linux.grace_periods import GracePeriods
 from wiremeter.linux.host import HostFacts
+from wiremeter.linux.netlink_messages import XdpSlot
 from wiremeter.metering.attach_policy import AttachPlan, plan_attach
 from wiremeter.settings.words import RequestedMode
 
@@ -206,7 +207,7 @@ class Tracker:
         log.warning("not metered", extra={"device": device.name, "reason": str(error)})
 
     def _attach(self, device: Device) -> None:
-        plan = plan_attach(device, self._host, self._requested, reads_vlan_metadata=True)
+        plan = plan_attach(self._as_if_new(device), self._host, self._requested, reads_vlan_metadata=True)
         if plan.problems:
             kind = PermissionNeeded if self._host.missing_capabilities_for(self._requested) else KernelError
             raise kind(" ".join(plan.problems))
@@ -225,6 +226,13 @@ class Tracker:
             self._release(rx)
             raise
         self.metered += (rx, tx)
+
+    def _as_if_new(self, device: Device) -> Device:
+        """Without the program in its XDP slot that an agent before this one has left there for us."""
+        if device.xdp.is_free:
+            return device
+        ours = {kernel.info().id for kernel in self.adopted if kernel in self._engine.attachments}
+        return replace(device, xdp=XdpSlot()) if ours.issuperset(device.xdp.program_ids) else device
 
     def _attach_rx(self, device: Device, plan: AttachPlan) -> Metered:
         try:

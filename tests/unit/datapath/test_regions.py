@@ -244,3 +244,39 @@ def test_a_region_of_counters_only_has_no_lines() -> None:
     assert sums.sum() == 23
     assert not any(memory)
     assert region.lines_used == 0
+
+
+# Reading without clearing --------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_reads_the_same_again_and_is_empty_once_it_is_cleared() -> None:
+    table = Table()
+    table.add_v4(3, "192.0.2.1", "192.0.2.2", context(6), packets=5)
+    table.add_v6(10, "2001:db8::1", "2001:db8::2", context(17), packets=2)
+    table.counters["packets"][1, 6] = 7
+    table.header["payloads"][2] = 3
+    once, again = (table.region.take_rows(keep=True)[0] for _ in range(2))
+    counters = [np.zeros((4, records.ROWS, 3), np.uint64) for _ in range(2)]
+    for each in counters:
+        table.region.add_counters(each, np.arange(4), keep=True)
+    assert len(once) == 2
+    assert once.tobytes() == again.tobytes()
+    assert counters[0].sum() == counters[1].sum() == 7
+    assert not table.is_empty()
+    table.region.clear()
+    assert table.is_empty()
+    assert not table.header["payloads"].any()
+
+
+@pytest.mark.parametrize("cut_after", range(3))
+def test_clearing_that_was_cut_short_is_finished_by_doing_it_again(cut_after: int) -> None:
+    """A head that is gone was cleared whole; one that is there says what belongs to it."""
+    table = Table()
+    table.add_v6(10, "2001:db8::1", "2001:db8::2", context(17))
+    table.add_v4(3, "192.0.2.1", "192.0.2.2", context(6))
+    if cut_after > 0:
+        table.v6[5]["second_line"] = 0
+    if cut_after > 1:
+        table.v6[5]["head"] = 0
+    table.region.clear()
+    assert table.is_empty()
