@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from wiremeter import __version__
 from wiremeter.agent.basic_auth import guarded
+from wiremeter.agent.handed_over import HandedOver
 from wiremeter.agent.http import make_app
 from wiremeter.agent.meter import open_monitor
 from wiremeter.agent.reload import InForce, Reload
@@ -75,6 +76,7 @@ async def run(
     stop = _Stop(vitals, manager)
     in_force = InForce(settings)
     with (
+        kept.locked() if kept else contextlib.nullcontext(),
         _on_signals(_STOP_SIGNALS, stop),
         shipped(lambda: in_force.settings) as shipper,
         _on_signals([signal.SIGHUP], _Hangup(stop, Reload(in_force, reread or (lambda: settings), shipper))),
@@ -87,18 +89,32 @@ async def run(
             log.info("attached", extra=attachment_fields(attachment))
         manager.ready(f"metering: {len(meter.attachments)} programs attached")
         watch = Watch(meter.attachments)
+        handed_over = _handed_over(settings, shipper)
         async with manager.watched(lambda: vitals.healthy().good):
             async for batch in meter:
-                sink.write(batch)
-                if shipper:
+                # Totals are kept last: what they say was told is where it belongs.
+                if handed_over:
+                    await asyncio.to_thread(handed_over.write, batch)
+                elif shipper:
                     shipper.write(batch)
-                if batch.mark and kept and kept.mark == batch.mark:
-                    meter.told(batch.mark)
+                await asyncio.to_thread(sink.write, batch)
+                if kept and kept.mark:
+                    meter.told(kept.mark)
                 vitals.batch_arrived(len(batch.attachments))
                 _log(watch.look(batch))
                 del batch  # megabytes, until the next one is here
+        await asyncio.to_thread(sink.close)
+        if kept and kept.mark:
+            meter.told(kept.mark)
         _log(watch.rest())
     log.info("stopped")
+
+
+def _handed_over(settings: Settings, shipper: Shipper | None) -> HandedOver | None:
+    """Only tables that are pinned bring a batch again."""
+    if not (shipper and settings.pin and settings.state_dir):
+        return None
+    return HandedOver(shipper, Path(settings.state_dir, "shipping.json"))
 
 
 def _log(notices: Iterable[Notice]) -> None:

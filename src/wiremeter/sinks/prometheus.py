@@ -71,7 +71,8 @@ class PrometheusSink(Collector):
         """version: for wiremeter_build_info. mode: of all batches to come; not "live", it is a label of all traffic.
 
         domains, dns_servers: most that get series of their own. kept: the file that totals go on from, and are kept in
-        before anybody sees them: then no counter goes back when this process is killed.
+        before anybody sees them, unless they are so many that this would take too long; then now and then, and by
+        `close`.
         Raises InputError if a number is negative.
         """
         self._mode = mode
@@ -86,6 +87,7 @@ class PrometheusSink(Collector):
         #: Of those that the meter counts from its own start: what it had counted in earlier lives.
         self._carried: _Values = {}
         self._kept = kept
+        self._last_mark = kept.mark if kept else None
         self._last_end_ns = 0  # of the last batch of any device
         self._program_marks: dict[int, tuple[int, int]] = {}
         if kept and kept.found:
@@ -121,7 +123,14 @@ class PrometheusSink(Collector):
             self._state = self._build | _state(batch, self._last_end_ns)
             self._forget()
             if self._kept:
-                self._kept.keep(self._plain(), batch.mark)
+                self._last_mark = batch.mark
+                self._kept.keep(self._plain, batch.mark)
+
+    def close(self) -> None:
+        """Keeps the totals as they are at the end."""
+        if self._kept:
+            with self._lock:
+                self._kept.keep(self._plain, self._last_mark, last=True)
 
     def _plain(self) -> dict[str, Any]:
         devices = {name: _plain_values(device.totals) for name, device in self._devices.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from wiremeter.errors import InputError
 from wiremeter.flows.batch import FlowBatch, Mark, Tally
 from wiremeter.sinks.kept_totals import KeptTotals
 from wiremeter.sinks.prometheus import PrometheusSink
@@ -94,3 +95,34 @@ def test_a_full_disk_does_not_end_metering(tmp_path: Path, caplog: pytest.LogCap
         sink.write(replace(fabricate_batch(), mark=Mark("abc", flip, 0)))
     assert caplog.text.count("totals cannot be kept") == 1
     assert kept.mark is None
+
+
+def test_totals_that_take_long_are_kept_now_and_then_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred milliseconds of work, five seconds of rest."""
+    clocks = {"monotonic": 100.0, "thread_time": 0.0}
+    for name in clocks:
+        monkeypatch.setattr(f"wiremeter.sinks.kept_totals.time.{name}", lambda name=name: clocks[name])
+    kept = KeptTotals(tmp_path / "totals.json")
+
+    def totals() -> dict[str, int]:
+        clocks["thread_time"] += 0.1
+        return {}
+
+    written = []
+    for flip in range(7):
+        kept.keep(totals, Mark("abc", flip, 0))
+        written.append(kept.mark.flip if kept.mark else None)
+        clocks["monotonic"] += 1
+    assert written == [0, 0, 0, 0, 0, 5, 5]
+    kept.keep(totals, Mark("abc", 7, 0), last=True)
+    assert KeptTotals(tmp_path / "totals.json").mark == Mark("abc", 7, 0)
+
+
+def test_two_agents_do_not_share_them(tmp_path: Path) -> None:
+    one, other = (KeptTotals(tmp_path / "state" / "totals.json") for _ in range(2))
+    with one.locked(), pytest.raises(InputError, match="a --state-dir of its own"), other.locked():
+        pass
+    with other.locked():
+        pass

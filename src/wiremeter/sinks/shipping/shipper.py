@@ -121,6 +121,7 @@ class Shipper:
         self._troubled_since = self._trouble_said = self._dropped_said = 0.0
         self._dropped_before: Counter[str] = Counter()
         self._news = threading.Event()
+        self._written = threading.Event()
         self._lock = threading.Lock()
         self._is_closing = self._is_changed = False
         self._writer = threading.Thread(target=self._write_down, name="ship-write", daemon=True)
@@ -144,11 +145,22 @@ class Shipper:
 
     def write(self, batch: FlowBatch) -> None:
         """Hands a batch over. It waits for nothing: if the disk is too slow, the batch is dropped and counted."""
+        self._written.clear()
         try:
             self._handed.put_nowait(batch)
         except queue.Full:
             with self._lock:
                 self._behind += 1
+            self._written.set()
+
+    def wait_written(self, seconds: float) -> None:
+        """Until the batch that was handed over last is in the spool, or given up; no longer than `seconds`."""
+        self._written.wait(seconds)
+
+    @property
+    def next_number(self) -> int | None:
+        """Of the batch that the spool takes next, over restarts; None without one."""
+        return self._spool.next_number if self._spool else None
 
     def change(self, options: Options) -> None:
         """Takes other options, but for agent and spool_dir. Raises InputError and changes nothing if they are wrong."""
@@ -232,6 +244,8 @@ class Shipper:
                 log.exception("a batch cannot be shipped: a fault of wiremeter, please report it")
                 self._backlogs[0].skip("failed")
             del batch
+            if self._handed.empty():
+                self._written.set()
             self._tell_dropped()
             self._news.set()
 

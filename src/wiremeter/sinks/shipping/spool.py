@@ -86,6 +86,12 @@ class Spool:
     def next_identity(self) -> Identity:
         return Identity(self._agent, self._boot, self._next - self._first)
 
+    @property
+    def next_number(self) -> int:
+        """Of the batch that is put next; after a restart, one more than that of the last that was put."""
+        with self._lock:
+            return self._next
+
     def put(self, content: bytes) -> None:
         if len(content) > self.max_bytes:
             self.skip("spool_full")
