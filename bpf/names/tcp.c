@@ -909,13 +909,16 @@ static void drain(const struct reading *r, int side, int give_up)
 		process(r, side, &next);
 }
 
-/* A response to no request that was read answers one that waits behind a hole, which nobody will fill now. */
-static void before_response(const struct reading *r, int side)
+/* A response to no request that was read answers one that waits: behind a hole, which nobody will fill now, or for more
+ * of a first line that could have been anything. */
+static void before_response(const struct reading *r, int side, const struct wm_next *next)
 {
 	struct connection *connection = r->connection;
+	struct wm_said said = {next->data, next->bytes};
 
-	if (connection->stage == READING && connection->reader == READER_HTTP1 && side != client_side(connection) &&
-	    !connection->http.waiting)
+	if (connection->stage == LISTENING ? wm_looks_like_response(said)
+					   : connection->stage == READING && connection->reader == READER_HTTP1 &&
+						     side != client_side(connection) && !connection->http.waiting)
 		drain(r, 1 - side, 1);
 }
 
@@ -931,7 +934,7 @@ static void process(const struct reading *r, int side, const struct wm_next *nex
 {
 	struct connection *connection = r->connection;
 
-	before_response(r, side);
+	before_response(r, side, next);
 	if (next->gap)
 		item_gap(r, side, next->gap, next->time_ns);
 	if (next->bytes && connection->stage == LISTENING)

@@ -64,6 +64,11 @@ def test_name_is_the_same_object_while_nothing_is_learnt() -> None:
     assert wire.name is name
 
 
+def test_a_request_that_waited_for_its_first_line_is_read_before_its_response() -> None:
+    wire = Wire().client(b"X!y /where/it/is HTTP/").client(b"1.1\r\nHost: h\r\n\r\n").server(OK)
+    assert [(one.method, one.status) for one in wire.requests] == [("X!y", 200)]
+
+
 def test_address_as_host_is_no_domain() -> None:
     for host in (b"192.0.2.1", b"[2001:db8::1]"):
         wire = Wire().client(GET.replace(b"example.com", host)).server(OK)

@@ -263,6 +263,8 @@ def h11_statuses(dialogue: Dialogue) -> Theirs:
                 event = peer.next_event()
                 if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
                     return Theirs([], statuses, False)
+                if isinstance(event, h11.Response) and not event.http_version.startswith(b"1."):
+                    return Theirs([], statuses, False)
                 if isinstance(event, h11.Response):
                     statuses.append(event.status_code)
                 elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
