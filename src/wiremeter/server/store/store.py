@@ -161,7 +161,14 @@ class Store:
         series, 0 for one sum. The result's sql is a subquery for FROM; amounts (packets, bytes, skbs, and rows, the
         number of flows) are to be summed. Raises as `query`.
         """
-        return choose(columns, start_ns // 1_000_000, end_ns // 1_000_000, self._closing.made(), step=step)
+        return choose(
+            columns,
+            start_ns // 1_000_000,
+            end_ns // 1_000_000,
+            self._closing.made(),
+            step=step,
+            has_partitions=self.backend.is_alone,
+        )
 
     def hear(self, heard: Heard) -> None:
         """Notes an agent's heartbeat; it is in table agents some seconds later."""

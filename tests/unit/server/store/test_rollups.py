@@ -14,6 +14,7 @@ from unit.server.store.batches import EPOCH_NS, make_batch
 from wiremeter.server.store import DATABASE, Limits, Store, open_store
 from wiremeter.server.store.rollups import BUILD_SETTINGS
 from wiremeter.server.store.schema import HOUR, MINUTE, ROLLUP_AMOUNTS, ROLLUP_DIMENSIONS, SERVICE_PORT, rollup_name
+from wiremeter.server.store.source import choose
 
 SECOND = 10**9
 TABLES = [(kind, size) for kind in ROLLUP_DIMENSIONS for size in (MINUTE, HOUR)]
@@ -155,3 +156,29 @@ def test_what_is_read_is_told_and_hours_need_whole_hours(opened: Store) -> None:
     assert [part.table for part in parts] == ["flows", "hosts_minute"]
     assert all(before.end == after.start for before, after in itertools.pairwise(parts))
     assert [part.table for part in opened.source({"domain"}, hour, hour + HOUR * SECOND, step=30).parts] == ["flows"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hours_that_are_read_as_partitions_are_the_rows_of_those_hours(opened: Store, seed: int) -> None:
+    rng = random.Random(seed)
+    if seed == 0:
+        send(opened, "hours", range(0, 7200, 240))
+    first = (EPOCH_NS - HOUR * SECOND) // 10**6
+    edges = [0, 3600, 7200, *(rng.randrange(7200) for _ in range(3))]
+    start, end = sorted(first + each * 1000 for each in rng.sample(edges, 2))
+    columns = ["agent", "src_port"]
+
+    def answer(**more: Any) -> list[dict[str, Any]]:
+        source = choose(columns, start, end, {MINUTE: 0, HOUR: 0}, **more)
+        return sums(opened, f"(SELECT * FROM {source.sql} WHERE agent = 'hours')", "src_port")
+
+    assert answer(has_partitions=True) == answer()
+
+
+def test_of_a_whole_hour_no_rows_time_is_looked_at() -> None:
+    hour, made = HOUR * 1000, {MINUTE: 0, HOUR: 0}
+    sql = choose(["src_port"], hour, 3 * hour, made, has_partitions=True).sql
+    assert "_partition_id IN ('3600', '7200')" in sql
+    assert "time >=" not in sql
+    assert choose(["src_port"], hour - 1, 2 * hour + 1, made, has_partitions=True).sql.count("UNION ALL") == 2
+    assert "_partition_id" not in choose(["src_port"], hour + 1, 2 * hour, made, has_partitions=True).sql
