@@ -8,11 +8,14 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, expect
 
+#: How long anything is waited for: a busy machine may stand still for a while.
+PATIENCE_MS = 60_000
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 
 
 def launch(playwright: Playwright) -> Browser:
     """The system's own; it sends nothing of itself. Root may not have its sandbox."""
+    expect.set_options(timeout=PATIENCE_MS)
     return playwright.chromium.launch(
         executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
     )
@@ -24,6 +27,7 @@ class Watched:
     def __init__(self, page: Page, url: str, *, ignored: str = "a status of 400") -> None:
         """ignored: of what the browser logs; what is wrong with a question is the page's to tell."""
         self.faults: list[str] = []
+        page.set_default_timeout(PATIENCE_MS)
         self._url, self._ignored = url, ignored
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("console", self._console)

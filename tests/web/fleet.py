@@ -77,8 +77,13 @@ HOSTILE = (
 )
 
 
-def minute(agent: str, start_ns: int, *, part: float = 1.0, more: Sequence[Mapping[str, Any]] = ()) -> FlowBatch:
-    """One minute of an agent's traffic; the same time of day makes the same. part: of its usual amount."""
+def minute(
+    agent: str, start_ns: int, *, part: float = 1.0, more: Sequence[Mapping[str, Any]] = (), seconds: int = 60
+) -> FlowBatch:
+    """One minute of an agent's traffic, unless told otherwise; the same time of day makes the same.
+
+    part: of its usual amount.
+    """
     rng = np.random.default_rng([start_ns // S_NS % 86400, AGENTS.index(agent)])  # days are alike
     wave = 1 + 0.3 * np.sin(start_ns / S_NS / 3600 * 2 * np.pi)
     flows: list[Mapping[str, Any]] = [*more]
@@ -110,7 +115,7 @@ def minute(agent: str, start_ns: int, *, part: float = 1.0, more: Sequence[Mappi
         non_ip={("eth0", "rx"): [(0x0806, 4)]},
         unattributed=lost,
         start_ns=start_ns,
-        seconds=60,
+        seconds=seconds,
         transactions=_transactions(agent, start_ns, rng),
     )
 
@@ -243,16 +248,20 @@ def send(server: RunningServer, agent: str, sequence: int, batch: FlowBatch, *, 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Minutes of all agents up to `end_ns`, and the same of earlier days. All sums are known."""
+    """Minutes of all agents up to `end_ns`, and the same of earlier days. All sums are known.
+
+    has_hostile: in one of the minutes there are HOSTILE names.
+    """
 
     end_ns: int
     minutes: int
     earlier_days: Sequence[int] = ()
+    has_hostile: bool = True
 
     @classmethod
-    def until_now(cls, minutes: int, earlier_days: Sequence[int] = ()) -> Self:
+    def until_now(cls, minutes: int, earlier_days: Sequence[int] = (), *, has_hostile: bool = True) -> Self:
         """Whole minutes, of which the last has just ended."""
-        return cls(time.time_ns() // MINUTE_NS * MINUTE_NS, minutes, earlier_days)
+        return cls(time.time_ns() // MINUTE_NS * MINUTE_NS, minutes, earlier_days, has_hostile)
 
     @property
     def question(self) -> str:
@@ -264,7 +273,7 @@ class Traffic:
         """Of a day, by agent."""
         for number in range(self.minutes):
             start_ns = self.end_ns - days * 86400 * S_NS - (self.minutes - number) * MINUTE_NS
-            more = hostile_flows() if number == 1 and not days else ()
+            more = hostile_flows() if number == 1 and not days and self.has_hostile else ()
             for agent in AGENTS:
                 yield agent, minute(agent, start_ns, part=0.8 if days else 1.0, more=more if agent == "web-1" else ())
 

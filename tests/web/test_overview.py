@@ -15,7 +15,7 @@ def test_its_sums_are_the_senders(page: Page, server: RunningServer, traffic: Tr
     sent = traffic.audit()
     page.goto(f"/?{traffic.question}")
     expect(page.get_by_label("Audit")).to_contain_text(f"Of {sent['seen']:,} packets")
-    expect(page.get_by_label("Audit")).to_contain_text(f"{sent['unattributed']:,} no room in the flow table")
+    expect(page.get_by_label("Audit")).to_contain_text(f"{sent['unattributed']:,} (no room in the flow table)")
     total = server.ask(f"/v1/top?{traffic.question}").json["total"]
     assert total["packets"] == sent["flows"]
     settled(page)

@@ -10,12 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from unit.live_batches import flow, make_batch
 from unit.server.running import RunningServer
+from unit.server.store.waiting import until
 from wiremeter.server.access.tokens import TokenFile
 from wiremeter.server.directory import TOKENS_FILE
 
 from .browsing import Watched, overflowing, settled, violations
-from .fleet import HOSTILE, Traffic, minute, send
+from .fleet import HOSTILE, S_NS, Traffic, minute, send
 
 VIEWS = (
     *("overview?", "explore?by=application,agent&compare=1d", "explore?by=agent,domain&as=sankey", "explore?as=table"),
@@ -229,3 +231,43 @@ def test_where_a_token_is_needed_it_is_asked_for(browser: Browser, tmp_path_fact
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Token")).to_be_visible()
         assert watched.faults == []
+
+
+def test_thousands_of_hosts_are_put_together_by_network(page: Page, server: RunningServer, traffic: Traffic) -> None:
+    start_ns = traffic.end_ns - 7200 * S_NS
+    flows = [
+        flow(f"10.{host // 2500}.{host // 20 % 125}.{host % 20}", "10.9.9.9", 40000, 443, packets=1 + host % 7)
+        for host in range(5000)
+    ]
+    send(server, "db-1", 2_000_000, make_batch(flows, start_ns=start_ns, seconds=60))
+    asked = f"from={start_ns // S_NS}&to={start_ns // S_NS + 60}"
+    page.goto(f"/map?{asked}&as=table&show=packets")
+    settled(page)
+    expect(page.get_by_role("heading", level=2)).to_have_text("41 nodes, 40 connections")
+    cells = page.get_by_role("region").locator("tbody td:nth-child(3)").all_inner_texts()
+    total = server.ask(f"/v1/top?{asked}").json["total"]["packets"]
+    assert sum(parse_amount(cell) for cell in cells) == pytest.approx(total, rel=0.01)
+    page.get_by_role("button", name="Graph").click()
+    settled(page)
+    expect(page.locator("main svg circle")).to_have_count(41)
+    page.locator("main svg").get_by_role("link", name=re.compile("/24")).nth(1).click()
+    expect(page).to_have_url(re.compile("filter=net"))
+
+
+def parse_amount(text: str) -> float:
+    number, _, prefix = text.partition("\u202f")
+    return float(number) * {"": 1, "k": 1e3, "M": 1e6}[prefix]
+
+
+def test_an_open_alert_is_on_the_first_view(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("alarmed")
+    (directory / "rules.yml").write_text(
+        "groups: [{name: own, rules: [{alert: Always, expr: SELECT 1 AS value, labels: {severity: warning},"
+        " annotations: {summary: '<b>it is</b> {{ $value }}'}}]}]"
+    )
+    words = ("--alert-rules", str(directory / "rules.yml"), "--alert-interval", "1s")
+    with RunningServer(directory / "data", *words) as server, browser.new_context(base_url=server.url) as context:
+        until(lambda: server.ask("/v1/alerts").json != [])
+        page = context.new_page()
+        page.goto("/overview")
+        expect(page.get_by_label("Alerts")).to_contain_text("Always <b>it is</b> 1")
