@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from unit.server.store.batches import make_batch, make_table
 from wiremeter.server.store import DATABASE, QueryLimits, Refused, SqlRefused, Store, TooMuch
 from wiremeter.server.store.allowed import FUNCTIONS, TABLES
 from wiremeter.server.store.sandbox import allowed_text
+from wiremeter.server.store.store import UNTRUSTED_MAX
 from wiremeter.shipment.schema import TABLES as SHIPPED
 
 #: Reads files, or looks for them.
@@ -311,6 +313,13 @@ def test_only_so_many_queries_of_users_run_at_a_time(filled: Store, monkeypatch:
     first.close()
     assert filled.query_untrusted("SELECT 1 AS one").records() == [{"one": 1}]
     second.close()
+
+
+def test_users_do_not_hold_up_rules(filled: Store) -> None:
+    with contextlib.ExitStack() as places:
+        for _ in range(UNTRUSTED_MAX["users"]):
+            places.enter_context(filled.query_untrusted("SELECT 1"))
+        assert filled.query_untrusted("SELECT 2 AS two", asker="rules").records() == [{"two": 2}]
 
 
 HOSTILE = r"""
