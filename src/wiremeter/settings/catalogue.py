@@ -902,6 +902,7 @@ class AlertCommand(Asking):
         ("list",),
         "list, history, rules, test FILE..., check FILE..., silences, silence MATCHER..., or unsilence ID",
         placeholder="WHAT",
+        shown_default="list",
         takes_words=True,
     )
     limit: int = option(values.whole(1, 10_000), 100, "of history, at most", placeholder="N")
