@@ -254,6 +254,7 @@ def test_each_query_of_each_dashboard_has_rows(tmp_path: Path) -> None:
 
         until(all_have_rows, tmp_path / "up", lambda: waiting)
         groups = asked("/api/v1/rules")["groups"]
+        assert [group["name"] for group in groups] == ["wiremeter", "wiremeter-thresholds"]
         assert [rule["lastError"] for group in groups for rule in group["rules"] if rule.get("lastError")] == []
     with open_store(str(data / "store")) as store:
         statements = sql(begin, int(time.time()) + 60)
