@@ -24,6 +24,11 @@ def connect(address: str) -> None:
         socket.create_connection((address, 9), timeout=5).close()
 
 
+def listen_to_interrupts() -> None:
+    """What a shell starts in the background is deaf to them, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_python_example_runs() -> None:
     pytest.importorskip("pyarrow")
     example = README.read_text("utf-8").split("```python\n")[1].split("```")[0]
