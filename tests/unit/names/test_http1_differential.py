@@ -332,8 +332,15 @@ def tshark(capture: Path, connections: int) -> list[dict[str, list[str]]]:
 
 def is_comparable(data: bytes) -> bool:
     """Whether tshark means the same by it: it does not know chunked in capitals and quoted extensions,
-    takes lengths that are said twice for others, and shows other bytes than ASCII in its own way."""
-    return data.isascii() and b"Chunked" not in data and b'"' not in data and data.lower().count(b"content-length") < 2
+    takes lengths that are said twice for others, ends a head at some lines that continue another, and shows other bytes
+    than ASCII in its own way."""
+    return (
+        data.isascii()
+        and b"Chunked" not in data
+        and b'"' not in data
+        and data.lower().count(b"content-length") < 2
+        and not re.search(rb"[\r\n][ \t]", data)
+    )
 
 
 # --- the comparison
