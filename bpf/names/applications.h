@@ -48,6 +48,7 @@ enum wm_application {
 	WM_APP_SSDP,
 	WM_APP_WIREGUARD,
 	WM_APP_GRPC, /* within HTTP/2 */
+	WM_APP_GIT,
 	WM_APPLICATIONS,
 };
 

@@ -300,6 +300,16 @@ static int is_xmpp(const struct tcp *tcp)
 	return take(&text, "<stream:stream") && take_all(&text, is_space, 1, 1);
 }
 
+/* gitprotocol-pack, "Git Transport": what is asked for in the first pkt-line, whose length stands before it in four
+ * hexadecimal digits. */
+static int is_git(const struct tcp *tcp)
+{
+	static const char *const requests[] = {"git-upload-pack /", "git-receive-pack /", "git-upload-archive /", NULL};
+	struct wm_said text = tcp->client;
+
+	return take(&text, "0") && take_all(&text, is_hex, 3, 3) && take_one(&text, requests);
+}
+
 /* --- server may speak first */
 
 /* RFC 4253, section 4.2; either side may be first. */
@@ -548,6 +558,7 @@ static const struct {
 	{WM_APP_KAFKA, {0, 0, NULL}, is_kafka},
 	{WM_APP_STUN, {0, 1, NULL}, is_stun_over_tcp},
 	{WM_APP_TELNET, {0xff, 0xff, NULL}, is_telnet},
+	{WM_APP_GIT, {'0', '0', NULL}, is_git},
 };
 
 _Static_assert(COUNT(of_tcp) <= 32, "a bit for each row");

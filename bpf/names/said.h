@@ -64,6 +64,11 @@ static inline int is_digit(uint8_t byte)
 	return byte >= '0' && byte <= '9';
 }
 
+static inline int is_hex(uint8_t byte)
+{
+	return is_digit(byte) || (byte >= 'a' && byte <= 'f');
+}
+
 static inline int is_capital(uint8_t byte)
 {
 	return byte >= 'A' && byte <= 'Z';

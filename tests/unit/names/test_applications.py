@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
+import subprocess
 
 import pytest
 
@@ -71,6 +73,7 @@ OVER_TCP = (
     ("telnet", b"", TELNET, 2323),
     ("telnet", b"", TELNET[:3], 23),
     ("stun", STUN, b"", 3479),
+    ("git", b"0033git-upload-pack /project.git\0host=example.com\0", b"", 9419),
 )
 
 
@@ -135,6 +138,21 @@ OVER_UDP = (
     ("bittorrent", bytes.fromhex("0000041727101980") + bytes(8), 6969),
     ("bittorrent", UTP_SYN, 6881),
 )
+
+
+def test_a_client_of_git_is_known_by_what_it_asks() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = ["git", "ls-remote", f"git://127.0.0.1:{port}/project.git"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+            asking, _ = listener.accept()
+            with asking:
+                said = b""
+                while not said.endswith(b"\0") and (more := asking.recv(4096)):
+                    said += more
+            client.wait(60)
+    assert said.endswith(b"\0")
+    assert tcp_application(said, b"", port) == "git"
 
 
 @pytest.mark.parametrize(("application", "data", "port"), OVER_UDP)
