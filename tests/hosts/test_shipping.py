@@ -164,7 +164,8 @@ def test_a_network_that_is_cut_and_slow_costs_nothing(hosts: tuple[netns.Host, n
         with Traffic(ours) as traffic:
             netns.wait_until(lambda: len(receiver.order) >= 2, "batches arrive", 10)
             theirs.ip("link set s0 down")
-            time.sleep(2)
+            spool = tmp_path / "spool"
+            netns.wait_until(lambda: len(list(spool.glob("*.arrows"))) > 5, "batches wait", 30)
             stored = len(receiver.order)
             theirs.ip("link set s0 up")
             netns.wait_until(lambda: len(receiver.order) > stored + 5, "the backlog arrives", 30)
@@ -175,9 +176,9 @@ def test_a_network_that_is_cut_and_slow_costs_nothing(hosts: tuple[netns.Host, n
                 time.sleep(0.3)
             narrow = ("tbf", "rate", "100kbit", "burst", "3kb", "latency", "200ms")
             ours.command("tc", "qdisc", "add", "dev", "s0", "root", *narrow)
-            time.sleep(4)
+            stored = len(receiver.order)
+            netns.wait_until(lambda: len(receiver.order) > stored + 5, "batches arrive slowly", 60)
             ours.command("tc", "qdisc", "del", "dev", "s0", "root")
-        time.sleep(0.5)
         netns.wait_until(lambda: packets(receiver) >= traffic.sent, "all has arrived", 30)
         agent.stop()
     assert packets(receiver) == traffic.sent > 1000
@@ -245,7 +246,6 @@ def test_a_full_disk_does_not_keep_batches_from_arriving(
             netns.wait_until(lambda: len(receiver.order) > stored + 3, "batches arrive from memory", 10)
             filler.unlink()
             netns.wait_until(lambda: "to the spool again" in agent.said, "the disk is used again", 10)
-        time.sleep(0.5)
         netns.wait_until(lambda: packets(receiver) >= traffic.sent, "all has arrived", 30)
         agent.stop()
     assert packets(receiver) == traffic.sent
@@ -265,7 +265,8 @@ def test_a_server_that_is_away_for_longer_than_the_disk_holds_gets_the_newest(
             receiver.before = lambda path, headers: None
             netns.wait_until(lambda: len(receiver.order) > 5, "batches arrive", 90)
             (small_disk / "filler").unlink()
-            time.sleep(1)
+            stored = len(receiver.order)
+            netns.wait_until(lambda: len(receiver.order) > stored + 3, "what was given up is told", 30)
             agent.stop()
     dropped = told_dropped(receiver)
     assert set(dropped) == {"disk_full"}
