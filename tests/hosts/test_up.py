@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,10 @@ def test_what_it_shows_is_what_its_server_has(tmp_path: Path) -> None:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 for _ in range(TIMES):
                     sender.sendto(bytes(SIZE), ("127.0.0.1", 9))
-            time.sleep(2)
+            counted = 0
+            while counted < 2 * TIMES:  # sent and received
+                documents.append(json.loads(up.stdout.readline()))
+                counted += sum(flow["packets"] for flow in documents[-1]["flows"] if flow["dst_port"] == 9)
             up.send_signal(signal.SIGINT)
             said, told = up.communicate(timeout=120)
             assert up.returncode == 0, told
