@@ -176,6 +176,15 @@ class Agent:
         """Packets that are in flows, by direction."""
         return {direction: int(float(value)) for direction, value in _IN_FLOWS.findall(self.metrics())}
 
+    def wait_for_at_least(self, **packets: int) -> None:
+        """Until /metrics has so many: more come meanwhile."""
+
+        def there() -> bool:
+            now = self.counted()
+            return all(now.get(way, 0) >= count for way, count in packets.items())
+
+        netns.wait_until(there, f"{packets} are counted", 20)
+
     def wait_for(self, **packets: int) -> None:
         """Until /metrics has exactly so many; never more."""
 

@@ -6,8 +6,9 @@ import json
 import re
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,23 @@ class Traffic:
             self._sockets["tx"].sendto(bytes(100), (NOBODY, port))
         self.sent["tx"] += count
 
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """Some hundred each way each second while the block runs."""
+        ends = threading.Event()
+
+        def go() -> None:
+            while not ends.wait(0.005):
+                self.send(1, 2)
+
+        sender = threading.Thread(target=go)
+        sender.start()
+        try:
+            yield
+        finally:
+            ends.set()
+            sender.join()
+
     def close(self) -> None:
         for each in self._sockets.values():
             each.close()
@@ -98,14 +116,13 @@ def traffic(hosts: tuple[netns.Host, netns.Host]) -> Iterator[Traffic]:
 
 
 def test_killed_and_replaced_ten_times_each_packet_is_counted_once(agent: Agent, traffic: Traffic) -> None:
-    for turn in range(10):
-        agent.start()
-        traffic.send(30 + turn, 70)
-        if turn % 3:
-            agent.wait_for(**traffic.sent)
-        agent.kill()
-        traffic.send(11, 13)
     agent.start()
+    with traffic.going():
+        for turn in range(10):
+            if turn % 3:
+                agent.wait_for_at_least(**traffic.sent)
+            agent.kill()
+            agent.start()
     agent.wait_for(**traffic.sent)
     agent.stop()
     traffic.send(5, 7)
@@ -194,13 +211,13 @@ def test_another_program_takes_the_place_of_the_one_that_counts(
     other = changed_meter(tmp_path, "wiremeter.bpf.c", here, f'asm volatile("r0 = 0" ::: "r0");\n\t{here}')
     agent.words += ["--attach", attach]
     agent.start()
-    traffic.send(10, 20)
-    before = agent.pinned()
-    agent.kill()
-    traffic.send(3, 4)
-    agent.words += ["--program", str(other)]
-    agent.start()
-    traffic.send(30, 40)
+    with traffic.going():
+        agent.wait_for_at_least(tx=10, rx=20)
+        before = agent.pinned()
+        agent.kill()
+        agent.words += ["--program", str(other)]
+        agent.start()
+        agent.wait_for_at_least(**traffic.sent)
     agent.wait_for(**traffic.sent)
     assert agent.pinned() == before
     assert "replaced" not in agent.said
@@ -250,12 +267,11 @@ def test_filters_of_kernels_before_tcx_are_taken_over_too(
 def test_tables_of_another_size_take_the_place_of_those_there_are(agent: Agent, traffic: Traffic) -> None:
     agent.words += ["--flow-table", "1024"]
     agent.start()
-    traffic.send(10, 20)
-    agent.kill()
-    traffic.send(3, 4)
-    agent.words += ["--flow-table", "2048"]
-    agent.start()
-    traffic.send(30, 40)
+    with traffic.going():
+        agent.kill()
+        agent.words += ["--flow-table", "2048"]
+        agent.start()
+        agent.wait_for_at_least(**traffic.sent)
     agent.wait_for(**traffic.sent)
     assert "of another layout or size" in agent.said
     assert {name.partition("/")[0] for name in agent.pinned()} == {"tables-2", "links", "programs"}
@@ -266,13 +282,12 @@ def test_tables_with_records_of_another_version_are_read_once_more(
     agent: Agent, traffic: Traffic, tmp_path: Path
 ) -> None:
     ours, other = agent.program, other_wiremeter(tmp_path / "other")
-    for turn, agent.program in enumerate((other, ours, other)):
-        agent.start()
-        traffic.send(10 + turn, 20)
-        agent.kill()
-        traffic.send(3, 4)
-    agent.program = ours
+    agent.program = other
     agent.start()
+    with traffic.going():
+        for agent.program in (ours, other, ours):
+            agent.kill()
+            agent.start()
     agent.wait_for(**traffic.sent)
     assert agent.said.count("of another layout or size") == 3
     assert {name.partition("/")[0] for name in agent.pinned()} == {"tables-4", "links", "programs"}
