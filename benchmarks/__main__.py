@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, MappingProxyType
 
-from benchmarks import agent, backlog, drain, live, names, shipping, start, store, testrun
+from benchmarks import agent, backlog, drain, idle, ingest, live, names, shipping, start, store, testrun
 from benchmarks.document import write_tables
 from benchmarks.machine import machine_facts
 from benchmarks.report import Figure, Progress, as_json, as_table
@@ -24,6 +24,8 @@ BENCHMARKS: Mapping[str, Callable[[Progress], Iterator[Figure]]] = MappingProxyT
         "agent": agent.measure,
         "names": names.measure,
         "store": store.measure,
+        "idle": idle.measure,
+        "ingest": ingest.measure,
         "shipping": shipping.measure,
         "backlog": backlog.measure,
         "start": start.measure,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.report import Figure, Progress, figure_of
+from benchmarks.serving import served
 from wiremeter import simulate
 from wiremeter.shipment.identity import About
 from wiremeter.sinks.shipping import shipper
@@ -31,15 +30,14 @@ _ONE_WAY_SECONDS = 0.025
 _INTERVAL = 5
 BATCHES, BATCHES_ALONE = 3600 // _INTERVAL, 40
 FLOWS = 1000
-_READY = "the server is at "
 
 
 def measure(say: Progress) -> Iterator[Figure]:
     """Seconds until all of it has arrived, and for a batch."""
     with (
         tempfile.TemporaryDirectory(prefix="wiremeter-bench-") as directory,
-        _server(Path(directory)) as url,
-        _far_away(url) as far,
+        served(Path(directory)) as server,
+        _far_away(server.url) as far,
     ):
         say(f"a backlog of {BATCHES_ALONE} batches, one at a time")
         alone = _drain(Path(directory) / "alone", far, BATCHES_ALONE, at_a_time=1) / BATCHES_ALONE
@@ -83,23 +81,6 @@ def _drain(spool_dir: Path, url: str, batches: int, *, at_a_time: int) -> float:
             return time.monotonic() - began
     finally:
         shipper._AT_A_TIME = usual
-
-
-@contextlib.contextmanager
-def _server(directory: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "wiremeter", "server", "--listen", "127.0.0.1:0", "--data-dir"]
-    log = directory / "log"
-    with log.open("wb") as said:
-        running = subprocess.Popen([*command, str(directory / "data")], stdout=said, stderr=said)
-    try:
-        while _READY not in log.read_text():
-            if running.poll() is not None:
-                raise RuntimeError(log.read_text())
-            time.sleep(0.05)
-        yield log.read_text().split(_READY)[1].split()[0]
-    finally:
-        running.terminate()
-        running.wait()
 
 
 @contextlib.contextmanager
