@@ -20,7 +20,7 @@ from wiremeter.sinks.shipping import shipper as shipping
 from wiremeter.sinks.shipping.delivery import Server
 from wiremeter.sinks.shipping.shipper import Options, Shipper
 
-#: The server answers when a group of batches is stored, some half a second later, and an agent sends one at a time.
+#: About as long as the server gathers batches for, so that now one is on its way, now several.
 INTERVAL_SECONDS = 1.0
 FLOWS = 200
 _MS = 10**6

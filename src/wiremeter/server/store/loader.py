@@ -40,13 +40,14 @@ class Limits:
 
     group_rows: int = 500_000
     group_bytes: int = 64 << 20
-    group_seconds: float = 0.5
+    group_seconds: float = 1.0
     waiting_bytes: int = 128 << 20
 
 
 @dataclass(slots=True)
 class _Waiting:
     batch: Batch
+    size: int
     future: Future[Stored] = field(default_factory=Future)
 
 
@@ -83,9 +84,9 @@ class Loader:
 
     def submit(self, batch: Batch) -> Future[Stored]:
         """Has a batch stored. Raises Unavailable when too much waits."""
-        waiting = _Waiting(batch)
+        size = batch.size_bytes  # once: Arrow adds up all buffers each time
+        waiting = _Waiting(batch, size)
         waiting.future.set_running_or_notify_cancel()  # whoever stops waiting does not stop the group
-        size = batch.size_bytes
         with self._changed:
             if self._is_closed:
                 raise Unavailable("the store is closed")
@@ -146,7 +147,7 @@ class Loader:
                 waiting = self._waiting.popleft()
                 group.append(waiting)
                 rows += waiting.batch.rows
-                size += waiting.batch.size_bytes
+                size += waiting.size
             self._waiting_bytes -= size
         return group
 
