@@ -109,7 +109,7 @@ static size_t engine_take(struct engine *engine, struct wm_flow_row *flows)
 		payloads += header->payloads[source];
 	REQUIRE(payloads == engine->payloads);
 	REQUIRE(header->lines_used <= LINES && entries <= header->lines_used);
-	taken = wm_rows_take(&engine->region, &engine->shape, flows, ethertypes, 1, 0);
+	taken = wm_rows_take(&engine->region, &engine->shape, flows, ethertypes, 1, 0, 0);
 	REQUIRE(taken.flows + taken.ethertypes == entries);
 	for (size_t i = 0; i < taken.flows; i++) {
 		struct wm_tally row = {flows[i].packets, flows[i].bytes, flows[i].skbs};

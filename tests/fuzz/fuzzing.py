@@ -160,6 +160,10 @@ def names_seeds() -> Iterator[tuple[str, bytes]]:
                     for data, side in both
                 ),
             )
+        # An answer that ends early, and all that is there of it lies in memory of just that length.
+        for bytes_there in (3, 5, 7):
+            pieces = (client, server[:bytes_there])
+            yield f"short-{number}-{bytes_there}", b"\x07" + b"".join(MESSAGE.pack(len(p), 0x33, 4) + p for p in pieces)
     yield "host", b"a" * 300
     yield (
         "comes-and-goes",
@@ -310,6 +314,7 @@ MADE_BEGINNINGS = (
         b"HEAD / HTTP/1.0\n\n",
         b"HTTP/1.1 100 x\r\n\r\nHTTP/1.1 200\r\nContent-Length: 3, 3\r\n\r\nabcHTTP/1.1 204 x\r\n\r\n",
     ),
+    (bytes.fromhex("0000000b 0012 0003 00000007 0001 63"), bytes.fromhex("00000006 00000007 0000")),  # Kafka
     (
         b"G" * 36 + b" / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"HTTP/1.1 200 x\r\n\r\n",
