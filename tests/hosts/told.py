@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wiremeter.names.records import FlowKey, FlowName, Transactions
 
 #: Longer than of other meters: a part of each is there to read payloads in, also on a busy machine.
-INTERVAL_SECONDS = 0.25
+INTERVAL_SECONDS = 1.0
 #: One batch, from attaching to closing: no conversation lies in two of them.
 ONE_INTERVAL = 3600.0
 
