@@ -89,7 +89,13 @@ class _Clock:
 
 def run_tests(file: Path) -> Iterator[Outcome]:
     """Runs a file of tests, and gives each test's outcome. Raises InputError for what is wrong in the file."""
-    document = converted(read_yaml(file), _Tests, str(file))
+    found = read_yaml(file)
+    if isinstance(found, dict) and "groups" in found:
+        raise InputError(
+            f"{file} has rules, not tests of rules: `wiremeter alert check {file}` checks them; a file of tests names "
+            "it under rule_files (docs/alerts.md)"
+        )
+    document = converted(found, _Tests, str(file))
     rules = read_rules(
         [file.parent / name for name in document.rule_files if name != SHIPPED],
         "all" if SHIPPED in document.rule_files else "none",

@@ -91,6 +91,12 @@ def test_tests_that_are_wrong_are_told(
     assert told in capsys.readouterr().err
 
 
+def test_who_gives_rules_for_tests_is_told_which_is_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    assert main(["alert", "test", str(tmp_path / "rules.yml")]) == 2
+    assert f"alert check {tmp_path / 'rules.yml'}" in capsys.readouterr().err
+
+
 def test_rules_are_checked_by_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
     good.write_text(RULES)
