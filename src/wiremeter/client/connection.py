@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util import Timeout
 
 from wiremeter import __version__
@@ -190,13 +190,17 @@ class Connection:
                 redirect=False,
             )
         except (HTTPError, OSError) as error:
-            raise WiremeterError(f"{self.url} cannot be asked: {error}") from error
+            raise self._unreachable(error) from error
         if not 200 <= response.status < 300:
             raise _problem(response.status, response.data)
         try:
             return json.loads(response.data) if response.data else None
         except ValueError as error:
             raise WiremeterError(f"{self.url} does not answer as wiremeter server does; is the URL right?") from error
+
+    def _unreachable(self, error: Exception) -> WiremeterError:
+        hint = "; is `wiremeter server` running there?" if isinstance(error, NewConnectionError) else ""
+        return WiremeterError(f"{self.url} cannot be asked: {error}{hint}")
 
     def stream(
         self, question: str, parameters: Mapping[str, object], form: Form | None, *, progress: bool = False
@@ -231,7 +235,7 @@ class Connection:
             finally:
                 response.close()
         except (HTTPError, OSError) as error:
-            raise WiremeterError(f"{self.url} cannot be asked: {error}") from error
+            raise self._unreachable(error) from error
 
     def rows(
         self, question: str, parameters: Mapping[str, object], on_progress: Callable[[int, int], None]
